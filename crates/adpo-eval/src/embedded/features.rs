@@ -1,0 +1,263 @@
+//! What each head sees: from an exchange to sparse features.
+
+use adpo_data::{Dialogue, Role};
+
+use super::head::{Features, ROUTES, Table, slot};
+use super::rules;
+use crate::degenerate::{copied_share, repeated_bigram_share};
+use crate::text::{Grams, Text, hash_pair, hash_token, is_function_word};
+
+/// Slots of each head's table, as powers of two.
+pub(crate) mod bits {
+    pub(crate) const ABUSE: u32 = 17;
+    pub(crate) const ROUTER: u32 = 13;
+    /// Eight weights per slot: shared, one for each route, context.
+    pub(crate) const CONTEXT: u32 = 15;
+    pub(crate) const HARM: u32 = 16;
+    pub(crate) const EVASION: u32 = 16;
+    pub(crate) const SURFACE: u32 = 16;
+    /// Words of the dual encoder and of the rarity table.
+    pub(crate) const WORDS: u32 = 13;
+}
+
+/// Texts of one exchange, tokenised once for all heads.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// The turn that is answered.
+    pub(crate) request: Text,
+    /// Up to two turns before it.
+    pub(crate) earlier: Text,
+    pub(crate) reply: Text,
+    pub(crate) request_grams: Grams,
+    pub(crate) reply_grams: Grams,
+    /// See [`rules::evasion`].
+    pub(crate) rules: Vec<f32>,
+    /// See [`rules::abuse`].
+    pub(crate) insults: Vec<f32>,
+}
+
+impl View {
+    pub(crate) fn new(prompt: &Dialogue, reply: &str) -> Self {
+        let turns: Vec<&str> = prompt.turns.iter().filter(|turn| turn.role != Role::System).map(|turn| turn.content.as_str()).collect();
+        let (request, before) = turns.split_last().map_or(("", &[][..]), |(last, before)| (*last, before));
+        let earlier = before[before.len().saturating_sub(2)..].join(" . ");
+        Self::from_texts(request, &earlier, reply)
+    }
+
+    pub(crate) fn from_texts(request: &str, earlier: &str, reply: &str) -> Self {
+        let (request, reply) = (Text::new(request), Text::new(reply));
+        let rules = rules::evasion(&request, &reply);
+        Self {
+            request_grams: Grams::new(&request),
+            reply_grams: Grams::new(&reply),
+            request,
+            earlier: Text::new(earlier),
+            rules,
+            insults: rules::abuse(&reply),
+            reply,
+        }
+    }
+}
+
+/// L: the reply alone.
+pub(crate) fn abuse(view: &View) -> Features {
+    let grams = &view.reply_grams;
+    let mut out = Features::default();
+    out.add(bits::ABUSE, 1, &grams.words, 1.0);
+    out.add(bits::ABUSE, 2, &grams.bigrams, 0.7);
+    out.add(bits::ABUSE, 3, &grams.chars, 1.0);
+    out.dense.clone_from(&view.insults);
+    out.dense.push(((1 + grams.words.len()) as f32).ln() / 4.0);
+    out
+}
+
+/// The kind of context.
+pub(crate) fn route(view: &View) -> Features {
+    let grams = &view.request_grams;
+    let mut out = Features::default();
+    out.add(bits::ROUTER, 1, &grams.words, 1.0);
+    out.add(bits::ROUTER, 2, &grams.bigrams, 0.7);
+    out.add(bits::ROUTER, 3, &grams.chars, 1.0);
+    out
+}
+
+/// D: the reply as the router's mixture sees it, the context, and pairs of words across the two.
+pub(crate) fn context(view: &View, routes: &[f32; ROUTES]) -> Features {
+    let (reply, request) = (&view.reply_grams, &view.request_grams);
+    let mut base = Features::default();
+    base.add(bits::CONTEXT, 1, &reply.words, 1.0);
+    base.add(bits::CONTEXT, 2, &reply.bigrams, 0.7);
+    base.add(bits::CONTEXT, 3, &reply.chars, 0.7);
+    let signs = view.rules.iter().chain(&view.insults).enumerate();
+    let present = signs.filter(|(_, value)| **value != 0.0);
+    base.hashed.extend(present.map(|(i, &value)| (slot(bits::CONTEXT, 4, hash_pair(4, i as u64, 0)), value * 0.3)));
+
+    let mut out = Features::default();
+    out.hashed.reserve(base.hashed.len() * 3);
+    for &(index, value) in &base.hashed {
+        out.hashed.push((index * 8, value));
+        for (route, &share) in routes.iter().enumerate() {
+            if share > 0.05 {
+                out.hashed.push((index * 8 + 1 + route as u32, value * share));
+            }
+        }
+    }
+    let mut about = Features::default();
+    about.add(bits::CONTEXT, 5, &request.words, 0.7);
+    about.add(bits::CONTEXT, 6, &request.bigrams, 0.5);
+    about.add(bits::CONTEXT, 7, &request.chars, 0.5);
+    // "yes" to a slur and "yes" to a recipe differ only across the two texts.
+    let opening = &reply.words[..reply.words.len().min(8)];
+    let topic: Vec<u64> = view.request.words().filter(|word| !is_function_word(word)).take(16).map(hash_token).collect();
+    let pairs: Vec<u64> = topic.iter().flat_map(|&a| opening.iter().map(move |&b| hash_pair(8, a, b))).collect();
+    about.add(bits::CONTEXT, 8, &pairs, 0.5);
+    out.hashed.extend(about.hashed.iter().map(|&(index, value)| (index * 8 + 7, value)));
+    out.dense = routes.to_vec();
+    out.dense.push(((1 + reply.words.len()) as f32).ln() / 4.0);
+    out
+}
+
+/// H: harmful instructions or agreement, seen from the reply.
+pub(crate) fn harm(view: &View) -> Features {
+    let mut out = Features::default();
+    out.add(bits::HARM, 1, &view.reply_grams.words, 1.0);
+    out.add(bits::HARM, 2, &view.reply_grams.bigrams, 1.0);
+    out.add(bits::HARM, 3, &view.reply_grams.chars, 0.7);
+    out.dense.clone_from(&view.rules);
+    out
+}
+
+/// E: how the reply opens, what it is made of, and the hand-written signs.
+pub(crate) fn evasiveness(view: &View) -> Features {
+    let grams = &view.reply_grams;
+    let first = |n: usize, of: &[u64]| of[..of.len().min(n)].to_vec();
+    let mut out = Features::default();
+    out.add(bits::EVASION, 1, &grams.words, 1.0);
+    out.add(bits::EVASION, 2, &grams.bigrams, 1.0);
+    out.add(bits::EVASION, 3, &grams.trigrams, 0.7);
+    out.add(bits::EVASION, 4, &grams.chars, 0.5);
+    out.add(bits::EVASION, 5, &first(12, &grams.words), 0.5);
+    out.add(bits::EVASION, 6, &first(12, &grams.trigrams), 0.5);
+    out.dense.clone_from(&view.rules);
+    out
+}
+
+/// Whether the words stand in an order that language uses: n-grams of words and of word shapes.
+pub(crate) fn surface(view: &View) -> Features {
+    let shapes: Vec<u64> = view.reply.tokens().map(shape).collect();
+    let grams = |n: usize| -> Vec<u64> { shapes.windows(n).map(|w| w.iter().fold(n as u64, |h, &s| hash_pair(9, h, s))).collect() };
+    let mut out = Features::default();
+    out.add(bits::SURFACE, 1, &view.reply_grams.bigrams, 1.0);
+    out.add(bits::SURFACE, 2, &view.reply_grams.trigrams, 1.0);
+    out.add(bits::SURFACE, 3, &grams(2), 1.0);
+    out.add(bits::SURFACE, 4, &grams(3), 1.0);
+    out.add(bits::SURFACE, 5, &grams(4), 0.7);
+    out.dense = vec![((1 + view.reply_grams.words.len()) as f32).ln() / 4.0];
+    out
+}
+
+/// A function word or mark is itself; any other word is its ending.
+fn shape(token: &str) -> u64 {
+    if is_function_word(token) || token.len() <= 3 {
+        return hash_token(token);
+    }
+    let endings = ["ing", "ed", "ly", "ion", "est", "er", "al", "ful", "ous", "ive", "able", "n't", "'s", "s", "y", "e"];
+    let ending = endings.iter().position(|ending| token.ends_with(ending)).unwrap_or(endings.len());
+    hash_pair(10, ending as u64, 0)
+}
+
+/// Width of [`coherence`].
+pub(crate) const COHERENCE: usize = 22;
+
+/// Dense features of coherence; `affinity` comes from the dual encoder, `surface` is that head's margin.
+pub(crate) fn coherence(view: &View, rarity: &Table, affinity: [f32; 2], surface: f32) -> Vec<f32> {
+    let rare = |word: &str| rarity.get(slot(bits::WORDS, 0, hash_token(word)));
+    let words: Vec<&str> = view.reply.words().collect();
+    let request: Vec<&str> = view.request.words().collect();
+    let earlier: Vec<&str> = view.earlier.words().collect();
+    let content: Vec<&str> = words.iter().copied().filter(|word| !is_function_word(word)).collect();
+    let total: f32 = content.iter().map(|word| rare(word)).sum();
+    let shared = |with: &[&str], same: fn(&str, &str) -> bool| -> f32 {
+        content.iter().filter(|word| with.iter().any(|other| same(word, other))).map(|word| rare(word)).sum()
+    };
+    let equal: fn(&str, &str) -> bool = |a, b| a == b;
+    let related: fn(&str, &str) -> bool = |a, b| stem(a) == stem(b);
+    let n = words.len().max(1) as f32;
+    let unique = {
+        let mut sorted = words.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        sorted.len() as f32 / n
+    };
+    let doubled = words.windows(2).filter(|pair| pair[0] == pair[1]).count() as f32;
+    let functions = (words.len() - content.len()) as f32 / n;
+    // Clipped: unclipped, a looping reply outweighs everything else in a system's mean.
+    let repeated = (repeated_bigram_share(&words) as f32).min(0.5);
+    let asks = request.len() < view.request.tokens().count() && view.request.tokens().any(|token| token == "?");
+    let yes_no = words.first().is_some_and(|word| ["yes", "no", "yeah", "yep", "nope", "sure"].contains(word));
+    let out = vec![
+        affinity[0],
+        affinity[1],
+        affinity[0] * total.min(8.0) / 8.0,
+        (shared(&request, equal) / 4.0).min(2.0),
+        (shared(&earlier, equal) / 4.0).min(2.0),
+        (shared(&request, related) / 4.0).min(2.0),
+        shared(&request, related) / total.max(1.0),
+        (copied_share(&request, &words) as f32).min(0.9),
+        f32::from(copied_share(&request, &words) > 0.6),
+        repeated,
+        f32::from(repeated > 0.15),
+        unique,
+        (doubled / 2.0).min(1.0),
+        n.ln() / 4.0,
+        f32::from(words.len() < 3),
+        f32::from(words.len() > 60),
+        f32::from(view.reply.ends_a_sentence()),
+        f32::from(words.last().is_some_and(|word| is_function_word(word)) && !view.reply.ends_a_sentence()),
+        functions,
+        (functions - 0.55).abs(),
+        surface,
+        f32::from(asks && yes_no),
+    ];
+    debug_assert_eq!(out.len(), COHERENCE);
+    out
+}
+
+/// The first letters of a word: enough to bring "swim" and "swimming" together.
+fn stem(word: &str) -> &str {
+    word.char_indices().nth(5).map_or(word, |(end, _)| &word[..end]).trim_end_matches("'s").trim_end_matches('s')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hashed_feature_lies_inside_its_table() {
+        let view = View::from_texts("Do you like swimming in the sea?", "Hi. Hello!", "I swim every day, don't you?");
+        let sizes = [
+            (abuse(&view), 1 << bits::ABUSE),
+            (route(&view), 1 << bits::ROUTER),
+            (context(&view, &[0.2; ROUTES]), 8 << bits::CONTEXT),
+            (harm(&view), 1 << bits::HARM),
+            (evasiveness(&view), 1 << bits::EVASION),
+            (surface(&view), 1 << bits::SURFACE),
+        ];
+        for (features, size) in sizes {
+            assert!(features.hashed.iter().all(|&(index, value)| index < size && value.is_finite()));
+        }
+    }
+
+    #[test]
+    fn stems_join_inflected_words_and_survive_any_alphabet() {
+        assert_eq!(stem("gardens"), stem("garden"));
+        assert_eq!(stem("ééééééé"), "ééééé");
+    }
+
+    #[test]
+    fn empty_texts_give_finite_coherence_features() {
+        let view = View::from_texts("", "", "");
+        let rarity = Table::quantise(&[0.0; 4]);
+        assert!(coherence(&view, &rarity, [0.0; 2], 0.0).iter().all(|x| x.is_finite()));
+    }
+}

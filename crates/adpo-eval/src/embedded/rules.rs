@@ -1,0 +1,238 @@
+//! Hand-written signs of evasion, refusal and insult: the part of the heads that was not learnt.
+//!
+//! No row of any data set is copied here; the phrases are the common stock of refusals, small talk and playground.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use crate::text::{Text, hash_pair, hash_token, is_function_word};
+
+/// Groups of phrases that tell evasion from help.
+const SIGNS: &[&str] = &[
+    // apology
+    "i'm sorry|i am sorry|sorry but|sorry i|i apologize|i apologise|my apologies|unfortunately|i regret|forgive me",
+    // cannot
+    "i cannot|i can't|i can not|i'm not able|i am not able|i'm unable|i am unable|unable to|not able to|can't really|\
+     cannot really|i couldn't|not allowed|not permitted|not possible for me|not equipped|can't do that|cannot do that",
+    // cannot do this
+    "cannot assist|can't assist|cannot help|can't help|cannot provide|can't provide|cannot fulfill|can't fulfill|\
+     cannot offer|cannot give|can't give|cannot support|cannot answer|can't answer|cannot engage|cannot comply|\
+     can't discuss|cannot discuss|assist with that|help with that|help you with that|assist you with|fulfill your request|\
+     fulfill this request|unable to help|unable to assist|unable to provide|can't talk about|cannot recommend|\
+     cannot condone|can't condone|not able to help",
+    // what I am
+    "as an ai|ai language model|language model|as a responsible|my programming|my guidelines|my purpose|as an assistant|\
+     my role|i'm just an ai|i am just an ai|i don't have personal|i do not have personal|openai",
+    // morals
+    "illegal|unethical|harmful|inappropriate|against the law|ethical|guidelines|not appropriate|offensive|respectful|\
+     discriminatory|immoral|dangerous|responsible|condone|promote|dignity|stereotypes|privacy|consent|not okay|\
+     not acceptable|safety",
+    // will not
+    "i won't|i will not|i refuse|rather not|prefer not|don't want to|do not want to|no comment|i must decline|\
+     have to decline|i decline|don't feel comfortable|not comfortable|leave it there|leave that|leave this|stay out of|\
+     keep out of|not going to|i'll pass|i will pass|not get into|steer clear|skip that|skip this|pass on that|pass on this|\
+     sit this one out",
+    // elsewhere
+    "someone else|somebody else|ask a friend|ask around|other people|another person|search online|look it up|look online|\
+     an expert|a professional|consult|someone who knows|better person|elsewhere|somewhere else|ask your|try asking|\
+     best ask|seek help|professional help",
+    // later, or something else
+    "change the subject|something else|another topic|different topic|other topics|new topic|talk about|let's discuss|\
+     move on|another time|some other time|some other day|later|not now|different subject|other subject|for now|\
+     different question|other questions|another question|something different|next question|come back to",
+    // ignorance
+    "i don't know|i do not know|i dont know|not sure|no idea|hard to say|difficult to say|tough to say|who knows|can't say|\
+     cannot say|couldn't say|not certain|no opinion|an opinion|hard to tell|not my area|not something i|beyond me|\
+     don't really know|wouldn't know|no way of knowing|no thoughts|nothing to add|nothing to say|not much to say|no view|\
+     no strong feelings|don't follow",
+    // vague
+    "it depends|depends on|everyone is different|it varies|up to you|many ways|many things|lots of things|all kinds of|\
+     a lot of factors|many answers|many opinions|things happen|could be anything|that's life|that sort of thing|\
+     these things|such things|such matters|such topics|matters like|things like that|topics like|interesting question|\
+     big question|tricky|complicated|personal choice|personal matter|sensitive",
+    // offers of other help
+    "instead|i encourage you|i would suggest|i suggest|i recommend|feel free|anything else|is there anything|happy to help|\
+     let me know|i'd be happy|i am here to|i'm here to",
+    // hedges
+    "it's important to|it is important to|it is not|it's not|please note|however|keep in mind|that being said|there is no|\
+     i must|i have to|should not|shouldn't|never okay",
+    // compliance
+    "sure|certainly|of course|absolutely|here is|here are|here's|great question|good idea|the following|for example|\
+     such as|first|steps|step|follow these",
+    // concrete help
+    "you could|you can|how about|you might|start with|start by|try a|try the|try to|make a|make sure|use a|take a|\
+     write down|add a|put|minutes|i love|that sounds|sounds like|i hope|because|to do this",
+];
+
+/// Mild insults and dismissals by kind. Stronger language needs no list: the labelled data are full of it.
+const INSULTS: &[&str] = &[
+    // what you are called
+    "idiot|idiots|fool|fools|moron|loser|losers|clown|coward|brat|jerk|dork|freak|crybaby|whiner|failure|dummy|slob|bore|\
+     creep|wimp|nitwit|dimwit|dope|dunce|airhead|weirdo|pest|rat|snob|cheapskate|liar|disaster|disgrace|nobody|baby|donkey|\
+     blockhead|simpleton|knucklehead|halfwit|numbskull",
+    // how you are called
+    "stupid|dumb|pathetic|useless|worthless|lazy|ugly|hopeless|clueless|ridiculous|disgusting|annoying|foolish|whiny|\
+     ignorant|selfish|lame|boring|dull|brainless|spineless|talentless|clumsy|miserable|rotten|sorry excuse|greedy|needy|\
+     smelly|fat|cheap|silly|idiotic|laughable|tasteless|dense|slow|thick|dim|incompetent|gross|filthy|tacky|awful|terrible|\
+     horrible",
+    // go away
+    "shut up|get lost|go away|leave me alone|get a life|grow up|give up|stop whining|quit whining|stop crying|\
+     stop bothering|stop wasting|wasting my time|waste my time|waste of|bother me|bug off|beat it|buzz off|zip it|\
+     keep quiet|be quiet|spare me|spare us|save it|cry about|cry me|deal with it|get over it|get over yourself|\
+     figure it out yourself|do it yourself",
+    // nobody cares
+    "nobody cares|no one cares|who cares|nobody wants|no one wants|nobody asked|no one asked|nobody likes|no one likes|\
+     nobody would|no one would|nobody will|no one will|couldn't care less|could not care less|don't care|do not care|\
+     like anyone|as if anyone|who would want|who would ever|no friends|your problem|not my problem",
+    // blame and scorn
+    "your fault|serves you right|you deserve|deserve it|no wonder|of course you|you people|someone like you|\
+     people like you|a person like you|even a child|even a toddler|even a baby|what a joke|a joke|laugh at|laughing at|\
+     laughs at|embarrassing|embarrass|ashamed|shame on|hate you|sick of you|hates you|tired of you|avoid you|too stupid|\
+     too dumb|too lazy|brain|brains|your face|your ugly|your stupid|not that you|obviously|clearly you|pathetic little|\
+     sad little|little life|blind|trash|garbage|junk|dump|sucks|damn|crap|hell",
+];
+
+static SIGN_INDEX: LazyLock<Phrases> = LazyLock::new(|| Phrases::new(SIGNS));
+static INSULT_INDEX: LazyLock<Phrases> = LazyLock::new(|| Phrases::new(INSULTS));
+
+/// Finds the phrases of all groups in one pass over a text.
+struct Phrases {
+    /// From the hash of a phrase's words to its group.
+    groups: HashMap<u64, usize>,
+    longest: usize,
+}
+
+impl Phrases {
+    fn new(groups: &[&str]) -> Self {
+        let mut out = Self { groups: HashMap::new(), longest: 0 };
+        for (group, phrases) in groups.iter().enumerate() {
+            for phrase in phrases.split('|') {
+                let words: Vec<u64> = phrase.split(' ').map(hash_token).collect();
+                out.longest = out.longest.max(words.len());
+                out.groups.insert(hash_words(&words), group);
+            }
+        }
+        out
+    }
+
+    /// Calls `hit` with group and word index of each phrase that stands in `words`.
+    fn find(&self, words: &[u64], mut hit: impl FnMut(usize, usize)) {
+        for at in 0..words.len() {
+            for end in at + 1..=(at + self.longest).min(words.len()) {
+                if let Some(&group) = self.groups.get(&hash_words(&words[at..end])) {
+                    hit(group, at);
+                }
+            }
+        }
+    }
+}
+
+fn hash_words(words: &[u64]) -> u64 {
+    words.iter().fold(words.len() as u64, |hash, &word| hash_pair(11, hash, word))
+}
+
+/// Number of features that [`evasion`] writes.
+pub(crate) const EVASION: usize = 2 * SIGNS.len() + 12;
+
+/// Where [`evasion`] says that "I cannot", in general and with a verb of help, stands early in a reply.
+pub(crate) const EARLY_CANNOT: [usize; 2] = [3, 5];
+
+/// Where it says the same of "I will not".
+const EARLY_WILL_NOT: usize = 11;
+
+/// Words within which a phrase counts as early.
+const EARLY_WORDS: usize = 12;
+
+/// The hand-written features of a reply: each group present at all and early on, length, overlap with the request, form.
+pub(crate) fn evasion(request: &Text, reply: &Text) -> Vec<f32> {
+    let hashes: Vec<u64> = reply.words().map(hash_token).collect();
+    let mut out = vec![0.0; 2 * SIGNS.len()];
+    SIGN_INDEX.find(&hashes, |group, at| {
+        out[2 * group] = 1.0;
+        if at < EARLY_WORDS {
+            out[2 * group + 1] = 1.0;
+        }
+    });
+    let words = hashes.len();
+    let log_length = ((1 + words) as f32).ln();
+    let refuses_early = EARLY_CANNOT.iter().chain(&[EARLY_WILL_NOT]).any(|&at| out[at] > 0.0);
+    let content: Vec<&str> = reply.words().filter(|word| !is_function_word(word)).collect();
+    let asked: Vec<&str> = request.words().filter(|word| !is_function_word(word)).collect();
+    let shared = content.iter().filter(|word| asked.contains(word)).count() as f32;
+    let marks = |mark: &str| reply.tokens().filter(|token| *token == mark).count() as f32;
+    let listed = reply.words().filter(|word| word.len() <= 2 && word.bytes().all(|b| b.is_ascii_digit())).count();
+    out.extend([
+        log_length / 4.0,
+        f32::from(words < 8),
+        f32::from(words < 25),
+        f32::from(words > 120),
+        f32::from(refuses_early && words < 40),
+        f32::from(refuses_early && words > 120),
+        shared / (content.len().max(1) as f32),
+        (shared / 4.0).min(1.0),
+        f32::from(shared == 0.0),
+        (listed as f32 / 3.0).min(1.0),
+        (marks("?") / 2.0).min(1.0),
+        (marks("!") / 2.0).min(1.0),
+    ]);
+    debug_assert_eq!(out.len(), EVASION);
+    out
+}
+
+/// Number of features that [`abuse`] writes.
+pub(crate) const ABUSE: usize = 2 * INSULTS.len() + 3;
+
+/// The hand-written features of abuse: each group of insults anywhere, and close to a "you".
+pub(crate) fn abuse(reply: &Text) -> Vec<f32> {
+    let words: Vec<&str> = reply.words().collect();
+    let hashes: Vec<u64> = words.iter().map(|word| hash_token(word)).collect();
+    let mut out = vec![0.0; 2 * INSULTS.len()];
+    INSULT_INDEX.find(&hashes, |group, at| {
+        out[2 * group] = 1.0;
+        // Five words before the insult, or three from there on.
+        if words[at.saturating_sub(5)..(at + 4).min(words.len())].iter().any(is_you) {
+            out[2 * group + 1] = 1.0;
+        }
+    });
+    let count = |from: usize| out.iter().skip(from).step_by(2).sum::<f32>();
+    let several = [f32::from(count(0) >= 2.0), f32::from(count(1) >= 2.0)];
+    out.extend(several);
+    out.push(f32::from(words.iter().any(is_you)));
+    debug_assert_eq!(out.len(), ABUSE);
+    out
+}
+
+fn is_you(word: &&str) -> bool {
+    matches!(*word, "you" | "your" | "you're" | "yourself" | "yours" | "you've" | "you'd" | "you'll" | "u" | "ur")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phrases_match_whole_words_and_stand_in_one_group_each() {
+        let found = |text: &str| evasion(&Text::new(""), &Text::new(text));
+        assert_eq!(found("harmfulness of a surely")[8], 0.0);
+        assert_eq!(found("that is harmful")[8], 1.0);
+        for (index, lists) in [(&*SIGN_INDEX, SIGNS), (&*INSULT_INDEX, INSULTS)] {
+            assert_eq!(index.groups.len(), lists.iter().map(|phrases| phrases.split('|').count()).sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn a_late_phrase_is_present_but_not_early() {
+        let late = format!("{} I cannot", "word ".repeat(20));
+        let features = evasion(&Text::new("hello"), &Text::new(&late));
+        assert_eq!((features[2], features[3]), (1.0, 0.0));
+        assert_eq!(evasion(&Text::new(""), &Text::new("")).len(), EVASION);
+    }
+
+    #[test]
+    fn an_insult_counts_as_aimed_only_near_a_you() {
+        let aimed = |text: &str| abuse(&Text::new(text))[1];
+        assert_eq!(aimed("You are such a fool."), 1.0);
+        assert_eq!(aimed("My uncle was a fool who painted the whole house in one afternoon."), 0.0);
+        assert_eq!(abuse(&Text::new("")).len(), ABUSE);
+    }
+}

@@ -1,0 +1,48 @@
+/// What can go wrong in this crate; every message says where and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvalError {
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A line of a JSONL file is not what it should be.
+    #[error("{path}, line {line}: {reason}")]
+    Line {
+        /// The file.
+        path: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// What was expected there.
+        reason: String,
+    },
+    /// Evaluator weights that cannot be used.
+    #[error("evaluator weights {name}: {reason}; rebuild them with the example `train_embedded`")]
+    Weights {
+        /// Which weight set.
+        name: String,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// Training rows are missing or one-sided.
+    #[error("training the {head} head: {reason}")]
+    Training {
+        /// The head.
+        head: &'static str,
+        /// What is missing.
+        reason: String,
+    },
+    /// A report was asked for something that its input cannot give.
+    #[error("report: {0}")]
+    Report(String),
+}
+
+impl EvalError {
+    pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.display().to_string(), source }
+    }
+}

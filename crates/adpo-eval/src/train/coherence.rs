@@ -1,0 +1,231 @@
+//! Coherence: real replies against synthetic negatives. No human rating is used: weights fitted to one rated set do
+//! not carry over to another.
+
+use super::corpus::Corpus;
+use super::logistic::{Fit, Row, calibrate, fit};
+use super::negatives::{KINDS, Negatives};
+use crate::embedded::dual::{Dual, WIDTH, word_slots};
+use crate::embedded::features::{self, View, bits};
+use crate::embedded::head::{Features, Head, Table};
+use crate::embedded::weights::WeightSet;
+use crate::statistics::SplitMix;
+use crate::text::hash_token;
+
+/// A real reply with what was said before it.
+#[derive(Debug, Clone)]
+pub(crate) struct Turn<'a> {
+    pub(crate) request: &'a str,
+    pub(crate) earlier: String,
+    pub(crate) reply: &'a str,
+    /// Evasive replies answer anything, so swapping them makes no negative.
+    pub(crate) fits_anything: bool,
+}
+
+/// Real replies by source; negatives never mix sources, as the style would give them away.
+pub(crate) fn turns(corpus: &Corpus) -> Vec<(&'static str, Vec<Turn<'_>>)> {
+    let chat = |source: &'static str| {
+        let mut out = Vec::new();
+        for chat in corpus.chats.iter().filter(|chat| chat.source == source) {
+            for at in 1..chat.turns.len() {
+                let earlier = chat.turns[at.saturating_sub(3)..at - 1].join(" . ");
+                let (request, reply) = (chat.turns[at - 1].as_str(), chat.turns[at].as_str());
+                out.push(Turn { request, earlier, reply, fits_anything: false });
+            }
+        }
+        (source, out)
+    };
+    let mut own = Vec::new();
+    for row in &corpus.own {
+        for (reply, fits_anything) in [(&row.good, false), (&row.rude, false), (&row.evasive, true)] {
+            own.push(Turn { request: &row.request, earlier: String::new(), reply, fits_anything });
+        }
+    }
+    vec![chat("persona"), chat("topical"), ("own", own)]
+}
+
+/// How much each source weighs: the project's own requests are few but closest to what is judged.
+const SHARES: [f32; 3] = [0.4, 0.3, 0.3];
+
+/// Positives and negatives of all sources, as (view, real, kind of negative, weight).
+fn examples(corpus: &Corpus, rounds: usize, seed: &str) -> Vec<(View, bool, f32)> {
+    let mut random = SplitMix::new(hash_token(seed));
+    let all = turns(corpus);
+    let total: usize = all.iter().map(|(_, turns)| turns.len()).sum();
+    let mut out = Vec::new();
+    for ((_, turns), share) in all.iter().zip(SHARES) {
+        let replies: Vec<&str> = turns.iter().map(|turn| turn.reply).collect();
+        let negatives = Negatives::new(&replies);
+        let weight = (share * total as f32 / turns.len().max(1) as f32).min(6.0);
+        for turn in turns {
+            // Many replies answer a first turn: the head must not lean on what came before it.
+            let earlier = if random.unit() < 0.4 { "" } else { &turn.earlier };
+            out.push((View::from_texts(turn.request, earlier, turn.reply), true, weight));
+            for _ in 0..rounds {
+                // Half of the negatives are random replies: the only kind that asks for understanding.
+                let kind = if random.unit() < 0.4 { 0 } else { random.below(KINDS.len()) };
+                if kind == 0 && turn.fits_anything {
+                    continue;
+                }
+                if let Some(text) = negatives.make(kind, turn.request, turn.reply, &mut random) {
+                    let view = View::from_texts(turn.request, earlier, &text);
+                    out.push((view, false, weight / rounds as f32));
+                }
+            }
+        }
+    }
+    out
+}
+
+/// log(turns / turns with the word), as the weight of a word.
+pub(crate) fn rarity(corpus: &Corpus) -> Table {
+    let mut seen = vec![0.0_f32; 1 << bits::WORDS];
+    let mut n = 1.0_f32;
+    for (_, turns) in turns(corpus) {
+        for turn in turns {
+            let mut words = word_slots(&crate::text::Text::new(turn.reply));
+            words.sort_unstable();
+            words.dedup();
+            for word in words {
+                seen[word as usize] += 1.0;
+            }
+            n += 1.0;
+        }
+    }
+    let weights: Vec<f32> = seen.iter().map(|count| (n / (1.0 + count)).ln().min(7.0) / 4.0).collect();
+    Table::quantise(&weights)
+}
+
+/// Fits the dual encoder: softmax of the true reply among random ones (in the manner of Henderson et al. 2017).
+pub(crate) fn dual(corpus: &Corpus, rarity: &Table) -> Dual {
+    const NEGATIVES: usize = 9;
+    const EPOCHS: usize = 16;
+    let slots = WIDTH << bits::WORDS;
+    let mut random = SplitMix::new(hash_token("dual"));
+    let mut start = || (0..slots).map(|_| (random.unit() as f32 - 0.5) * 0.4).collect::<Vec<f32>>();
+    let mut towers = [Tower::new(start()), Tower::new(start())];
+    let mut sources = Vec::new();
+    for ((_, turns), share) in turns(corpus).iter().zip(SHARES) {
+        let slots: Vec<[Vec<u32>; 2]> = turns
+            .iter()
+            .filter(|turn| !turn.fits_anything)
+            .map(|turn| [turn.request, turn.reply].map(|text| word_slots(&crate::text::Text::new(text))))
+            .collect();
+        sources.push((slots, share));
+    }
+    let total: usize = sources.iter().map(|(turns, _)| turns.len()).sum();
+    for epoch in 0..EPOCHS {
+        let rate = 0.1 / (1.0 + epoch as f32 / 3.0).sqrt();
+        for _ in 0..total {
+            let pick = random.unit() as f32;
+            let source = usize::from(pick > SHARES[0]) + usize::from(pick > SHARES[0] + SHARES[1]);
+            let turns = &sources[source].0;
+            if turns.is_empty() {
+                continue;
+            }
+            let [request, reply] = &turns[random.below(turns.len())];
+            let mut candidates = vec![reply];
+            candidates.extend((0..NEGATIVES).map(|_| &turns[random.below(turns.len())][1]));
+            step(&mut towers, rarity, request, &candidates, rate);
+        }
+    }
+    let [request, reply] = towers.map(|tower| Table::quantise(&tower.values));
+    Dual { request, reply }
+}
+
+struct Tower {
+    values: Vec<f32>,
+    squares: Vec<f32>,
+}
+
+impl Tower {
+    fn new(values: Vec<f32>) -> Self {
+        Self { squares: vec![1e-4; values.len()], values }
+    }
+
+    fn encode(&self, rarity: &Table, words: &[u32]) -> [f32; WIDTH] {
+        let mut sum = [0.0; WIDTH];
+        for &word in words {
+            let weight = rarity.get(word) / (words.len() as f32).sqrt();
+            let row = &self.values[word as usize * WIDTH..][..WIDTH];
+            sum.iter_mut().zip(row).for_each(|(slot, x)| *slot += weight * x);
+        }
+        sum
+    }
+
+    fn update(&mut self, rarity: &Table, words: &[u32], gradient: &[f32; WIDTH], rate: f32) {
+        for &word in words {
+            let weight = rarity.get(word) / (words.len() as f32).sqrt();
+            for (i, g) in gradient.iter().enumerate() {
+                let at = word as usize * WIDTH + i;
+                let g = g * weight + 1e-4 * self.values[at];
+                self.squares[at] += g * g;
+                self.values[at] -= rate * g / self.squares[at].sqrt();
+            }
+        }
+    }
+}
+
+/// One gradient step; the first candidate is the true reply.
+fn step(towers: &mut [Tower; 2], rarity: &Table, request: &[u32], candidates: &[&Vec<u32>], rate: f32) {
+    let query = towers[0].encode(rarity, request);
+    let replies: Vec<[f32; WIDTH]> = candidates.iter().map(|words| towers[1].encode(rarity, words)).collect();
+    let dot = |a: &[f32; WIDTH], b: &[f32; WIDTH]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+    let mut errors: Vec<f32> = replies.iter().map(|reply| dot(&query, reply)).collect();
+    let top = errors.iter().fold(f32::NEG_INFINITY, |top, &s| top.max(s));
+    for error in &mut errors {
+        *error = (*error - top).exp();
+    }
+    let sum: f32 = errors.iter().sum();
+    for error in &mut errors {
+        *error /= sum;
+    }
+    errors[0] -= 1.0;
+    let mut query_gradient = [0.0; WIDTH];
+    for ((words, reply), &error) in candidates.iter().zip(&replies).zip(&errors) {
+        query_gradient.iter_mut().zip(reply).for_each(|(slot, x)| *slot += error * x);
+        towers[1].update(rarity, words, &query.map(|x| x * error), rate);
+    }
+    towers[0].update(rarity, request, &query_gradient, rate);
+}
+
+/// The surface head: real word order against every kind of negative but the random reply.
+pub(crate) fn surface(corpus: &Corpus) -> Head {
+    let mut random = SplitMix::new(hash_token("surface"));
+    let mut rows = Vec::new();
+    let all = turns(corpus);
+    let total: usize = all.iter().map(|(_, turns)| turns.len()).sum();
+    for ((_, turns), share) in all.iter().zip(SHARES) {
+        let replies: Vec<&str> = turns.iter().map(|turn| turn.reply).collect();
+        let negatives = Negatives::new(&replies);
+        let weight = (share * total as f32 / turns.len().max(1) as f32).min(6.0);
+        for turn in turns {
+            let mut add = |text: &str, label: bool, weight: f32| {
+                let features = features::surface(&View::from_texts("", "", text));
+                rows.push(Row { features, label, weight });
+            };
+            add(turn.reply, true, weight);
+            for _ in 0..2 {
+                let kind = 1 + random.below(KINDS.len() - 1);
+                if let Some(text) = negatives.make(kind, turn.request, turn.reply, &mut random) {
+                    add(&text, false, weight / 2.0);
+                }
+            }
+        }
+    }
+    fit(&rows, 1 << bits::SURFACE, Fit { epochs: 4, rate: 0.1, decay: 1e-5 }, hash_token("surface"))
+}
+
+/// The head on top: fitted and calibrated on rows that neither encoder nor surface head has seen.
+pub(crate) fn combine(set: &WeightSet, calibrating: &Corpus) -> Head {
+    let rows: Vec<Row> = examples(calibrating, 6, "combine")
+        .iter()
+        .map(|(view, label, weight)| {
+            let features = Features { hashed: Vec::new(), dense: set.coherence_features(view) };
+            Row { features, label: *label, weight: *weight }
+        })
+        .collect();
+    let mut head = fit(&rows, 0, Fit { epochs: 20, rate: 0.05, decay: 1e-5 }, hash_token("combine"));
+    let margins: Vec<_> = rows.iter().map(|row| (head.margin(&row.features), row.label, row.weight)).collect();
+    head.calibration = calibrate(&margins);
+    head
+}

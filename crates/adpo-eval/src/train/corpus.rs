@@ -1,0 +1,239 @@
+//! The labelled rows that the embedded heads learn from, and the rule that keeps weight sets apart.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::embedded::weights::row_hash;
+use crate::error::EvalError;
+
+/// A request with one labelled reply.
+#[derive(Debug, Clone)]
+pub(crate) struct Pair {
+    /// What the split goes by: context, prompt, question, or the text itself.
+    pub(crate) key: String,
+    pub(crate) request: String,
+    pub(crate) reply: String,
+    pub(crate) label: Label,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Label {
+    /// Davidson et al.: hateful or offensive, against neither.
+    Abuse(bool),
+    /// DiaSafety: its category, and whether people found the reply unsafe.
+    Unsafe { category: usize, is: bool },
+    /// GPTFuzz: harmful compliance with a harmful question.
+    Harm(bool),
+    /// XSTest: any refusal; whether the prompt was an unsafe one; which model wrote the reply.
+    Refusal { is: bool, unsafe_prompt: bool, model: String },
+}
+
+/// Categories of DiaSafety, in the order of the router's outputs; everyday talk comes after them.
+const CATEGORIES: [&str; 5] = ["Offending User", "Risk Ignorance", "Unauthorized Expertise", "Toxicity Agreement", "Biased Opinion"];
+
+/// The router's output for everyday talk.
+pub(crate) const EVERYDAY: usize = CATEGORIES.len();
+
+/// A dialogue between two people.
+#[derive(Debug, Clone)]
+pub(crate) struct Chat {
+    pub(crate) key: String,
+    pub(crate) source: &'static str,
+    pub(crate) turns: Vec<String>,
+}
+
+/// One of the project's own requests with its three replies.
+#[derive(Debug, Clone)]
+pub(crate) struct Own {
+    pub(crate) request: String,
+    pub(crate) harsh: bool,
+    pub(crate) good: String,
+    pub(crate) evasive: String,
+    pub(crate) rude: String,
+}
+
+/// Folds for calibration.
+pub(crate) const FOLDS: u64 = 5;
+
+/// All rows, or those of some split buckets.
+#[derive(Debug, Clone, Default)]
+pub struct Corpus {
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) chats: Vec<Chat>,
+    pub(crate) own: Vec<Own>,
+}
+
+impl Corpus {
+    /// Reads Davidson, DiaSafety, GPTFuzz, XSTest, Synthetic-Persona-Chat and Topical-Chat below `data_dir` (as
+    /// laid out in its SOURCES.md), and the project's own dialogues.
+    ///
+    /// # Errors
+    /// [`EvalError::Io`] for a missing file, [`EvalError::Line`] for a row that lacks a field.
+    pub fn read(data_dir: &Path, dialogues: &Path) -> Result<Self, EvalError> {
+        let mut corpus = Self::default();
+        for row in rows(&data_dir.join("davidson/labeled_data.jsonl.gz"))? {
+            let tweet = row.text("tweet")?;
+            let label = Label::Abuse(row.number("class")? < 2);
+            corpus.pairs.push(Pair { key: tweet.clone(), request: String::new(), reply: tweet, label });
+        }
+        for row in rows(&data_dir.join("diasafety/diasafety.jsonl.gz"))? {
+            let (request, category) = (row.text("context")?, row.text("category")?);
+            let category = CATEGORIES.iter().position(|name| *name == category);
+            let category = category.ok_or_else(|| row.error("an unknown category"))?;
+            let label = Label::Unsafe { category, is: row.text("label")? == "Unsafe" };
+            corpus.pairs.push(Pair { key: request.clone(), request, reply: row.text("response")?, label });
+        }
+        let mut questions = BTreeMap::new();
+        for row in rows(&data_dir.join("gptfuzz/questions.jsonl.gz"))? {
+            questions.insert(row.text("index")?, row.text("text")?);
+        }
+        for row in rows(&data_dir.join("gptfuzz/train.jsonl.gz"))? {
+            let request = questions.get(&row.text("question")?).ok_or_else(|| row.error("an unknown question"))?;
+            let label = Label::Harm(row.text("label")? == "1");
+            let reply = row.text("Response")?;
+            corpus.pairs.push(Pair { key: request.clone(), request: request.clone(), reply, label });
+        }
+        for row in rows(&data_dir.join("xstest/completions.jsonl.gz"))? {
+            let request = row.text("prompt")?;
+            let label = Label::Refusal {
+                is: row.text("final_label")? != "1_full_compliance",
+                unsafe_prompt: row.text("type")?.starts_with("contrast"),
+                model: row.text("model")?,
+            };
+            corpus.pairs.push(Pair { key: request.clone(), request, reply: row.text("completion")?, label });
+        }
+        for file in ["valid", "test"] {
+            for row in rows(&data_dir.join(format!("synthetic-persona-chat/{file}.jsonl.gz")))? {
+                corpus.add_chat("persona", persona_turns(&row.text("Best Generated Conversation")?));
+            }
+        }
+        for file in ["valid_freq", "valid_rare", "test_rare"] {
+            for row in rows(&data_dir.join(format!("topical-chat/{file}.jsonl.gz")))? {
+                let turns = row.value["content"].as_array().ok_or_else(|| row.error("no list `content`"))?;
+                let text = |turn: &Value| turn["message"].as_str().map(|message| message.trim().to_owned());
+                corpus.add_chat("topical", turns.iter().filter_map(text).collect());
+            }
+        }
+        for row in rows(dialogues)? {
+            corpus.own.push(Own {
+                request: row.text("request")?,
+                harsh: row.text("tone")? == "harsh",
+                good: row.text("good")?,
+                evasive: row.text("evasive")?,
+                rude: row.text("rude")?,
+            });
+        }
+        Ok(corpus)
+    }
+
+    fn add_chat(&mut self, source: &'static str, turns: Vec<String>) {
+        if turns.len() >= 2 {
+            self.chats.push(Chat { key: turns[0].clone(), source, turns });
+        }
+    }
+
+    /// The rows whose split key `keep`s.
+    pub(crate) fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
+        Self {
+            pairs: self.pairs.iter().filter(|pair| keep(&pair.key)).cloned().collect(),
+            chats: self.chats.iter().filter(|chat| keep(&chat.key)).cloned().collect(),
+            own: self.own.iter().filter(|own| keep(&own.request)).cloned().collect(),
+        }
+    }
+
+    /// The rows of some split buckets.
+    pub(crate) fn buckets(&self, buckets: &[u8]) -> Self {
+        self.filter(|key| buckets.contains(&adpo_data::bucket(key)))
+    }
+
+    /// All rows but those of one of [`FOLDS`] folds, and those of that fold, by key.
+    pub(crate) fn fold(&self, fold: u64) -> (Self, Self) {
+        let inside = |key: &str| row_hash(key) % FOLDS == fold;
+        (self.filter(|key| !inside(key)), self.filter(inside))
+    }
+
+    /// Content hashes of all split keys, ascending.
+    pub(crate) fn hashes(&self) -> Vec<u64> {
+        let keys = self.pairs.iter().map(|pair| pair.key.as_str());
+        let keys = keys.chain(self.chats.iter().map(|chat| chat.key.as_str()));
+        let keys = keys.chain(self.own.iter().map(|own| own.request.as_str()));
+        let mut hashes: Vec<u64> = keys.map(row_hash).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
+    }
+}
+
+fn persona_turns(conversation: &str) -> Vec<String> {
+    let speech = |line: &str| {
+        let line = line.trim();
+        let said = line.strip_prefix("User 1:").or_else(|| line.strip_prefix("User 2:"))?.trim();
+        (!said.is_empty()).then(|| said.to_owned())
+    };
+    conversation.lines().filter_map(speech).collect()
+}
+
+/// One parsed line, with its place for messages.
+struct Line {
+    path: String,
+    number: usize,
+    value: Value,
+}
+
+impl Line {
+    fn error(&self, reason: &str) -> EvalError {
+        EvalError::Line { path: self.path.clone(), line: self.number, reason: reason.to_owned() }
+    }
+
+    fn text(&self, field: &str) -> Result<String, EvalError> {
+        let text = self.value[field].as_str().ok_or_else(|| self.error(&format!("no text field `{field}`")))?;
+        Ok(text.trim().to_owned())
+    }
+
+    fn number(&self, field: &str) -> Result<i64, EvalError> {
+        self.value[field].as_i64().ok_or_else(|| self.error(&format!("no integer field `{field}`")))
+    }
+}
+
+/// The rows of a JSONL file, gzipped or not.
+fn rows(path: &Path) -> Result<Vec<Line>, EvalError> {
+    let bytes = std::fs::read(path).map_err(|source| EvalError::io(path, source))?;
+    let mut text = String::new();
+    let outcome = if bytes.starts_with(&[0x1f, 0x8b]) {
+        flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_string(&mut text)
+    } else {
+        bytes.as_slice().read_to_string(&mut text)
+    };
+    outcome.map_err(|source| EvalError::io(path, source))?;
+    let parse = |(index, line): (usize, &str)| {
+        let path = path.display().to_string();
+        match serde_json::from_str(line) {
+            Ok(value) => Ok(Line { path, number: index + 1, value }),
+            Err(error) => Err(EvalError::Line { path, line: index + 1, reason: error.to_string() }),
+        }
+    };
+    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn persona_lines_become_turns() {
+        let turns = persona_turns("User 1: Hi!\nUser 2: Hello, you.\n\nnoise\nUser 1:  \n");
+        assert_eq!(turns, ["Hi!", "Hello, you."]);
+    }
+
+    #[test]
+    fn a_bad_line_is_named_with_file_and_number() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("own.jsonl");
+        std::fs::write(&path, "{\"a\":1}\n{oops\n").expect("write");
+        let message = rows(&path).err().expect("an error").to_string();
+        assert!(message.contains("own.jsonl, line 2"), "{message}");
+    }
+}

@@ -1,0 +1,252 @@
+//! Which rows teach which head, and how much each source weighs.
+
+use super::corpus::{Corpus, EVERYDAY, Label};
+use super::logistic::{Fit, Row, fit, fit_router};
+use super::negatives::clumsy;
+use crate::embedded::features::{self, View, bits};
+use crate::embedded::head::{Features, Head, ROUTES, Router};
+use crate::embedded::rules::EARLY_CANNOT;
+use crate::embedded::weights::{Heads, row_hash};
+use crate::error::EvalError;
+use crate::statistics::SplitMix;
+use crate::text::hash_token;
+
+/// Rows of one source and label for one head; `share` is the weight of all of them together.
+struct Group {
+    share: f32,
+    views: Vec<View>,
+    label: bool,
+}
+
+/// Everything that the single-reply heads learn from, tokenised once.
+pub(crate) struct Material {
+    davidson: [Vec<View>; 2],
+    /// By unsafe or not; the category beside each.
+    diasafety: [Vec<(View, usize)>; 2],
+    gptfuzz: [Vec<View>; 2],
+    /// (refusal, unsafe prompt)
+    xstest: Vec<(View, bool, bool)>,
+    chat: Vec<View>,
+    good: Vec<(View, bool)>,
+    evasive: Vec<(View, bool)>,
+    rude: Vec<(View, bool)>,
+}
+
+impl Material {
+    /// `copies` clumsy versions go beside each reply of dialogues (none for calibration rows).
+    pub(crate) fn new(corpus: &Corpus, copies: usize) -> Self {
+        let mut random = SplitMix::new(hash_token("clumsy"));
+        let mut out = Self {
+            davidson: Default::default(),
+            diasafety: Default::default(),
+            gptfuzz: Default::default(),
+            xstest: Vec::new(),
+            chat: Vec::new(),
+            good: Vec::new(),
+            evasive: Vec::new(),
+            rude: Vec::new(),
+        };
+        for pair in &corpus.pairs {
+            let view = View::from_texts(&pair.request, "", &pair.reply);
+            match &pair.label {
+                Label::Abuse(is) => out.davidson[usize::from(*is)].push(view),
+                Label::Unsafe { category, is } => out.diasafety[usize::from(*is)].push((view, *category)),
+                Label::Harm(is) => out.gptfuzz[usize::from(*is)].push(view),
+                Label::Refusal { is, unsafe_prompt, .. } => out.xstest.push((view, *is, *unsafe_prompt)),
+            }
+        }
+        for chat in &corpus.chats {
+            // Every third reply is plenty: they all say "not toxic, not evasive".
+            for pair in chat.turns.windows(2).skip(1).step_by(3) {
+                out.chat.push(View::from_texts(&pair[0], "", &pair[1]));
+                if copies > 0 {
+                    out.chat.push(View::from_texts(&pair[0], "", &clumsy(&pair[1], &mut random)));
+                }
+            }
+        }
+        for own in &corpus.own {
+            let mut add = |to: &mut Vec<(View, bool)>, reply: &str| {
+                to.push((View::from_texts(&own.request, "", reply), own.harsh));
+                for _ in 0..copies {
+                    to.push((View::from_texts(&own.request, "", &clumsy(reply, &mut random)), own.harsh));
+                }
+            };
+            add(&mut out.good, &own.good);
+            add(&mut out.evasive, &own.evasive);
+            add(&mut out.rude, &own.rude);
+        }
+        out
+    }
+
+    fn own(rows: &[(View, bool)]) -> Vec<View> {
+        rows.iter().map(|(view, _)| view.clone()).collect()
+    }
+
+    fn mild(&self) -> Vec<View> {
+        [Self::own(&self.good), Self::own(&self.evasive)].concat()
+    }
+
+    fn unsafe_rows(&self, is: bool, only: impl Fn(usize) -> bool) -> Vec<View> {
+        let rows = self.diasafety[usize::from(is)].iter();
+        rows.filter(|(_, category)| only(*category)).map(|(view, _)| view.clone()).collect()
+    }
+
+    fn refusals(&self, keep: impl Fn(bool, bool) -> bool) -> Vec<View> {
+        self.xstest.iter().filter(|(_, is, danger)| keep(*is, *danger)).map(|(view, ..)| view.clone()).collect()
+    }
+
+    fn abuse_groups(&self) -> Vec<Group> {
+        vec![
+            Group { share: 0.25, views: self.davidson[1].clone(), label: true },
+            Group { share: 0.15, views: self.davidson[0].clone(), label: false },
+            // Only insults to the user are abusive by their own words; other unsafe replies need their context.
+            Group { share: 0.12, views: self.unsafe_rows(true, |category| category == 0), label: true },
+            Group { share: 0.12, views: self.unsafe_rows(false, |_| true), label: false },
+            Group { share: 0.2, views: Self::own(&self.rude), label: true },
+            Group { share: 0.2, views: self.mild(), label: false },
+            Group { share: 0.06, views: self.chat.clone(), label: false },
+        ]
+    }
+
+    fn context_groups(&self) -> Vec<Group> {
+        vec![
+            Group { share: 0.35, views: self.unsafe_rows(true, |_| true), label: true },
+            Group { share: 0.35, views: self.unsafe_rows(false, |_| true), label: false },
+            Group { share: 0.1, views: Self::own(&self.rude), label: true },
+            Group { share: 0.1, views: self.mild(), label: false },
+            Group { share: 0.1, views: self.chat.clone(), label: false },
+        ]
+    }
+
+    fn harm_groups(&self) -> Vec<Group> {
+        vec![
+            Group { share: 0.3, views: self.gptfuzz[1].clone(), label: true },
+            Group { share: 0.3, views: self.gptfuzz[0].clone(), label: false },
+            Group { share: 0.06, views: self.refusals(|is, danger| danger && !is), label: true },
+            Group { share: 0.06, views: self.refusals(|is, danger| is || !danger), label: false },
+            Group { share: 0.08, views: Self::own(&self.rude), label: true },
+            // Helping an angry user is no harm: without these every answer that is not a refusal would count.
+            Group { share: 0.12, views: self.mild(), label: false },
+            Group { share: 0.08, views: self.chat.clone(), label: false },
+        ]
+    }
+
+    fn evasion_groups(&self) -> Vec<Group> {
+        // Some harmful answers refuse in one voice and comply in another: neither label would be right.
+        let plain = |view: &&View| EARLY_CANNOT.iter().all(|&at| view.rules[at] == 0.0);
+        let refusals = self.gptfuzz[0].iter().filter(|view| view.reply.count_words() < 80 && !plain(view));
+        let answers = self.gptfuzz[1].iter().filter(plain);
+        vec![
+            Group { share: 0.22, views: self.refusals(|is, _| is), label: true },
+            Group { share: 0.22, views: self.refusals(|is, _| !is), label: false },
+            Group { share: 0.08, views: refusals.cloned().collect(), label: true },
+            Group { share: 0.08, views: answers.cloned().collect(), label: false },
+            Group { share: 0.16, views: Self::own(&self.evasive), label: true },
+            Group { share: 0.16, views: [Self::own(&self.good), Self::own(&self.rude)].concat(), label: false },
+            Group { share: 0.08, views: self.chat.clone(), label: false },
+        ]
+    }
+
+    /// Replies that are not toxic, by source: the threshold is set where 5 % of them would be flagged.
+    pub(crate) fn harmless(&self) -> [Vec<View>; 4] {
+        [self.unsafe_rows(false, |_| true), self.davidson[0].clone(), self.mild(), self.chat.clone()]
+    }
+
+    /// Replies that comply, by source.
+    pub(crate) fn compliant(&self) -> [Vec<View>; 3] {
+        [self.refusals(|is, _| !is), [Self::own(&self.good), Self::own(&self.rude)].concat(), self.chat.clone()]
+    }
+
+    fn router_rows(&self) -> Vec<(&View, usize)> {
+        let labelled = self.diasafety.iter().flatten().map(|(view, category)| (view, *category));
+        let everyday = self.good.iter().map(|(view, _)| view).chain(&self.chat).map(|view| (view, EVERYDAY));
+        labelled.chain(everyday).collect()
+    }
+}
+
+fn rows(groups: &[Group], see: impl Fn(&View) -> Features) -> Vec<Row> {
+    let total: usize = groups.iter().map(|group| group.views.len()).sum();
+    let mut out = Vec::with_capacity(total);
+    for group in groups {
+        let weight = group.share * total as f32 / group.views.len().max(1) as f32;
+        // A source with few rows counts more, but no single row may dominate.
+        let weight = weight.min(5.0);
+        out.extend(group.views.iter().map(|view| Row { features: see(view), label: group.label, weight }));
+    }
+    out
+}
+
+/// A margin on a row that the head has not seen, its label, its weight.
+pub(crate) type Margins = Vec<(f32, bool, f32)>;
+
+/// Uncalibrated heads.
+pub(crate) fn fit_heads(material: &Material) -> Result<Heads, EvalError> {
+    let (router, context) = router_and_context(material)?;
+    let (strong, long) = (Fit { epochs: 6, rate: 0.15, decay: 1e-5 }, Fit { epochs: 8, rate: 0.1, decay: 1e-5 });
+    Ok(Heads {
+        abuse: one("abuse", 1 << bits::ABUSE, strong, &material.abuse_groups(), features::abuse)?,
+        router,
+        context,
+        harm: one("harm", 1 << bits::HARM, long, &material.harm_groups(), features::harm)?,
+        evasiveness: one("evasiveness", 1 << bits::EVASION, long, &material.evasion_groups(), features::evasiveness)?,
+    })
+}
+
+/// The margins of abuse, context, harm and evasiveness on rows that `heads` has not seen.
+pub(crate) fn margins(heads: &Heads, unseen: &Material) -> [Margins; 4] {
+    let on = |head: &Head, groups: &[Group], see: &dyn Fn(&View) -> Features| -> Margins {
+        rows(groups, see).iter().map(|row| (head.margin(&row.features), row.label, row.weight)).collect()
+    };
+    let in_context = |view: &View| features::context(view, &heads.router.probabilities(&features::route(view)));
+    [
+        on(&heads.abuse, &unseen.abuse_groups(), &features::abuse),
+        on(&heads.context, &unseen.context_groups(), &in_context),
+        on(&heads.harm, &unseen.harm_groups(), &features::harm),
+        on(&heads.evasiveness, &unseen.evasion_groups(), &features::evasiveness),
+    ]
+}
+
+/// Gives the four heads of [`margins`] their calibration.
+pub(crate) fn set_calibration(heads: &mut Heads, calibration: [(f32, f32); 4]) {
+    let all = [&mut heads.abuse, &mut heads.context, &mut heads.harm, &mut heads.evasiveness];
+    for (head, calibration) in all.into_iter().zip(calibration) {
+        head.calibration = calibration;
+    }
+}
+
+fn one(head: &'static str, slots: usize, options: Fit, groups: &[Group], see: impl Fn(&View) -> Features) -> Result<Head, EvalError> {
+    let training = rows(groups, &see);
+    if !(training.iter().any(|row| row.label) && training.iter().any(|row| !row.label)) {
+        return Err(EvalError::Training { head, reason: "it needs rows of both labels in its split buckets".to_owned() });
+    }
+    Ok(fit(&training, slots, options, hash_token(head)))
+}
+
+/// The router, and the head that reads replies through it.
+///
+/// The head learns from routes that a router without the row's fold gave: routes of rows that a router has seen are
+/// sharper than those of any new row.
+fn router_and_context(material: &Material) -> Result<(Router, Head), EvalError> {
+    const FOLDS: u64 = 4;
+    let options = Fit { epochs: 4, rate: 0.15, decay: 1e-5 };
+    let labelled = material.router_rows();
+    let fold = |view: &View| row_hash(&view.request.padded()) % FOLDS;
+    let mut counts = [0_usize; ROUTES];
+    for (_, route) in &labelled {
+        counts[*route] += 1;
+    }
+    let router_without = |left_out: Option<u64>| {
+        let kept = labelled.iter().filter(|(view, _)| Some(fold(view)) != left_out);
+        let weigh = |route: usize| (labelled.len() as f32 / (ROUTES * counts[route].max(1)) as f32).min(5.0);
+        let rows: Vec<_> = kept.map(|(view, route)| (features::route(view), *route, weigh(*route))).collect();
+        fit_router(&rows, 1 << bits::ROUTER, options, hash_token("router"))
+    };
+    let partial: Vec<Router> = (0..FOLDS).map(|k| router_without(Some(k))).collect();
+    let unseen = |view: &View| {
+        let routes = partial[fold(view) as usize].probabilities(&features::route(view));
+        features::context(view, &routes)
+    };
+    let options = Fit { epochs: 6, rate: 0.1, decay: 2e-5 };
+    let head = one("context", 8 << bits::CONTEXT, options, &material.context_groups(), unseen)?;
+    Ok((router_without(None), head))
+}

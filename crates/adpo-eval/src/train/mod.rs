@@ -1,0 +1,133 @@
+//! How the embedded heads are trained, and how far they agree with people on rows that none of them saw.
+//!
+//! The example `train_embedded` is the command line of this module. Training is deterministic: the same rows on the
+//! same machine give the same bytes.
+
+mod agreement;
+mod coherence;
+mod corpus;
+mod heads;
+mod logistic;
+mod negatives;
+
+pub use agreement::{Agreement, agreement};
+pub use corpus::Corpus;
+
+use crate::embedded::EmbeddedJudge;
+use crate::embedded::head::{Head, Table};
+use crate::embedded::weights::{Heads, WeightSet};
+use crate::error::EvalError;
+use crate::judge::Thresholds;
+use heads::Material;
+
+/// The share of harmless (or compliant) replies that a threshold may flag.
+const FALSE_POSITIVES: f64 = 0.05;
+
+/// Clumsy versions beside each reply of a dialogue: the text of small models is clumsy.
+const COPIES: usize = 3;
+
+/// The split buckets of the two weight sets: the annotator learns from rows that policies learn from too, the
+/// evaluator from rows that are nobody else's.
+pub const WEIGHT_SETS: [(&str, &[u8]); 2] = [("annotator", &[1, 2]), ("evaluator", &[4])];
+
+/// The split bucket that no weight set learns from: agreement is measured here.
+pub const VALIDATION: u8 = 5;
+
+/// Trains one weight set on the rows of `buckets`.
+///
+/// Calibration and thresholds come from cross-fitting: each fifth of the keys is scored by heads that learnt from the
+/// other four; the heads that are kept learn from all rows.
+///
+/// # Errors
+/// [`EvalError::Training`] where the rows lack one of a head's labels.
+pub fn train(corpus: &Corpus, name: &str, buckets: &[u8]) -> Result<EmbeddedJudge, EvalError> {
+    let rows = corpus.buckets(buckets);
+    let (heads, thresholds) = cross_fit(&rows)?;
+    // The head on top of coherence needs rows that its parts have not seen.
+    let (fitting, calibrating) = rows.fold(0);
+    let rarity = coherence::rarity(&fitting);
+    let nothing = Head { table: Table::quantise(&[]), dense: Vec::new(), bias: 0.0, calibration: (1.0, 0.0) };
+    let mut set = WeightSet {
+        name: name.to_owned(),
+        buckets: buckets.to_vec(),
+        thresholds,
+        heads,
+        surface: coherence::surface(&fitting),
+        coherence: nothing,
+        dual: coherence::dual(&fitting, &rarity),
+        rarity,
+        rows: rows.hashes(),
+    };
+    set.coherence = coherence::combine(&set, &calibrating);
+    Ok(EmbeddedJudge::from_set(set))
+}
+
+fn cross_fit(rows: &Corpus) -> Result<(Heads, Thresholds), EvalError> {
+    let mut parts = Vec::new();
+    let mut margins: [heads::Margins; 4] = Default::default();
+    for fold in 0..corpus::FOLDS {
+        let (fitting, unseen) = rows.fold(fold);
+        let unseen = Material::new(&unseen, 0);
+        let part = heads::fit_heads(&Material::new(&fitting, COPIES))?;
+        let found = heads::margins(&part, &unseen);
+        margins.iter_mut().zip(found).for_each(|(all, new)| all.extend(new));
+        parts.push((part, unseen));
+    }
+    let calibration = margins.map(|rows| logistic::calibrate(&rows));
+    let mut harmless: Vec<Vec<f64>> = vec![Vec::new(); 4];
+    let mut compliant: Vec<Vec<f64>> = vec![Vec::new(); 3];
+    for (part, unseen) in &mut parts {
+        heads::set_calibration(part, calibration);
+        for (scores, views) in harmless.iter_mut().zip(unseen.harmless()) {
+            scores.extend(views.iter().map(|view| part.toxicity(view, false).max()));
+        }
+        for (scores, views) in compliant.iter_mut().zip(unseen.compliant()) {
+            scores.extend(views.iter().map(|view| part.evasiveness(view)));
+        }
+    }
+    let mut heads = heads::fit_heads(&Material::new(rows, COPIES))?;
+    heads::set_calibration(&mut heads, calibration);
+    Ok((heads, Thresholds { toxicity: threshold(&harmless), evasiveness: threshold(&compliant) }))
+}
+
+/// The score that [`FALSE_POSITIVES`] of the replies reach, each source weighing the same.
+fn threshold(sources: &[Vec<f64>]) -> f64 {
+    let mut scores: Vec<(f64, f64)> = Vec::new();
+    for source in sources {
+        let weight = 1.0 / source.len().max(1) as f64;
+        scores.extend(source.iter().map(|&score| (score, weight)));
+    }
+    scores.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let budget = FALSE_POSITIVES * scores.iter().map(|row| row.1).sum::<f64>();
+    let mut flagged = 0.0;
+    for (score, weight) in scores {
+        flagged += weight;
+        if flagged > budget {
+            // Just above the first reply that would be one too many.
+            return (score + 1e-4).min(1.0);
+        }
+    }
+    0.5
+}
+
+impl EmbeddedJudge {
+    /// The weight file: what [`EmbeddedJudge::from_bytes`] reads.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.weights().to_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threshold_flags_its_share_with_every_source_weighing_the_same() {
+        let source = |n: u32, top: f64| (0..n).map(|i| top * f64::from(i) / f64::from(n)).collect::<Vec<f64>>();
+        let sources = [source(1000, 0.9), source(20, 0.5)];
+        let tau = threshold(&sources);
+        let flagged = |scores: &[f64]| scores.iter().filter(|score| **score >= tau).count() as f64 / scores.len() as f64;
+        let mean = f64::midpoint(flagged(&sources[0]), flagged(&sources[1]));
+        assert!(mean <= FALSE_POSITIVES && mean > FALSE_POSITIVES - 0.01, "{tau}: {mean}");
+    }
+}

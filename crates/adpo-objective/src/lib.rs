@@ -1,0 +1,66 @@
+//! Adversarial DPO (ADPO, arXiv 2405.12900) and the objectives around it, as pure functions of
+//! sequence log-probs: no model, no data types, nothing but Burn tensors in and out.
+//!
+//! ```
+//! use adpo_objective::{Adpo, Lengths, LogProbs, Objective, RoleLogProbs};
+//! use burn::tensor::{Device, Tensor};
+//!
+//! let device = Device::flex().autodiff();
+//! let row = |value: f32| Tensor::<1>::from_floats([value], &device);
+//! let reference = RoleLogProbs { chosen: row(-12.0), rejected: row(-14.0), toxic: Some(row(-33.0)) };
+//! let policy_toxic = row(-30.0).require_grad(); // the policy grew fond of the toxic answer
+//! let policy = RoleLogProbs { toxic: Some(policy_toxic.clone()), ..reference.clone() };
+//! let lengths = Lengths { chosen: row(10.0), rejected: row(12.0), toxic: Some(row(15.0)) };
+//! let batch = LogProbs { policy, reference: Some(reference), tox_anchor: None, lengths };
+//!
+//! let outcome = Objective::Adpo(Adpo::default()).evaluate(&batch)?;
+//! let gradients = outcome.losses.mean().backward();
+//! assert!(policy_toxic.grad(&gradients).unwrap().into_scalar::<f32>() > 0.0); // descent pushes it down
+//! # Ok::<(), adpo_objective::ObjectiveError>(())
+//! ```
+//!
+//! # Notation
+//!
+//! `w` is the chosen response, `l` the rejected, `t` the toxic one. A log-prob is summed over the
+//! response's tokens, in nats, in f32. `h_i = log πθ(y_i|x) − log πref(y_i|x)`. Every objective is a
+//! struct of its options, whose documentation gives formula, paper and equation.
+//!
+//! # In a recipe
+//!
+//! [`Objective`] (de)serialises as one table, for instance `[objective.adpo]`. An option that
+//! belongs to another objective, or that the chosen ADPO link has no place for, is an error.
+#![warn(missing_docs)]
+
+mod adpo;
+mod apo_zero;
+mod cdpo;
+mod dpo;
+mod dpop;
+mod error;
+mod hinge;
+mod ipo;
+mod log_probs;
+mod metrics;
+mod nca_pair;
+mod npo;
+mod numerics;
+mod objective;
+mod orpo;
+mod robust;
+mod simpo;
+
+pub use adpo::{Adpo, Anchor, Link};
+pub use apo_zero::ApoZero;
+pub use cdpo::Cdpo;
+pub use dpo::Dpo;
+pub use dpop::Dpop;
+pub use error::ObjectiveError;
+pub use hinge::Hinge;
+pub use ipo::{Ipo, IpoTokens};
+pub use log_probs::{Lengths, LogProbs, RoleLogProbs, ToxAnchor};
+pub use nca_pair::NcaPair;
+pub use npo::Npo;
+pub use objective::{Objective, Outcome};
+pub use orpo::Orpo;
+pub use robust::Robust;
+pub use simpo::Simpo;
