@@ -1,0 +1,235 @@
+//! From rows to ids: one prompt for all answers, boundaries that the template confirms, masks that say what is trained.
+
+mod dialogue;
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::DataError;
+use crate::dialogue::{Dialogue, Role};
+use crate::encoded::{EncodeReport, Encoded, EncodedTriple, Mask, OverLength};
+use crate::rows::{Preference, Row, SftExample};
+use crate::tokenizer::{ChatTokenizer, ControlToken};
+use dialogue::{EscapedTurn, escaped, with_control};
+
+/// How rows become ids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EncodingOptions {
+    /// Tokens of prompt and answer together, at most.
+    pub max_length: usize,
+    /// What happens to longer rows.
+    pub over_length: OverLength,
+    /// Which answers of a dialogue are trained.
+    pub mask: Mask,
+    /// The token that marks toxic dialogues; without one, rows labelled toxic are refused.
+    pub control: Option<ControlToken>,
+}
+
+/// Encodes rows one after the other and keeps count.
+///
+/// A prompt is the template of its turns with the generation prompt; an answer is what the template of prompt and
+/// answer has beyond that, up to the end-of-sequence id, which is trained. Where the longer text does not begin with
+/// the ids of the shorter one, the row is left out and counted. Text of the rows can forge neither a special id nor a
+/// turn: it is [escaped](ChatTokenizer::escape), and the special ids of the result are compared with those of the same
+/// turns with other text.
+#[derive(Debug)]
+pub struct Encoder<'a> {
+    tokenizer: &'a ChatTokenizer,
+    options: EncodingOptions,
+    report: EncodeReport,
+    given: usize,
+    /// Special ids that the template writes for turns of some shape.
+    special: HashMap<Shape, Vec<u32>>,
+}
+
+/// Roles, whether the turn has the control token, whether the generation prompt follows.
+type Shape = (Vec<(Role, bool)>, bool);
+
+/// Why a row has no encoding.
+enum Fault {
+    Drop(&'static str),
+    Error(DataError),
+}
+
+impl From<DataError> for Fault {
+    fn from(error: DataError) -> Self {
+        Self::Error(error)
+    }
+}
+
+const TOO_LONG: &str = "longer than max_length";
+const NOT_A_PREFIX: &str = "the template writes the prompt in another way once an answer follows";
+const FORGED: &str = "the text would be encoded as a special token";
+
+impl<'a> Encoder<'a> {
+    /// An encoder that has seen nothing yet.
+    pub fn new(tokenizer: &'a ChatTokenizer, options: EncodingOptions) -> Self {
+        Self { tokenizer, options, report: EncodeReport::default(), given: 0, special: HashMap::new() }
+    }
+
+    /// What became of the rows so far.
+    pub fn report(&self) -> &EncodeReport {
+        &self.report
+    }
+
+    /// A dialogue to fine-tune on; `None` if it was left out. If its answer is labelled toxic, the control token stands
+    /// behind the last user turn.
+    ///
+    /// # Errors
+    /// [`DataError`] if the template refuses the dialogue or ends no answer, if a toxic row meets options without
+    /// control token, or for a long row under [`OverLength::Error`].
+    pub fn sft(&mut self, example: &SftExample) -> Result<Option<Encoded>, DataError> {
+        let encoded = self.encode_sft(example);
+        self.count(encoded, None)
+    }
+
+    /// A preference, with a toxic answer where the row has one, and with the toxic prompt where a control token is in
+    /// use; `None` if it was left out.
+    ///
+    /// # Errors
+    /// As [`Encoder::sft`].
+    pub fn preference(&mut self, row: &Row<Preference>) -> Result<Option<EncodedTriple>, DataError> {
+        let encoded = self.encode_preference(&row.value);
+        let encoded = encoded.map(|triple| EncodedTriple { row: row.id.clone(), ..triple });
+        self.count(encoded, Some(&row.id))
+    }
+
+    /// A prompt to be answered, with the control token behind its last user turn if `toxic`. There is no row to leave
+    /// out here: a prompt of more than `max_length` tokens loses its left part (counted as truncated) unless long rows
+    /// are errors.
+    ///
+    /// # Errors
+    /// [`DataError`] if the dialogue does not end with the user, the template refuses it, `toxic` is asked for without
+    /// control token, the text would forge a special token, or for a long prompt under [`OverLength::Error`].
+    pub fn prompt(&mut self, dialogue: &Dialogue, toxic: bool) -> Result<Vec<u32>, DataError> {
+        let encoded = self.encode_prompt(dialogue, toxic);
+        let row = format!("#{}", self.given + 1);
+        match self.count(encoded, None)? {
+            Some(ids) => Ok(ids),
+            None => Err(DataError::Row {
+                row,
+                problem: "is no prompt that can be encoded: it must end with the user, and its text must forge nothing".into(),
+            }),
+        }
+    }
+
+    /// Puts a row's fate into the report.
+    fn count<T>(&mut self, encoded: Result<T, Fault>, id: Option<&str>) -> Result<Option<T>, DataError> {
+        self.given += 1;
+        match encoded {
+            Ok(encoded) => {
+                self.report.encoded += 1;
+                Ok(Some(encoded))
+            }
+            Err(Fault::Drop(TOO_LONG)) if self.options.over_length == OverLength::Error => Err(DataError::Row {
+                row: id.map_or_else(|| format!("#{}", self.given), str::to_owned),
+                problem: format!(
+                    "has more than max_length = {} tokens; raise max_length, or set over_length to \"drop\" or \"truncate_prompt\"",
+                    self.options.max_length
+                ),
+            }),
+            Err(Fault::Drop(reason)) => {
+                *self.report.dropped.entry(reason.to_owned()).or_default() += 1;
+                Ok(None)
+            }
+            Err(Fault::Error(error)) => Err(error),
+        }
+    }
+
+    fn encode_sft(&mut self, example: &SftExample) -> Result<Encoded, Fault> {
+        let mut turns = self.escaped(&example.dialogue);
+        if !example.dialogue.ends_with_assistant() {
+            return Err(Fault::Drop("the dialogue does not end with the assistant"));
+        }
+        if example.toxic.is_some() {
+            turns = with_control(turns, self.control()?);
+        }
+        let answers: Vec<usize> = match self.options.mask {
+            Mask::Last => vec![turns.len() - 1],
+            Mask::EveryAssistantTurn => (0..turns.len()).filter(|i| turns[*i].role == Role::Assistant).collect(),
+        };
+        let mut ids = Vec::new();
+        let mut spans = Vec::with_capacity(answers.len());
+        for answer in answers {
+            let prompt = self.ids(&turns[..answer], true)?;
+            let (longer, end) = self.answered(&turns[..=answer], &prompt)?;
+            if !longer.starts_with(&ids) {
+                return Err(Fault::Drop(NOT_A_PREFIX));
+            }
+            ids = longer;
+            ids.truncate(end);
+            spans.push((prompt.len(), end));
+        }
+        let answer = spans.last().map_or(0, |(start, end)| end - start);
+        let prompt = ids[..ids.len() - answer].to_vec();
+        let cut = self.cut(&prompt, &turns[..turns.len() - 1], answer, None)?;
+        let mut trained = vec![false; ids.len()];
+        // What is left of an answer that the cut went through is context.
+        spans.iter().filter(|(start, _)| cut.is_empty() || *start >= cut.end).for_each(|(start, end)| trained[*start..*end].fill(true));
+        ids.drain(cut.clone());
+        trained.drain(cut);
+        Ok(Encoded { ids, trained })
+    }
+
+    fn encode_preference(&mut self, pair: &Preference) -> Result<EncodedTriple, Fault> {
+        let turns = self.escaped(&pair.prompt);
+        if !pair.prompt.ends_with_user() {
+            return Err(Fault::Drop("the prompt does not end with the user"));
+        }
+        let mut prompt = self.ids(&turns, true)?;
+        let chosen = self.answer(&turns, &prompt, &pair.chosen)?;
+        let rejected = self.answer(&turns, &prompt, &pair.rejected)?;
+        let toxic = pair.toxic.as_ref().map(|toxic| self.answer(&turns, &prompt, toxic)).transpose()?;
+        let longest = [Some(&chosen), Some(&rejected), toxic.as_ref()].into_iter().flatten().map(Vec::len).max().unwrap_or(0);
+        let truncated = self.report.truncated;
+        let cut = self.cut(&prompt, &turns, longest, None)?;
+        prompt.drain(cut);
+        let toxic_prompt = match self.options.control.clone() {
+            None => None,
+            Some(control) => {
+                let marked = with_control(turns, &control);
+                let mut ids = self.ids(&marked, true)?;
+                let cut = self.cut(&ids, &marked, longest, Some(control.id))?;
+                ids.drain(cut);
+                Some(ids)
+            }
+        };
+        // One row, however many of its prompts were cut.
+        self.report.truncated = self.report.truncated.min(truncated + 1);
+        Ok(EncodedTriple { row: String::new(), prompt, chosen, rejected, toxic, toxic_prompt })
+    }
+
+    fn encode_prompt(&mut self, dialogue: &Dialogue, toxic: bool) -> Result<Vec<u32>, Fault> {
+        let mut turns = self.escaped(dialogue);
+        if !dialogue.ends_with_user() {
+            return Err(Fault::Drop("the prompt does not end with the user"));
+        }
+        let mut control = None;
+        if toxic {
+            let token = self.control()?;
+            control = Some(token.id);
+            turns = with_control(turns, token);
+        }
+        let mut ids = self.ids(&turns, true)?;
+        let cut = match self.options.over_length {
+            OverLength::Error if ids.len() > self.options.max_length => return Err(Fault::Drop(TOO_LONG)),
+            _ => self.cut_left(&ids, &turns, 0, control)?,
+        };
+        ids.drain(cut);
+        Ok(ids)
+    }
+
+    fn escaped(&mut self, dialogue: &Dialogue) -> Vec<EscapedTurn> {
+        let (turns, count) = escaped(self.tokenizer, dialogue);
+        self.report.escaped += count;
+        turns
+    }
+
+    fn control(&self) -> Result<&ControlToken, Fault> {
+        self.options.control.as_ref().ok_or_else(|| {
+            let problem = "is needed for a toxic dialogue, and the encoding options have none; set `control` (ChatTokenizer::with_control_token), or clear the row's label";
+            Fault::Error(DataError::Control { token: String::new(), problem: problem.into() })
+        })
+    }
+}

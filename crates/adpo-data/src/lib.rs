@@ -1,0 +1,52 @@
+//! Dialogues and preferences for language-model training: read them into one checked schema, split them, encode them
+//! with a chat template and explicit masks, lay them out in padded or packed batches. No tensors, no framework.
+//!
+//! ```
+//! use adpo_data::{Batch, Encoder, EncodingOptions, Mask, OverLength, ResponseRole, RowFile, Sequence, train_tokenizer};
+//!
+//! let text = r#"{"prompt": "How are you?", "chosen": "Well, and you?", "rejected": "Go away.", "toxic": "Shut up."}"#;
+//! let (rows, _) = RowFile::from_text("example", text).preferences()?;
+//! let tokenizer = train_tokenizer([text.to_owned()], 300)?; // or ChatTokenizer::from_folder("a/hugging-face/folder")
+//! let (tokenizer, control) = tokenizer.with_control_token("[TOXIC]")?;
+//! let options = EncodingOptions { max_length: 256, over_length: OverLength::Drop, mask: Mask::Last, control: Some(control) };
+//! let triple = Encoder::new(&tokenizer, options).preference(&rows[0])?.expect("it is short");
+//!
+//! let ids: Vec<u32> = triple.prompt.iter().chain(&triple.chosen).copied().collect();
+//! let trained = (0..ids.len()).map(|i| i >= triple.prompt.len()).collect();
+//! let batch = Batch::padded(&[Sequence { example: 0, role: ResponseRole::Chosen, ids, trained }]);
+//! assert_eq!(batch.targets.len(), triple.chosen.len());
+//! # Ok::<(), adpo_data::DataError>(())
+//! ```
+//!
+//! Without the feature `tokenizers` (default) only what needs a tokenizer is missing: rows, readers, writers, the
+//! split, seeds and batches stay.
+
+mod batch;
+mod dialogue;
+#[cfg(feature = "tokenizers")]
+mod encode;
+mod encoded;
+mod error;
+mod inspect;
+mod readers;
+mod rows;
+mod seed;
+mod split;
+#[cfg(feature = "tokenizers")]
+mod tokenizer;
+mod write;
+
+pub use batch::{Batch, ResponseRole, Sequence, SequenceInfo, Target};
+pub use dialogue::{Dialogue, Role, Turn};
+#[cfg(feature = "tokenizers")]
+pub use encode::{Encoder, EncodingOptions};
+pub use encoded::{EncodeReport, Encoded, EncodedTriple, Mask, OverLength};
+pub use error::DataError;
+pub use inspect::{Inspection, Lengths, SampleRow, inspect};
+pub use readers::{Format, ReadReport, RowFile, detect, read_dialogues, read_preferences, read_prompts, read_sft};
+pub use rows::{Preference, Prompt, Row, SftExample, ToxicLabel};
+pub use seed::{derive_seed, epoch_order};
+pub use split::{BUCKETS, Use, bucket, use_of};
+#[cfg(feature = "tokenizers")]
+pub use tokenizer::{ChatTokenizer, ControlToken, train_tokenizer};
+pub use write::write_jsonl;

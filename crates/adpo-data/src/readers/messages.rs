@@ -1,0 +1,17 @@
+//! Dialogues as lists of messages; what this crate itself writes for dialogues and fine-tuning examples.
+
+use super::parsed::{Parsed, checked};
+use super::record::{Fault, Record};
+use crate::rows::{SftExample, json};
+
+pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
+    let dialogue = record.parse("messages", json::parse_conversation)?;
+    let toxic = if record.has("toxic") { record.parse("toxic", json::parse_toxic_label)? } else { None };
+    let category = record.optional_text("category")?;
+    if toxic.is_some() && !dialogue.ends_with_assistant() {
+        return Err(record
+            .error("field `toxic` labels the last answer, and the dialogue does not end with the assistant; end it with that answer")
+            .into());
+    }
+    Ok(Parsed::Sft(SftExample { dialogue: checked(dialogue)?, toxic, category }))
+}

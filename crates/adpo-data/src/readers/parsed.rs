@@ -1,0 +1,157 @@
+//! What a line says in its own terms, and what can be made of it.
+
+use super::Converted;
+use super::record::Fault;
+use crate::dialogue::{Dialogue, Role};
+use crate::rows::{Preference, Prompt, SftExample, ToxicLabel};
+
+/// The natural content of one line.
+pub(super) enum Parsed {
+    Sft(SftExample),
+    Preference(Preference),
+    Prompt(Prompt),
+    /// A chat between two people.
+    Chat(Dialogue),
+    Quickstart {
+        request: String,
+        tone: String,
+        good: String,
+        evasive: String,
+        rude: String,
+    },
+}
+
+fn cannot(wanted: &str, has: &str, fix: &str) -> Fault {
+    Fault::Unfit(format!("{wanted} are wanted, and this is {has}; {fix}"))
+}
+
+const NO_ANSWER: &str = "a prompt without an answer";
+
+impl Parsed {
+    pub(super) fn into_sft(self) -> Converted<SftExample> {
+        let plain = |dialogue| SftExample { dialogue, toxic: None, category: None };
+        match self {
+            Self::Sft(example) if example.dialogue.ends_with_assistant() => Ok(vec![("", example)]),
+            Self::Sft(example) => Ok(vec![("", SftExample { dialogue: answered(example.dialogue)?, ..example })]),
+            Self::Preference(pair) => Ok(vec![("", plain(pair.prompt.with(Role::Assistant, pair.chosen)))]),
+            Self::Chat(dialogue) => Ok(vec![("", plain(answered(dialogue)?))]),
+            Self::Quickstart { request, tone, good, evasive, rude } => {
+                let example = |answer, toxic| SftExample {
+                    dialogue: Dialogue::from_user(&*request).with(Role::Assistant, answer),
+                    toxic,
+                    category: Some(tone.clone()),
+                };
+                Ok(vec![
+                    ("#good", example(good, None)),
+                    ("#evasive", example(evasive, None)),
+                    ("#rude", example(rude, Some(ToxicLabel::Human))),
+                ])
+            }
+            Self::Prompt(_) => Err(cannot("dialogues with an answer", NO_ANSWER, "give a file with answers")),
+        }
+    }
+
+    pub(super) fn into_preference(self) -> Converted<Preference> {
+        match self {
+            Self::Preference(pair) => Ok(vec![("", pair)]),
+            Self::Sft(_) | Self::Chat(_) => {
+                Err(cannot("preferences", "a dialogue with one answer", "give a file with `chosen` and `rejected`"))
+            }
+            Self::Quickstart { .. } => {
+                Err(cannot("preferences", "a quickstart row", "its answers are to fine-tune on; triples come from the stage `annotate`"))
+            }
+            Self::Prompt(_) => Err(cannot("preferences", NO_ANSWER, "give a file with `chosen` and `rejected`")),
+        }
+    }
+
+    pub(super) fn into_prompt(self) -> Converted<Prompt> {
+        let prompt = match self {
+            Self::Prompt(prompt) => prompt,
+            Self::Preference(pair) => Prompt { dialogue: pair.prompt, harmful: None, category: None },
+            Self::Sft(example) => Prompt { dialogue: asked(example.dialogue)?, harmful: None, category: example.category },
+            Self::Chat(dialogue) => Prompt { dialogue: asked(dialogue)?, harmful: None, category: None },
+            // Harsh words, but nobody in these rows asks for anything harmful.
+            Self::Quickstart { request, tone, .. } => {
+                Prompt { dialogue: Dialogue::from_user(request), harmful: Some(false), category: Some(tone) }
+            }
+        };
+        Ok(vec![("", prompt)])
+    }
+
+    pub(super) fn into_dialogue(self) -> Converted<Dialogue> {
+        let dialogue = match self {
+            Self::Prompt(prompt) => prompt.dialogue,
+            Self::Preference(pair) => pair.prompt.with(Role::Assistant, pair.chosen),
+            Self::Sft(example) => example.dialogue,
+            Self::Chat(dialogue) => dialogue,
+            Self::Quickstart { request, good, .. } => Dialogue::from_user(request).with(Role::Assistant, good),
+        };
+        Ok(vec![("", dialogue)])
+    }
+}
+
+/// Up to the last answer.
+fn answered(dialogue: Dialogue) -> Result<Dialogue, Fault> {
+    let dialogue = dialogue.cut_after_last(Role::Assistant);
+    if dialogue.turns.is_empty() { Err(Fault::Drop("no assistant turn")) } else { Ok(dialogue) }
+}
+
+/// Up to the last user turn.
+fn asked(dialogue: Dialogue) -> Result<Dialogue, Fault> {
+    let dialogue = dialogue.cut_after_last(Role::User);
+    if dialogue.turns.is_empty() { Err(Fault::Drop("no user turn")) } else { Ok(dialogue) }
+}
+
+/// What every format asks of a dialogue: turns that say something, by user and assistant in turn, the user first,
+/// system text ahead of it all. Chat templates refuse the rest, or write it in a way that nobody meant.
+pub(super) fn checked(dialogue: Dialogue) -> Result<Dialogue, Fault> {
+    let turns = &dialogue.turns;
+    if turns.iter().any(|turn| turn.content.trim().is_empty()) {
+        return Err(Fault::Drop("an empty turn"));
+    }
+    let spoken = if turns.first().is_some_and(|turn| turn.role == Role::System) { &turns[1..] } else { &turns[..] };
+    match spoken.first().map(|turn| turn.role) {
+        None => return Err(Fault::Drop("no turns")),
+        Some(Role::User) => {}
+        Some(_) => return Err(Fault::Drop("the first turn is not the user's")),
+    }
+    if spoken.iter().any(|turn| turn.role == Role::System) {
+        return Err(Fault::Drop("a system turn inside the dialogue"));
+    }
+    if spoken.windows(2).any(|pair| pair[0].role == pair[1].role) {
+        return Err(Fault::Drop("two turns in a row by one speaker"));
+    }
+    Ok(dialogue)
+}
+
+/// A prompt is a checked dialogue in which it is the assistant's turn.
+pub(super) fn checked_prompt(dialogue: Dialogue) -> Result<Dialogue, Fault> {
+    let dialogue = checked(dialogue)?;
+    if dialogue.ends_with_user() { Ok(dialogue) } else { Err(Fault::Drop("the prompt does not end with the user")) }
+}
+
+/// A chat between two people; whoever speaks first is the user, so that every second turn is the assistant's.
+/// Messages in a row by one of them are one turn.
+pub(super) fn chat<'a>(messages: impl Iterator<Item = (&'a str, String)>) -> Result<Dialogue, Fault> {
+    let mut dialogue = Dialogue::default();
+    let mut speakers: Vec<&str> = Vec::new();
+    for (speaker, text) in messages {
+        let place = speakers.iter().position(|known| *known == speaker).unwrap_or_else(|| {
+            speakers.push(speaker);
+            speakers.len() - 1
+        });
+        let role = match place {
+            0 => Role::User,
+            1 => Role::Assistant,
+            _ => return Err(Fault::Drop("more than two speakers")),
+        };
+        match dialogue.turns.last_mut() {
+            Some(last) if last.role == role => {
+                last.content.push('\n');
+                last.content.push_str(&text);
+            }
+            _ => dialogue = dialogue.with(role, text),
+        }
+    }
+    checked(dialogue)
+}

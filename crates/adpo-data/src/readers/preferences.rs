@@ -1,0 +1,63 @@
+//! TRL's preference columns, with `toxic` for triples.
+
+use serde_json::Value;
+
+use super::parsed::{Parsed, checked_prompt};
+use super::record::{Fault, Record};
+use crate::dialogue::{Dialogue, Role, Turn};
+use crate::rows::{Preference, json};
+
+pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
+    let pair = if record.has("prompt") { explicit(record)? } else { implicit(record)? };
+    if pair.chosen == pair.rejected {
+        return Err(Fault::Drop("chosen and rejected are the same"));
+    }
+    Ok(Parsed::Preference(pair))
+}
+
+fn explicit(record: &mut Record) -> Result<Preference, Fault> {
+    let prompt = record.parse("prompt", json::parse_conversation)?;
+    let chosen = record.completion("chosen")?;
+    let rejected = record.completion("rejected")?;
+    let toxic = toxic(record, None)?;
+    Ok(Preference { prompt: checked_prompt(prompt)?, chosen, rejected, toxic })
+}
+
+/// Without a prompt column, `chosen` and `rejected` are whole conversations that part at the last turn.
+fn implicit(record: &mut Record) -> Result<Preference, Fault> {
+    let chosen = split_last(record, "chosen")?;
+    let rejected = split_last(record, "rejected")?;
+    let ((prompt, chosen), (other, rejected)) = (chosen, rejected);
+    if prompt != other {
+        return Err(Fault::Drop("chosen and rejected answer different prompts"));
+    }
+    let toxic = toxic(record, Some(&prompt))?;
+    Ok(Preference { prompt: checked_prompt(prompt)?, chosen, rejected, toxic })
+}
+
+/// A whole conversation as its prompt and its last answer.
+fn split_last(record: &mut Record, field: &str) -> Result<(Dialogue, String), Fault> {
+    let mut dialogue = record.parse(field, json::parse_conversation)?;
+    match dialogue.turns.pop() {
+        Some(Turn { role: Role::Assistant, content }) if content.trim().is_empty() => Err(Fault::Drop("an empty answer")),
+        Some(Turn { role: Role::Assistant, content }) => Ok((dialogue, content)),
+        _ => Err(record
+            .error(format!(
+                "field `{field}` does not end with the assistant; end it with the answer, or give `prompt` in a column of its own"
+            ))
+            .into()),
+    }
+}
+
+/// The toxic answer alone, or after the same prompt as the others.
+fn toxic(record: &mut Record, prompt: Option<&Dialogue>) -> Result<Option<String>, Fault> {
+    let whole = matches!(record.fields.get("toxic"), Some(Value::Array(messages)) if messages.len() > 1);
+    match prompt {
+        _ if !record.has("toxic") => Ok(None),
+        Some(prompt) if whole => match split_last(record, "toxic")? {
+            (own, answer) if own == *prompt => Ok(Some(answer)),
+            _ => Err(Fault::Drop("the toxic answer has a prompt of its own")),
+        },
+        _ => record.completion("toxic").map(Some),
+    }
+}

@@ -1,0 +1,27 @@
+//! Prompts without answers, `XSTest`'s among them.
+
+use super::parsed::{Parsed, checked_prompt};
+use super::record::{Fault, Record};
+use crate::rows::{Prompt, json};
+
+pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
+    let dialogue = record.parse("prompt", json::parse_conversation)?;
+    let harmful = match record.optional_bool("harmful")? {
+        Some(harmful) => Some(harmful),
+        None => match record.optional_text("label")?.as_deref() {
+            None => None,
+            Some("safe") => Some(false),
+            Some("unsafe") => Some(true),
+            Some(other) => {
+                return Err(record
+                    .error(format!("field `label` is `{other}`; `safe` or `unsafe` is needed, or true or false in `harmful`"))
+                    .into());
+            }
+        },
+    };
+    let category = match record.optional_text("category")? {
+        Some(category) => Some(category),
+        None => record.optional_text("type")?,
+    };
+    Ok(Parsed::Prompt(Prompt { dialogue: checked_prompt(dialogue)?, harmful, category }))
+}

@@ -1,0 +1,101 @@
+//! One line as named fields, taken out one by one: what is left over was not read, and is counted.
+
+use serde_json::{Map, Value};
+
+use crate::DataError;
+use crate::rows::json::{self, kind};
+
+pub(super) struct Record {
+    pub file: String,
+    pub line: usize,
+    pub fields: Map<String, Value>,
+}
+
+/// Why a line gives no row.
+pub(super) enum Fault {
+    /// The row is well-formed but of no use; counted under this reason.
+    Drop(&'static str),
+    /// The row's format cannot give what is wanted.
+    Unfit(String),
+    /// The file is not what it should be.
+    Error(DataError),
+}
+
+impl From<DataError> for Fault {
+    fn from(error: DataError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl Record {
+    pub(super) fn error(&self, problem: impl Into<String>) -> DataError {
+        DataError::Line { file: self.file.clone(), line: self.line, problem: problem.into() }
+    }
+
+    fn field_error(&self, field: &str, problem: impl std::fmt::Display) -> DataError {
+        self.error(format!("field `{field}` {problem}"))
+    }
+
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.fields.get(field).is_some_and(|value| !value.is_null())
+    }
+
+    pub(super) fn is_text(&self, field: &str) -> bool {
+        self.fields.get(field).is_some_and(Value::is_string)
+    }
+
+    /// A field that may be missing or null.
+    pub(super) fn take(&mut self, field: &str) -> Option<Value> {
+        self.fields.remove(field).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn need(&mut self, field: &str) -> Result<Value, DataError> {
+        self.take(field).ok_or_else(|| {
+            let found: Vec<&str> = self.fields.keys().map(String::as_str).collect();
+            self.field_error(
+                field,
+                format_args!("is missing; the row has [{}]. Rename the column, or give another format", found.join(", ")),
+            )
+        })
+    }
+
+    pub(super) fn text(&mut self, field: &str) -> Result<String, DataError> {
+        match self.need(field)? {
+            Value::String(text) => Ok(text),
+            other => Err(self.field_error(field, format_args!("is {}; a string is needed", kind(&other)))),
+        }
+    }
+
+    pub(super) fn optional_text(&mut self, field: &str) -> Result<Option<String>, DataError> {
+        if self.has(field) { self.text(field).map(Some) } else { Ok(None) }
+    }
+
+    pub(super) fn optional_bool(&mut self, field: &str) -> Result<Option<bool>, DataError> {
+        match self.take(field) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(other) => Err(self.field_error(field, format_args!("is {}; true or false is needed", kind(&other)))),
+        }
+    }
+
+    /// An id may be a string or a number.
+    pub(super) fn id(&mut self) -> Result<Option<String>, DataError> {
+        match self.take("id") {
+            Some(Value::Number(number)) => Ok(Some(number.to_string())),
+            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
+            None => Ok(None),
+            Some(other) => Err(self.field_error("id", format_args!("is {} or empty; a string or a number is needed", kind(&other)))),
+        }
+    }
+
+    /// A field through one of the schema's own parsers.
+    pub(super) fn parse<T>(&mut self, field: &str, parse: fn(Value) -> Result<T, String>) -> Result<T, DataError> {
+        let value = self.need(field)?;
+        parse(value).map_err(|problem| self.field_error(field, problem))
+    }
+
+    pub(super) fn completion(&mut self, field: &str) -> Result<String, Fault> {
+        let text = self.parse(field, json::parse_completion)?;
+        if text.trim().is_empty() { Err(Fault::Drop("an empty answer")) } else { Ok(text) }
+    }
+}

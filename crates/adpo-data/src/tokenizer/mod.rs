@@ -1,0 +1,260 @@
+//! A tokenizer with the chat template that belongs to it.
+
+mod files;
+mod markers;
+mod template;
+mod train;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha1::{Digest, Sha1};
+use tokenizers::{AddedToken, Tokenizer};
+
+use crate::DataError;
+use crate::dialogue::{Dialogue, Turn};
+use markers::Markers;
+use template::Template;
+pub use train::train_tokenizer;
+
+/// `tokenizer.json` + chat template: text in, the ids that transformers would give out.
+///
+/// The text of turns has no powers: what looks like a special token or like the template's own turn markers is made
+/// harmless before it is rendered, see [`ChatTokenizer::escape`].
+#[derive(Clone)]
+pub struct ChatTokenizer {
+    tokenizer: Tokenizer,
+    template: Template,
+    /// `tokenizer_config.json` as read, for saving.
+    config: Map<String, Value>,
+    bos: Option<Special>,
+    eos: Special,
+    unknown: Option<u32>,
+    /// Ids of special tokens without the unknown one, which any text may contain.
+    special_ids: HashSet<u32>,
+    vocab_size: usize,
+    markers: Markers,
+}
+
+/// A special token as text and id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Special {
+    text: String,
+    id: u32,
+}
+
+/// The token that marks toxic dialogues, `[TOXIC]` in the ADPO paper: one atomic id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlToken {
+    /// Its text.
+    pub text: String,
+    /// Its id.
+    pub id: u32,
+    /// Whether the tokenizer lacked it; a model's embedding and head may then need one more row.
+    pub added: bool,
+}
+
+impl ChatTokenizer {
+    /// Loads a Hugging Face folder: `tokenizer.json`; the template from `chat_template.jinja`, else from
+    /// `tokenizer_config.json` (a string, or a named list with `default`); special tokens from
+    /// `tokenizer_config.json`, else `special_tokens_map.json`, else by their ids in `config.json`.
+    ///
+    /// # Errors
+    /// [`DataError`] names the file and what is missing from it.
+    pub fn from_folder(dir: impl AsRef<Path>) -> Result<Self, DataError> {
+        files::load(dir.as_ref())
+    }
+
+    /// From the contents of `tokenizer.json`, `tokenizer_config.json` and, unless the configuration holds the
+    /// template, `chat_template.jinja`.
+    ///
+    /// # Errors
+    /// [`DataError`] names the part and what is missing from it.
+    pub fn from_parts(tokenizer: &str, tokenizer_config: &str, chat_template: Option<&str>) -> Result<Self, DataError> {
+        files::assemble(
+            tokenizer.as_bytes(),
+            files::object(tokenizer_config, "tokenizer_config.json")?,
+            chat_template.map(str::to_owned),
+            "the parts given",
+        )
+    }
+
+    fn new(
+        mut tokenizer: Tokenizer,
+        template: String,
+        config: Map<String, Value>,
+        bos: Option<Special>,
+        eos: Special,
+    ) -> Result<Self, DataError> {
+        // Whatever was set for serving: a training text is never cut or padded behind our back.
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|e| DataError::file("tokenizer.json", e))?;
+        let template = Template::new(template)?;
+        let mut new = Self {
+            tokenizer,
+            template,
+            config,
+            bos,
+            eos,
+            unknown: None,
+            special_ids: HashSet::new(),
+            vocab_size: 0,
+            markers: Markers::default(),
+        };
+        new.refresh()?;
+        Ok(new)
+    }
+
+    /// Recomputes what follows from the vocabulary.
+    fn refresh(&mut self) -> Result<(), DataError> {
+        let vocab = self.tokenizer.get_vocab(true);
+        self.vocab_size = vocab.values().max().map_or(0, |largest| *largest as usize + 1);
+        if self.vocab_size > 2 * vocab.len() + 1024 {
+            // Models get one row per id; a stray huge id would ask for gigabytes.
+            let problem = format!("has {} tokens, but ids up to {}; renumber the added tokens", vocab.len(), self.vocab_size - 1);
+            return Err(DataError::file("tokenizer.json", problem));
+        }
+        self.unknown = files::unknown_token(&self.tokenizer);
+        let special: Vec<(u32, String)> = self
+            .tokenizer
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter(|(_, token)| token.special)
+            .map(|(id, token)| (id, token.content))
+            .collect();
+        self.special_ids = special.iter().map(|(id, _)| *id).chain([self.eos.id]).chain(self.bos.as_ref().map(|bos| bos.id)).collect();
+        if let Some(unknown) = self.unknown {
+            self.special_ids.remove(&unknown);
+        }
+        let mut texts: Vec<String> = special.into_iter().map(|(_, text)| text).collect();
+        texts.sort();
+        let probe = |turns: &[Turn], generation_prompt| self.render_escaped(turns, generation_prompt);
+        self.markers = Markers::of(texts, probe);
+        Ok(())
+    }
+
+    /// Writes `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` as transformers reads them; each file
+    /// appears whole or not at all.
+    ///
+    /// # Errors
+    /// [`DataError`] if a file cannot be written.
+    pub fn save(&self, dir: impl AsRef<Path>) -> Result<(), DataError> {
+        files::save(self, dir.as_ref())
+    }
+
+    /// One more than the largest id, so that every id has a row in a model of this many.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The beginning-of-sequence id, if there is one.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.bos.as_ref().map(|bos| bos.id)
+    }
+
+    /// The end-of-sequence id: what ends every answer.
+    pub fn eos_id(&self) -> u32 {
+        self.eos.id
+    }
+
+    /// Text of `ids`, special tokens left out; ids outside the vocabulary say nothing.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        // The decoders of published tokenizers cannot fail; one that does has no text to give.
+        self.tokenizer.decode(ids, true).unwrap_or_default()
+    }
+
+    /// The dialogue as the template writes it, its text escaped; with `add_generation_prompt` up to where the answer
+    /// begins.
+    ///
+    /// # Errors
+    /// [`DataError::Template`] if the template refuses the dialogue.
+    pub fn render(&self, dialogue: &Dialogue, add_generation_prompt: bool) -> Result<String, DataError> {
+        let escape = |turn: &Turn| Turn { role: turn.role, content: self.escape(&turn.content).0.into_owned() };
+        self.render_escaped(&dialogue.turns.iter().map(escape).collect::<Vec<_>>(), add_generation_prompt)
+    }
+
+    pub(crate) fn render_escaped(&self, turns: &[Turn], add_generation_prompt: bool) -> Result<String, DataError> {
+        let bos = self.bos.as_ref().map_or("", |bos| bos.text.as_str());
+        self.template.render(turns, add_generation_prompt, bos, &self.eos.text)
+    }
+
+    /// Ids of rendered text: special tokens in it are single ids, none are added.
+    ///
+    /// # Errors
+    /// [`DataError::File`] if the tokenizer cannot encode the text.
+    pub fn encode_text(&self, rendered: &str) -> Result<Vec<u32>, DataError> {
+        match self.tokenizer.encode_fast(rendered, false) {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(e) => Err(DataError::file("tokenizer.json", format!("cannot encode a text: {e}"))),
+        }
+    }
+
+    /// Text in which no special token and no turn marker of the template can be found: a zero-width space (U+200B)
+    /// goes behind the first character of each. Also gives their number. Other text is unchanged.
+    pub fn escape<'t>(&self, text: &'t str) -> (Cow<'t, str>, usize) {
+        self.markers.escape(text)
+    }
+
+    /// Whether an id stands for a special token (other than the one for unknown text).
+    pub(crate) fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id)
+    }
+
+    /// Makes `token` one atomic special token, the one that marks toxic dialogues; nothing changes if it is one
+    /// already, so that adding it twice is adding it once.
+    ///
+    /// # Errors
+    /// [`DataError::Control`] if the text is empty, has white space, ends or begins sequences, or would not be encoded
+    /// as one id.
+    pub fn with_control_token(mut self, token: &str) -> Result<(Self, ControlToken), DataError> {
+        let problem = |problem: &str| DataError::Control { token: token.to_owned(), problem: problem.to_owned() };
+        if token.is_empty() || token.contains(char::is_whitespace) {
+            return Err(problem("must be a text without white space, such as [TOXIC]"));
+        }
+        if token == self.eos.text || self.bos.as_ref().is_some_and(|bos| token == bos.text) {
+            return Err(problem("already begins or ends sequences; choose another"));
+        }
+        let added = self.tokenizer.token_to_id(token).is_none();
+        self.tokenizer
+            .add_special_tokens([AddedToken::from(token, true)])
+            .map_err(|e| problem(&format!("cannot be added ({e}); choose another")))?;
+        let id = self.tokenizer.token_to_id(token).ok_or_else(|| problem("was not added by the tokenizer; choose another"))?;
+        files::note_added_token(&mut self.config, token, id);
+        self.refresh()?;
+        // As prompts have it: after a space, ahead of whatever the template writes next.
+        for text in [token.to_owned(), format!("a {token}"), format!("a {token}\n"), format!("a. {token}{}", self.eos.text)] {
+            if self.encode_text(&text)?.iter().filter(|found| **found == id).count() != 1 {
+                return Err(problem("is not encoded as one id everywhere; choose a text that shares no part with other special tokens"));
+            }
+        }
+        Ok((self, ControlToken { text: token.to_owned(), id, added }))
+    }
+
+    /// SHA-1 of everything that rendering and encoding depend on, in hexadecimal.
+    pub fn content_hash(&self) -> String {
+        let mut hash = Sha1::new();
+        // A tokenizer that was parsed can be written.
+        hash.update(self.tokenizer.to_string(false).unwrap_or_default());
+        for part in [self.template.source(), &self.eos.text, self.bos.as_ref().map_or("", |bos| &bos.text)] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl fmt::Debug for ChatTokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (vocab_size, markers) = (&self.vocab_size, &self.markers);
+        f.debug_struct("ChatTokenizer")
+            .field("vocab_size", vocab_size)
+            .field("bos", &self.bos)
+            .field("eos", &self.eos)
+            .field("markers", markers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,37 @@
+//! Llama-family causal language models in [Burn](https://burn.dev): Hugging Face checkpoints in and out, token
+//! log-probs, batched sampling.
+//!
+//! ```no_run
+//! use adpo_model::{Llama, SampleRequest, SamplingOptions, sample};
+//! use burn::tensor::Device;
+//!
+//! let model = Llama::load("a/hugging-face/folder".as_ref(), &Device::flex())?;
+//! let request = SampleRequest { prompt: &[1, 15043], row: 0 };
+//! let options = SamplingOptions { temperature: 0.7, max_new_tokens: 64, stop: vec![2], ..SamplingOptions::default() };
+//! let run = sample(&model, &[request], &options)?;
+//! println!("{:?} at {:.0} tokens/s", run.completions[0].ids, run.tokens_per_second());
+//! # Ok::<(), adpo_model::ModelError>(())
+//! ```
+//!
+//! Weights are f32 in memory, whatever the checkpoint stores. A model is trained by moving it to an autodiff device
+//! with Burn's `Module::train`, and taken off it with `valid`.
+#![warn(missing_docs)]
+
+mod attention;
+mod checkpoint;
+mod config;
+mod error;
+mod llama;
+mod parameters;
+mod random;
+#[cfg(test)]
+mod reference;
+mod rope;
+mod sample;
+
+pub use checkpoint::{SaveOptions, Storage};
+pub use config::{LlamaConfig, RopeScaling};
+pub use error::ModelError;
+pub use llama::{Llama, TokenInput, TokenScores};
+pub use parameters::{ParameterMap, ParameterVisitor};
+pub use sample::{Completion, Finish, SampleRequest, SampleRun, SamplingOptions, sample};

@@ -1,0 +1,261 @@
+//! The model; read top to bottom it is the figure of the paper.
+
+use burn::module::{Module, Param};
+use burn::tensor::activation::{log_softmax, silu};
+use burn::tensor::module::embedding;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::attention::{Attention, Cache, segment_bias};
+use crate::config::LlamaConfig;
+use crate::parameters::ParameterMap;
+use crate::random::Stream;
+use crate::rope::{Rotary, RotaryTable};
+
+/// A causal language model of the Llama family.
+#[derive(Module, Debug)]
+pub struct Llama {
+    pub(crate) embed_tokens: Param<Tensor<2>>,
+    pub(crate) layers: Vec<Block>,
+    pub(crate) norm: RmsNorm,
+    /// Absent where the embedding is the head as well.
+    pub(crate) lm_head: Option<Linear>,
+    #[module(skip)]
+    pub(crate) config: LlamaConfig,
+    #[module(skip)]
+    pub(crate) rotary: RotaryTable,
+}
+
+/// Attention and feed-forward, each on a normed input, each added to the residual stream.
+#[derive(Module, Debug)]
+pub(crate) struct Block {
+    pub(crate) input_layernorm: RmsNorm,
+    pub(crate) self_attn: Attention,
+    pub(crate) post_attention_layernorm: RmsNorm,
+    pub(crate) mlp: SwiGlu,
+}
+
+/// `x / sqrt(mean(x²) + ε) · weight` (Zhang & Sennrich 2019).
+#[derive(Module, Debug)]
+pub(crate) struct RmsNorm {
+    pub(crate) weight: Param<Tensor<1>>,
+    #[module(skip)]
+    pub(crate) epsilon: f64,
+}
+
+/// `x · Wᵀ` with `W` `[out, in]`, as checkpoints store it.
+#[derive(Module, Debug)]
+pub(crate) struct Linear {
+    pub(crate) weight: Param<Tensor<2>>,
+}
+
+/// `(silu(x·Gᵀ) ⊙ x·Uᵀ)·Dᵀ` (Shazeer 2020).
+#[derive(Module, Debug)]
+pub(crate) struct SwiGlu {
+    pub(crate) gate_proj: Linear,
+    pub(crate) up_proj: Linear,
+    pub(crate) down_proj: Linear,
+}
+
+impl RmsNorm {
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let mean_square = (x.clone() * x.clone()).mean_dim(1);
+        let scale = mean_square.add_scalar(self.epsilon).sqrt().recip();
+        x * scale * self.weight.val().unsqueeze()
+    }
+}
+
+impl Linear {
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.weight.val().transpose())
+    }
+}
+
+impl SwiGlu {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.down_proj.forward(silu(self.gate_proj.forward(x.clone())) * self.up_proj.forward(x))
+    }
+}
+
+/// A batch of token ids with everything that the model has to know of them; all `[rows, width]`.
+#[derive(Debug, Clone)]
+pub struct TokenInput {
+    ids: Tensor<2, Int>,
+    positions: Vec<u32>,
+    bias: Tensor<4>,
+    rows: usize,
+    width: usize,
+}
+
+impl TokenInput {
+    /// From row-major arrays of `rows · width` cells. A cell attends to the cells of its own segment up to itself;
+    /// segment 0 is padding by convention, and what is computed for it means nothing.
+    ///
+    /// # Panics
+    /// If an array is not of `rows · width` cells.
+    pub fn new(rows: usize, width: usize, ids: &[u32], positions: &[u32], segments: &[u32], device: &Device) -> Self {
+        let cells = rows * width;
+        assert!([ids.len(), positions.len(), segments.len()] == [cells; 3], "ids, positions and segments need {cells} cells each");
+        let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+        Self {
+            ids: Tensor::from_data(TensorData::new(ids, [rows, width]), device),
+            positions: positions.to_vec(),
+            bias: segment_bias(segments, rows, width, device),
+            rows,
+            width,
+        }
+    }
+}
+
+/// What the head says of `n` targets.
+#[derive(Debug, Clone)]
+pub struct TokenScores {
+    /// `[n]`: log-probs of the targets in nats, f32, differentiable.
+    pub log_probs: Tensor<1>,
+    /// `[n]`: entropy of the predicted distribution in nats, outside of any graph.
+    pub entropy: Tensor<1>,
+    /// `[n]`: 1 where the likeliest token is the target, outside of any graph.
+    pub correct: Tensor<1>,
+    /// `[n]`: mean over the vocabulary of the logits, outside of any graph.
+    pub mean_logit: Tensor<1>,
+}
+
+/// Targets that go through the head at once: the logits of a whole batch never exist where no gradient is kept.
+const TARGETS_AT_ONCE: usize = 1024;
+
+impl Llama {
+    /// Random weights: N(0, `initializer_range`²), norms 1. They depend on seed and parameter names alone.
+    pub fn init(config: &LlamaConfig, seed: u64, device: &Device) -> Self {
+        Self::blank(config, device).map_parameters(&mut Random { seed, deviation: config.initializer_range, device })
+    }
+
+    /// The shape.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.embed_tokens.val().device()
+    }
+
+    /// How many numbers are trained; a tied head counts once.
+    pub fn num_parameters(&self) -> usize {
+        self.num_params()
+    }
+
+    /// Hidden states `[rows, width, hidden]` after the final norm.
+    pub fn hidden(&self, tokens: &TokenInput) -> Tensor<3> {
+        let (rows, width, hidden) = (tokens.rows, tokens.width, self.config.hidden_size);
+        let rotary = self.rotary.at(&tokens.positions, rows, width, &tokens.ids.device());
+        let mut x = embedding(self.embed_tokens.val(), tokens.ids.clone()).reshape([rows * width, hidden]);
+        for block in &self.layers {
+            x = block.forward(x, rows, &rotary, &tokens.bias, None);
+        }
+        self.norm.forward(x).reshape([rows, width, hidden])
+    }
+
+    /// Logits `[n, vocab]` of hidden states `[n, hidden]`.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => hidden.matmul(self.embed_tokens.val().transpose()),
+        }
+    }
+
+    /// Log-probs of `targets` `[n]` given the hidden states `[n, hidden]` that predict them, with f32 log-softmax.
+    /// Select the rows that have a target first: nothing else should pay for the head.
+    pub fn token_log_probs(&self, hidden: Tensor<2>, targets: Tensor<1, Int>) -> TokenScores {
+        let n = hidden.dims()[0];
+        let (mut log_probs, mut entropy, mut correct, mut mean_logit) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for start in (0..n).step_by(TARGETS_AT_ONCE) {
+            let range = start..(start + TARGETS_AT_ONCE).min(n);
+            let logits = self.logits(hidden.clone().slice(range.clone()));
+            let target = targets.clone().slice(range).unsqueeze_dim::<2>(1);
+            let all = log_softmax(logits.clone(), 1);
+            log_probs.push(all.clone().gather(1, target.clone()).squeeze_dim::<1>(1));
+            let (all, target) = (all.without_autodiff(), target.without_autodiff());
+            correct.push(all.clone().argmax(1).equal(target).float().squeeze_dim::<1>(1));
+            entropy.push((all.clone().exp() * all).sum_dim(1).neg().squeeze_dim::<1>(1));
+            mean_logit.push(logits.without_autodiff().mean_dim(1).squeeze_dim::<1>(1));
+        }
+        let join = |parts| Tensor::cat(parts, 0);
+        TokenScores { log_probs: join(log_probs), entropy: join(entropy), correct: join(correct), mean_logit: join(mean_logit) }
+    }
+
+    /// Another vocabulary. New rows of embedding and head start as the mean of the old ones, which makes a new token
+    /// as likely as an average one (Hewitt 2021); rows beyond a smaller vocabulary are cut off.
+    #[must_use]
+    pub fn resize_vocab(mut self, vocab: usize) -> Self {
+        let resize = |param: Param<Tensor<2>>| {
+            param.map(|rows| {
+                let rows = rows.without_autodiff();
+                let old = rows.dims()[0];
+                if vocab <= old {
+                    return rows.slice(0..vocab);
+                }
+                let mean = rows.clone().mean_dim(0).repeat_dim(0, vocab - old);
+                Tensor::cat(vec![rows, mean], 0)
+            })
+        };
+        self.embed_tokens = resize(self.embed_tokens);
+        self.lm_head = self.lm_head.map(|head| Linear { weight: resize(head.weight) });
+        self.config.vocab_size = vocab;
+        self
+    }
+
+    /// Zeros, and ones in the norms.
+    pub(crate) fn blank(config: &LlamaConfig, device: &Device) -> Self {
+        let linear = |out, input| Linear { weight: Param::from_tensor(Tensor::zeros([out, input], device)) };
+        let norm = || RmsNorm { weight: Param::from_tensor(Tensor::ones([config.hidden_size], device)), epsilon: config.rms_norm_eps };
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let block = || Block {
+            input_layernorm: norm(),
+            self_attn: Attention {
+                q_proj: linear(queries, hidden),
+                k_proj: linear(keys, hidden),
+                v_proj: linear(keys, hidden),
+                o_proj: linear(hidden, queries),
+                heads: config.num_attention_heads,
+                kv_heads: config.num_key_value_heads,
+                head_dim: config.head_dim,
+            },
+            post_attention_layernorm: norm(),
+            mlp: SwiGlu { gate_proj: linear(inner, hidden), up_proj: linear(inner, hidden), down_proj: linear(hidden, inner) },
+        };
+        Self {
+            embed_tokens: Param::from_tensor(Tensor::zeros([config.vocab_size, hidden], device)),
+            layers: (0..config.num_hidden_layers).map(|_| block()).collect(),
+            norm: norm(),
+            lm_head: (!config.tie_word_embeddings).then(|| linear(config.vocab_size, hidden)),
+            config: config.clone(),
+            rotary: RotaryTable::new(config),
+        }
+    }
+}
+
+struct Random<'a> {
+    seed: u64,
+    deviation: f64,
+    device: &'a Device,
+}
+
+impl ParameterMap for Random<'_> {
+    fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if name.ends_with("norm.weight") {
+            return param;
+        }
+        let shape = param.lazy_shape();
+        let mut stream = Stream::new(self.seed, name);
+        let values: Vec<f32> = (0..shape.num_elements()).map(|_| (stream.normal() * self.deviation) as f32).collect();
+        let tensor = Tensor::from_data(TensorData::new(values, shape), self.device);
+        param.map(|_| tensor)
+    }
+}
+
+impl Block {
+    pub(crate) fn forward(&self, x: Tensor<2>, rows: usize, rotary: &Rotary, bias: &Tensor<4>, cache: Option<&mut Cache>) -> Tensor<2> {
+        let x = x.clone() + self.self_attn.forward(self.input_layernorm.forward(x), rows, rotary, bias, cache);
+        x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
+    }
+}

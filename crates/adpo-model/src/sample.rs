@@ -1,0 +1,267 @@
+//! Sampling in batches with a preallocated key/value cache.
+
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::module::embedding;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::attention::{Cache, MASKED};
+use crate::config::LlamaConfig;
+use crate::random::Stream;
+use crate::{Llama, ModelError};
+
+/// How answers are drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingOptions {
+    /// Divides the logits; 0 is greedy.
+    pub temperature: f64,
+    /// Only the k likeliest tokens.
+    pub top_k: Option<usize>,
+    /// Only the likeliest tokens that together reach this probability (nucleus sampling, arXiv 1904.09751).
+    pub top_p: Option<f64>,
+    /// Longest answer in tokens.
+    pub max_new_tokens: usize,
+    /// Ids that end an answer; they are not part of it.
+    pub stop: Vec<u32>,
+    /// With a request's row and the position it decides each draw.
+    pub seed: u64,
+    /// Requests that run together.
+    pub batch_size: usize,
+}
+
+impl Default for SamplingOptions {
+    fn default() -> Self {
+        Self { temperature: 1.0, top_k: None, top_p: None, max_new_tokens: 128, stop: Vec::new(), seed: 0, batch_size: 16 }
+    }
+}
+
+/// A prompt to be answered.
+#[derive(Debug, Clone, Copy)]
+pub struct SampleRequest<'a> {
+    /// Its ids, at least one.
+    pub prompt: &'a [u32],
+    /// Names its random stream: draws depend on (seed, row, position) alone, never on the neighbours in a batch.
+    pub row: u64,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// This stop id was drawn.
+    Stop(u32),
+    /// `max_new_tokens` were drawn.
+    Length,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// Its ids, without the stop id.
+    pub ids: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// All answers, in the order of the requests, and what they cost.
+#[derive(Debug, Clone)]
+pub struct SampleRun {
+    /// One per request.
+    pub completions: Vec<Completion>,
+    /// Tokens drawn, stop ids included.
+    pub new_tokens: usize,
+    /// Wall-clock time.
+    pub seconds: f64,
+}
+
+impl SampleRun {
+    /// New tokens per second of wall-clock time, reading the prompts included.
+    pub fn tokens_per_second(&self) -> f64 {
+        self.new_tokens as f64 / self.seconds.max(1e-9)
+    }
+}
+
+/// Answers all requests, shortest prompts first, `batch_size` at a time. Rows that have ended leave their batch.
+///
+/// # Errors
+/// [`ModelError::Sampling`] names the row whose prompt is empty, too long or outside the vocabulary, or the option
+/// that cannot work.
+pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingOptions) -> Result<SampleRun, ModelError> {
+    check(requests, options, model.config())?;
+    let model = model.valid();
+    let start = Instant::now();
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    order.sort_by_key(|i| requests[*i].prompt.len());
+    let mut done: Vec<Option<Completion>> = vec![None; requests.len()];
+    let mut new_tokens = 0;
+    for chunk in order.chunks(options.batch_size.max(1)) {
+        let rows: Vec<SampleRequest<'_>> = chunk.iter().map(|i| requests[*i]).collect();
+        for (i, c) in chunk.iter().zip(batch(&model, &rows, options)) {
+            new_tokens += c.ids.len() + usize::from(c.finish != Finish::Length);
+            done[*i] = Some(c);
+        }
+    }
+    Ok(SampleRun { completions: done.into_iter().flatten().collect(), new_tokens, seconds: start.elapsed().as_secs_f64() })
+}
+
+fn check(requests: &[SampleRequest<'_>], options: &SamplingOptions, config: &LlamaConfig) -> Result<(), ModelError> {
+    let wrong = |problem: String| Err(ModelError::Sampling(problem));
+    if !options.temperature.is_finite() || options.temperature < 0.0 {
+        return wrong(format!("`temperature` is {}; it must be 0 (greedy) or more", options.temperature));
+    }
+    if options.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) || options.top_k == Some(0) {
+        return wrong("`top_p` must lie in (0, 1] and `top_k` must be at least 1; leave them out to turn them off".into());
+    }
+    let limit = config.max_position_embeddings;
+    for SampleRequest { prompt, row } in requests {
+        if prompt.is_empty() {
+            return wrong(format!("row {row} has an empty prompt"));
+        }
+        if prompt.len() + options.max_new_tokens > limit {
+            let length = prompt.len();
+            return wrong(format!(
+                "row {row}: {length} prompt tokens and {} new ones exceed max_position_embeddings = {limit}; shorten one of them",
+                options.max_new_tokens
+            ));
+        }
+        if let Some(id) = prompt.iter().find(|id| **id as usize >= config.vocab_size) {
+            return wrong(format!("row {row}: id {id} lies outside the vocabulary of {}", config.vocab_size));
+        }
+    }
+    Ok(())
+}
+
+/// Answers some requests together.
+fn batch(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingOptions) -> Vec<Completion> {
+    let mut done: Vec<Completion> = requests.iter().map(|_| Completion { ids: Vec::new(), finish: Finish::Length }).collect();
+    let (mut rows, mut next) = Rows::new(model, requests, options.max_new_tokens);
+    for step in 0..options.max_new_tokens {
+        let logits = rows.forward(model, &next);
+        let mut kept = Vec::with_capacity(rows.live.len());
+        next = Step { width: 1, ..Step::default() };
+        for (slot, logits) in logits.chunks_exact(model.config().vocab_size).enumerate() {
+            let row = rows.live[slot];
+            let mut stream = Stream::at(options.seed, requests[row].row, step as u64);
+            let token = choose(logits, options, &mut stream);
+            if options.stop.contains(&token) {
+                done[row].finish = Finish::Stop(token);
+            } else {
+                done[row].ids.push(token);
+                kept.push(slot);
+                next.ids.push(token);
+                next.positions.push((requests[row].prompt.len() + step) as u32);
+            }
+        }
+        if kept.is_empty() {
+            break;
+        }
+        rows.keep(&kept);
+    }
+    done
+}
+
+/// The cells that go through the model at once, row-major.
+#[derive(Default)]
+struct Step {
+    width: usize,
+    ids: Vec<u32>,
+    positions: Vec<u32>,
+}
+
+/// The rows of a batch that have not ended, and what the model remembers of them.
+struct Rows {
+    device: Device,
+    /// Which request each row answers.
+    live: Vec<usize>,
+    /// Padding to the left of each request's prompt, so that all rows grow at the same column.
+    pads: Vec<usize>,
+    caches: Vec<Cache>,
+}
+
+impl Rows {
+    fn new(model: &Llama, requests: &[SampleRequest<'_>], max_new_tokens: usize) -> (Self, Step) {
+        let (config, device) = (model.config(), model.device());
+        let width = requests.iter().map(|r| r.prompt.len()).max().unwrap_or(0);
+        let shape = [requests.len(), config.num_key_value_heads, width + max_new_tokens, config.head_dim];
+        let caches = (0..config.num_hidden_layers).map(|_| Cache::new(shape, &device)).collect();
+        let pads: Vec<usize> = requests.iter().map(|r| width - r.prompt.len()).collect();
+        let mut step = Step { width, ..Step::default() };
+        for (request, pad) in requests.iter().zip(&pads) {
+            step.ids.extend(std::iter::repeat_n(0, *pad).chain(request.prompt.iter().copied()));
+            step.positions.extend(std::iter::repeat_n(0, *pad).chain(0..request.prompt.len() as u32));
+        }
+        (Self { device, live: (0..requests.len()).collect(), pads, caches }, step)
+    }
+
+    /// Logits of the last column, row by row.
+    fn forward(&mut self, model: &Llama, step: &Step) -> Vec<f32> {
+        let (rows, width, hidden) = (self.live.len(), step.width, model.config().hidden_size);
+        let ids: Vec<i32> = step.ids.iter().map(|id| *id as i32).collect();
+        let ids = Tensor::from_data(TensorData::new(ids, [rows, width]), &self.device);
+        let rotary = model.rotary.at(&step.positions, rows, width, &self.device);
+        let bias = self.bias(width);
+        let mut x = embedding(model.embed_tokens.val(), ids).reshape([rows * width, hidden]);
+        for (block, cache) in model.layers.iter().zip(&mut self.caches) {
+            x = block.forward(x, rows, &rotary, &bias, Some(cache));
+        }
+        let last = x.reshape([rows, width, hidden]).slice([0..rows, width - 1..width, 0..hidden]).reshape([rows, hidden]);
+        model.logits(model.norm.forward(last)).into_data().iter::<f32>().collect()
+    }
+
+    /// `[rows, 1, width, keys]`: each cell sees its row's prompt and answer up to itself, and no padding.
+    fn bias(&self, width: usize) -> Tensor<4> {
+        let rows = self.live.len();
+        let before = self.caches.first().map_or(0, |cache| cache.used);
+        let keys = before + width;
+        let mut values = vec![0.0_f32; rows * width * keys];
+        for (cell, seen) in values.chunks_exact_mut(keys).enumerate() {
+            let (row, own) = (cell / width, before + cell % width);
+            let pad = self.pads[self.live[row]];
+            for (key, value) in seen.iter_mut().enumerate() {
+                // A padding cell sees itself, so that its softmax is defined; nobody reads what it gives.
+                if key > own || (key < pad && key != own) {
+                    *value = MASKED;
+                }
+            }
+        }
+        Tensor::from_data(TensorData::new(values, [rows, 1, width, keys]), &self.device)
+    }
+
+    /// Goes on with these rows only.
+    fn keep(&mut self, slots: &[usize]) {
+        if slots.len() == self.live.len() {
+            return;
+        }
+        let index: Vec<i32> = slots.iter().map(|slot| *slot as i32).collect();
+        let index = Tensor::<1, Int>::from_data(TensorData::new(index, [slots.len()]), &self.device);
+        self.caches.iter_mut().for_each(|cache| cache.select(&index));
+        self.live = slots.iter().map(|slot| self.live[*slot]).collect();
+    }
+}
+
+/// One token from the distribution that `options` make of `logits` `[vocab]`.
+fn choose(logits: &[f32], options: &SamplingOptions, stream: &mut Stream) -> u32 {
+    let (best, max) = logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |top, (i, v)| if *v > top.1 { (i, *v) } else { top });
+    if options.temperature == 0.0 {
+        return best as u32;
+    }
+    let weight = |logit: f32| (f64::from(logit - max) / options.temperature).exp();
+    let mut weights: Vec<(u32, f64)> = logits.iter().zip(0..).map(|(logit, id)| (id, weight(*logit))).collect();
+    if options.top_k.is_some() || options.top_p.is_some() {
+        weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        weights.truncate(options.top_k.unwrap_or(weights.len()));
+        let enough = options.top_p.unwrap_or(1.0) * weights.iter().map(|w| w.1).sum::<f64>();
+        let sums = weights.iter().scan(0.0, |sum, w| {
+            *sum += w.1;
+            Some(*sum)
+        });
+        let before = sums.take_while(|sum| *sum < enough).count();
+        weights.truncate(before + 1);
+    }
+    let mut left = stream.uniform() * weights.iter().map(|w| w.1).sum::<f64>();
+    let drawn = weights.iter().find(|w| {
+        left -= w.1;
+        left < 0.0
+    });
+    drawn.or(weights.last()).map_or(best as u32, |w| w.0)
+}

@@ -1,0 +1,219 @@
+//! Timings of a training step and of sampling, in the terms of a PyTorch script of the same meaning.
+
+use std::path::Path;
+
+use adpo_data::{Encoded, EncodedTriple, derive_seed};
+use adpo_model::{Llama, LlamaConfig, SampleRequest, SamplingOptions, sample};
+use adpo_objective::{Adpo, Dpo, Objective};
+use adpo_train::{BenchStep, Reference, SftExample, TrainOptions, bench_preference, bench_sft};
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::PipelineError;
+
+/// A model's shape.
+#[derive(Debug, Clone, Copy)]
+pub struct BenchShape {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Width, layers, query heads, key/value heads, feed-forward width, vocabulary.
+    pub dims: [usize; 6],
+}
+
+/// The shapes that are measured.
+pub const BENCH_SHAPES: [BenchShape; 5] = [
+    BenchShape { name: "7m", dims: [256, 6, 8, 8, 688, 4096] },
+    BenchShape { name: "15m", dims: [288, 6, 6, 6, 768, 32_000] },
+    BenchShape { name: "110m", dims: [768, 12, 12, 12, 2048, 32_000] },
+    BenchShape { name: "1b", dims: [2048, 22, 32, 4, 5632, 32_000] },
+    BenchShape { name: "7b", dims: [4096, 32, 32, 32, 11_008, 32_000] },
+];
+
+/// What a measured step computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BenchObjective {
+    /// Mean NLL of the answers.
+    Sft,
+    /// DPO at β 0.3.
+    Dpo,
+    /// ADPO at β 0.3, γ 0.2.
+    Adpo,
+}
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct StepBench<'a> {
+    /// The model's shape; weights are random.
+    pub shape: BenchShape,
+    /// What a step computes.
+    pub objective: BenchObjective,
+    /// Sequences per role.
+    pub batch: usize,
+    /// Tokens per sequence; the second half is the answer.
+    pub seq: usize,
+    /// Steps that count, after two that do not.
+    pub steps: usize,
+    /// The reference's log-probs are given.
+    pub precomputed_reference: bool,
+    /// JSONL of encoded rows instead of random ids.
+    pub rows: Option<&'a Path>,
+}
+
+/// One line of figures.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepFigures {
+    what: &'static str,
+    size: &'static str,
+    objective: BenchObjective,
+    batch: usize,
+    seq: usize,
+    steps: usize,
+    precomputed_reference: bool,
+    dtype: &'static str,
+    parameters: usize,
+    loss: f64,
+    median_s: f64,
+    min_s: f64,
+    tokens_per_s: f64,
+}
+
+/// One line of figures for sampling.
+#[derive(Debug, Clone, Serialize)]
+pub struct SampleFigures {
+    what: &'static str,
+    size: &'static str,
+    batch: usize,
+    seq: usize,
+    generate: usize,
+    dtype: &'static str,
+    median_s: f64,
+    new_tokens_per_s: f64,
+}
+
+#[derive(Deserialize)]
+struct EncodedRow {
+    prompt: Vec<u32>,
+    chosen: Vec<u32>,
+    rejected: Vec<u32>,
+    toxic: Vec<u32>,
+}
+
+/// Times training steps: reference forward (unless precomputed), policy forward over all roles in one batch, loss,
+/// backward, global clip at 1.0, AdamW.
+///
+/// # Errors
+/// [`PipelineError`] if the rows cannot be read or a step fails.
+pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures, PipelineError> {
+    let model = model(bench.shape, device)?;
+    let parameters = model.num_parameters();
+    let rows = rows(bench)?;
+    let options = TrainOptions { batch_size: bench.batch, learning_rate: 1e-5, shuffle: false, ..TrainOptions::default() };
+    let steps = bench.steps + 2;
+    let timed: Vec<BenchStep> = match bench.objective {
+        BenchObjective::Sft => bench_sft(model, &rows.iter().map(sft_row).collect::<Vec<_>>(), &options, steps)?,
+        BenchObjective::Dpo | BenchObjective::Adpo => {
+            let adpo = bench.objective == BenchObjective::Adpo;
+            let objective = if adpo { Objective::Adpo(Adpo::default()) } else { Objective::Dpo(Dpo { beta: 0.3, ..Dpo::default() }) };
+            let reference = if bench.precomputed_reference {
+                let cache = std::env::temp_dir().join(format!("adpo-bench-{}", std::process::id()));
+                let reference = Reference::precomputed(&model, &rows, &objective, bench.batch, device, &cache)?;
+                std::fs::remove_dir_all(&cache).map_err(PipelineError::io(&cache))?;
+                reference
+            } else {
+                Reference::live(model.clone(), device)
+            };
+            bench_preference(model, &reference, &rows, &objective, &options, steps)?
+        }
+    };
+    let counted = &timed[2..];
+    let mut seconds: Vec<f64> = counted.iter().map(|s| s.seconds).collect();
+    seconds.sort_by(f64::total_cmp);
+    let tokens: usize = counted.iter().map(|s| s.tokens).sum();
+    Ok(StepFigures {
+        what: "step",
+        size: bench.shape.name,
+        objective: bench.objective,
+        batch: bench.batch,
+        seq: bench.seq,
+        steps: bench.steps,
+        precomputed_reference: bench.precomputed_reference,
+        dtype: "float32",
+        parameters,
+        loss: counted.last().map_or(f64::NAN, |s| s.loss),
+        median_s: median(&seconds),
+        min_s: seconds.first().copied().unwrap_or(f64::NAN),
+        tokens_per_s: tokens as f64 / seconds.iter().sum::<f64>(),
+    })
+}
+
+/// Times sampling at temperature 1 without stop ids: the median of three runs after a warm-up.
+///
+/// # Errors
+/// [`PipelineError`] if sampling fails.
+pub fn bench_sample(shape: BenchShape, batch: usize, seq: usize, generate: usize, device: &Device) -> Result<SampleFigures, PipelineError> {
+    let model = model(shape, device)?;
+    let prompts: Vec<Vec<u32>> = (0..batch).map(|row| ids(shape, seq, row as u64)).collect();
+    let requests: Vec<SampleRequest<'_>> = prompts.iter().zip(0..).map(|(prompt, row)| SampleRequest { prompt, row }).collect();
+    let options = SamplingOptions {
+        temperature: 1.0,
+        top_k: None,
+        top_p: None,
+        max_new_tokens: generate,
+        stop: Vec::new(),
+        seed: 0,
+        batch_size: batch,
+    };
+    let runs = (0..4).map(|_| sample(&model, &requests, &options).map(|run| run.seconds)).collect::<Result<Vec<f64>, _>>()?;
+    let mut counted = runs[1..].to_vec();
+    counted.sort_by(f64::total_cmp);
+    let median_s = median(&counted);
+    let new_tokens_per_s = (batch * generate) as f64 / median_s;
+    Ok(SampleFigures { what: "generate", size: shape.name, batch, seq, generate, dtype: "float32", median_s, new_tokens_per_s })
+}
+
+fn model(shape: BenchShape, device: &Device) -> Result<Llama, PipelineError> {
+    let [hidden, layers, heads, kv_heads, ffn, vocab] = shape.dims;
+    let json = serde_json::json!({
+        "model_type": "llama", "vocab_size": vocab, "hidden_size": hidden, "intermediate_size": ffn,
+        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        "max_position_embeddings": 4096, "tie_word_embeddings": false, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+    });
+    let config = LlamaConfig::from_json(&json.to_string(), shape.name)?;
+    Ok(Llama::init(&config, 0, device))
+}
+
+fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {
+    if let Some(path) = bench.rows {
+        let rows: Vec<EncodedRow> = crate::stage::read_lines(path)?;
+        return Ok(rows.into_iter().enumerate().map(|(i, r)| triple(i, r.prompt, [r.chosen, r.rejected, r.toxic])).collect());
+    }
+    let half = bench.seq / 2;
+    let answer = |row: usize, role: u64| ids(bench.shape, bench.seq - half, (row as u64) << 2 | role);
+    let rows = (bench.steps + 2) * bench.batch;
+    Ok((0..rows).map(|i| triple(i, ids(bench.shape, half, (i as u64) << 2), [answer(i, 1), answer(i, 2), answer(i, 3)])).collect())
+}
+
+fn triple(row: usize, prompt: Vec<u32>, [chosen, rejected, toxic]: [Vec<u32>; 3]) -> EncodedTriple {
+    EncodedTriple { row: row.to_string(), prompt, chosen, rejected, toxic: Some(toxic), toxic_prompt: None }
+}
+
+fn sft_row(triple: &EncodedTriple) -> SftExample {
+    let ids: Vec<u32> = triple.prompt.iter().chain(&triple.chosen).copied().collect();
+    let trained = (0..ids.len()).map(|i| i >= triple.prompt.len()).collect();
+    SftExample { row: triple.row.clone(), encoded: Encoded { ids, trained } }
+}
+
+fn ids(shape: BenchShape, length: usize, stream: u64) -> Vec<u32> {
+    let vocab = shape.dims[5] as u64;
+    (0..length).map(|i| 3 + (derive_seed(stream, &i.to_string()) % (vocab - 3)) as u32).collect()
+}
+
+fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}

@@ -1,0 +1,343 @@
+//! A recipe: everything that a run depends on besides the data and the starting checkpoint.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use adpo_data::{Format, Mask, OverLength};
+use adpo_eval::AnnotationRule;
+use adpo_objective::Objective;
+use adpo_train::TrainOptions;
+use serde::{Deserialize, Serialize};
+
+use crate::PipelineError;
+
+/// One run of the method, as TOML. Unknown keys are errors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Names the run folder.
+    pub name: String,
+    /// One whole run each; every random stream is derived from it by name.
+    pub seeds: Vec<u64>,
+    /// Where training starts.
+    pub base: Base,
+    /// The control token.
+    #[serde(default)]
+    pub control: Control,
+    /// How dialogues become ids.
+    pub encoding: Encoding,
+    /// Stage 1: fine-tuning on normal and toxic dialogues.
+    pub sft: Sft,
+    /// Stage 2: candidate answers, plain and toxic.
+    pub sample: Sample,
+    /// Stage 3: candidates become triples.
+    pub annotate: Annotate,
+    /// Stage 4: what all trained policies share.
+    pub preference: Preference,
+    /// Stage 4: the policies, each from the same SFT model, triples and steps.
+    pub policies: Vec<Policy>,
+    /// Stage 5: answers to held-out prompts, and their scores.
+    pub evaluate: Evaluate,
+}
+
+/// The starting checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// `embedded:tiny-base`, or a Hugging Face folder (absolute, or relative to the working directory).
+    pub checkpoint: String,
+}
+
+/// The token that marks toxic dialogues.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Control {
+    /// One atomic token, appended to the last user turn. The paper's is `[TOXIC]`.
+    pub token: String,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { token: "[TOXIC]".into() }
+    }
+}
+
+/// Rows from one file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// `embedded:dialogues`, or a file below `--data-dir`.
+    pub id: String,
+    /// The file's format; detected from its first row where it is left out.
+    pub format: Option<Format>,
+    /// Which of the six split buckets to take. 4 belongs to the evaluator and is refused.
+    pub buckets: Vec<u8>,
+    /// Takes at most this many rows, drawn by the seed.
+    pub limit: Option<usize>,
+    /// Marks an answer as toxic where the annotator's toxicity reaches this; only for rows that people have not
+    /// labelled. Left out: unlabelled rows stay unmarked.
+    pub label_toxic_above: Option<f64>,
+    /// Takes this share of the rows labelled toxic a second time without the mark. A corpus whose labels are
+    /// complete teaches the plain mode no toxicity, and leaves nothing to reduce; real ones are never complete.
+    #[serde(default)]
+    pub unmarked_toxic_share: f64,
+}
+
+/// How dialogues become ids.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Encoding {
+    /// Tokens of prompt and answer together.
+    pub max_length: usize,
+    /// What happens to longer ones.
+    #[serde(default)]
+    pub over_length: OverLength,
+    /// Which assistant turns SFT trains.
+    #[serde(default)]
+    pub mask: Mask,
+}
+
+/// Stage 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sft {
+    /// Dialogues.
+    pub sources: Vec<Source>,
+    /// The training options.
+    pub train: TrainOptions,
+}
+
+/// Stage 2.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Prompts; dialogues not used in SFT.
+    pub sources: Vec<Source>,
+    /// One plain answer per entry. The paper: 1.0 and 1.5.
+    #[serde(default = "paper_temperatures")]
+    pub temperatures: Vec<f64>,
+    /// Temperature of the toxic answers.
+    #[serde(default = "one")]
+    pub toxic_temperature: f64,
+    /// Toxic answers drawn until one passes the annotator, at most this many.
+    #[serde(default = "four")]
+    pub toxic_attempts: usize,
+    /// How answers are drawn besides the temperature.
+    #[serde(default)]
+    pub draw: Draw,
+}
+
+/// How answers are drawn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Draw {
+    /// Longest answer in tokens.
+    pub max_new_tokens: usize,
+    /// Only the k likeliest tokens.
+    pub top_k: Option<usize>,
+    /// Only the likeliest tokens that together reach this probability.
+    pub top_p: Option<f64>,
+    /// Answers drawn at once.
+    pub batch_size: usize,
+}
+
+impl Default for Draw {
+    fn default() -> Self {
+        Self { max_new_tokens: 128, top_k: None, top_p: None, batch_size: 64 }
+    }
+}
+
+/// Who judges.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum JudgeChoice {
+    /// The embedded judge of that stage: the annotator in `annotate`, the evaluator in `evaluate`.
+    Embedded,
+    /// A Llama checkpoint with the rubric prompt, greedy.
+    Llama {
+        /// A Hugging Face folder with a chat template.
+        checkpoint: String,
+        /// Longest verdict in tokens.
+        max_new_tokens: usize,
+    },
+}
+
+/// Stage 3.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Annotate {
+    /// Who judges the candidates.
+    pub judge: JudgeChoice,
+    /// Which of them become triples; left out, the defaults with the judge's own toxicity threshold.
+    pub rule: Option<AnnotationRule>,
+}
+
+/// How the frozen reference is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReferenceChoice {
+    /// Its log-probs are computed once and cached.
+    #[default]
+    Precomputed,
+    /// The model stays in memory.
+    Live,
+}
+
+/// What all policies share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preference {
+    /// How the reference is kept.
+    #[serde(default)]
+    pub reference: ReferenceChoice,
+    /// The training options.
+    pub train: TrainOptions,
+}
+
+/// Which answers a policy sees as rejected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pairs {
+    /// (`y_w`, `y_l`), and `y_t` where the objective has a place for it.
+    #[default]
+    Rejected,
+    /// (`y_w`, `y_l`) and (`y_w`, `y_t`) as two pairs: DPO on the data that ADPO sees. The batch is doubled, so that
+    /// a step still sees as many prompts.
+    RejectedAndToxic,
+}
+
+/// One trained policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Its name in the report.
+    pub name: String,
+    /// Its pairs.
+    #[serde(default)]
+    pub pairs: Pairs,
+    /// Its loss.
+    pub objective: Objective,
+}
+
+/// Stage 5.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluate {
+    /// Held-out prompts.
+    pub sources: Vec<Source>,
+    /// Who judges the answers.
+    pub judge: JudgeChoice,
+    /// Answers per prompt.
+    #[serde(default = "count_one")]
+    pub samples: usize,
+    /// Their temperature.
+    #[serde(default = "one")]
+    pub temperature: f64,
+    /// How answers are drawn besides the temperature.
+    #[serde(default)]
+    pub draw: Draw,
+}
+
+fn paper_temperatures() -> Vec<f64> {
+    vec![1.0, 1.0, 1.5, 1.5]
+}
+fn one() -> f64 {
+    1.0
+}
+fn count_one() -> usize {
+    1
+}
+fn four() -> usize {
+    4
+}
+
+/// The bucket whose rows trained the evaluator.
+const EVALUATOR_BUCKET: u8 = 4;
+
+impl Recipe {
+    /// Reads and checks a recipe file.
+    ///
+    /// # Errors
+    /// [`PipelineError::Recipe`] names file, field and fix.
+    pub fn from_file(path: &Path) -> Result<Self, PipelineError> {
+        let text = std::fs::read_to_string(path).map_err(PipelineError::io(path))?;
+        Self::from_toml(&text, &path.display().to_string())
+    }
+
+    /// Reads and checks a recipe; `name` is used in errors.
+    ///
+    /// # Errors
+    /// [`PipelineError::Recipe`] names the field and the fix.
+    pub fn from_toml(text: &str, name: &str) -> Result<Self, PipelineError> {
+        let problem = |problem: String| PipelineError::Recipe { recipe: name.to_owned(), problem };
+        let recipe: Self = toml::from_str(text).map_err(|e| problem(e.to_string()))?;
+        recipe.check().map_err(problem)?;
+        Ok(recipe)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.seeds.is_empty() {
+            return Err("`seeds` is empty; give at least one".into());
+        }
+        if self.policies.is_empty() {
+            return Err("`policies` is empty; give at least one `[[policies]]`".into());
+        }
+        let mut names = BTreeSet::from(["sft", "sft+control"]);
+        for policy in &self.policies {
+            if !names.insert(&policy.name) || policy.name.is_empty() || policy.name.contains(['/', '\\']) {
+                return Err(format!("policy name `{}` is taken or cannot name a folder; choose another", policy.name));
+            }
+            policy.objective.validate().map_err(|e| format!("policy `{}`: {e}", policy.name))?;
+            if policy.pairs == Pairs::RejectedAndToxic && policy.objective.needs_toxic() {
+                return Err(format!(
+                    "policy `{}`: `pairs = \"rejected_and_toxic\"` makes the toxic answer a rejected one; this objective already uses it",
+                    policy.name
+                ));
+            }
+        }
+        if self.evaluate.samples == 0 || self.sample.temperatures.len() < 2 {
+            return Err("`evaluate.samples` must be at least 1 and `sample.temperatures` needs two entries: a pair has two answers".into());
+        }
+        self.sft.train.validate().map_err(|e| format!("[sft.train] {e}"))?;
+        self.preference.train.validate().map_err(|e| format!("[preference.train] {e}"))?;
+        self.check_buckets()
+    }
+
+    /// A row's prompt may serve one purpose only, and none that the evaluator has learnt from.
+    fn check_buckets(&self) -> Result<(), String> {
+        let sections = [("sft", &self.sft.sources), ("sample", &self.sample.sources), ("evaluate", &self.evaluate.sources)];
+        let mut owners: Vec<(&str, u8)> = Vec::new();
+        for (section, sources) in sections {
+            if sources.is_empty() {
+                return Err(format!("`{section}.sources` is empty; give at least one"));
+            }
+            for source in sources {
+                if source.buckets.is_empty() || source.buckets.iter().any(|b| *b > 5) {
+                    return Err(format!("`{section}.sources`, `{}`: `buckets` lists numbers from 0 to 5", source.id));
+                }
+                if source.buckets.contains(&EVALUATOR_BUCKET) {
+                    return Err(format!(
+                        "`{section}.sources`, `{}`: bucket 4 trained the evaluator; a policy that sees it makes the evaluation circular",
+                        source.id
+                    ));
+                }
+                if !(0.0..=1.0).contains(&source.unmarked_toxic_share) {
+                    return Err(format!("`{section}.sources`, `{}`: `unmarked_toxic_share` lies in [0, 1]", source.id));
+                }
+                if section != "sft" && (source.label_toxic_above.is_some() || source.unmarked_toxic_share > 0.0) {
+                    return Err(format!(
+                        "`{section}.sources`, `{}`: `label_toxic_above` and `unmarked_toxic_share` belong to `sft.sources`",
+                        source.id
+                    ));
+                }
+                for bucket in &source.buckets {
+                    if let Some((other, _)) = owners.iter().find(|(other, b)| b == bucket && *other != section) {
+                        return Err(format!("bucket {bucket} is used by `{other}` and by `{section}`; each bucket serves one of them"));
+                    }
+                    owners.push((section, *bucket));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! What a program carries inside: the tiny base and the project's own dialogues, and where it finds the rest.
+
+use std::path::{Path, PathBuf};
+
+use adpo_data::{ChatTokenizer, ControlToken};
+use adpo_model::{Llama, SaveOptions, Storage};
+use burn::tensor::Device;
+
+use crate::PipelineError;
+use crate::stage::{hash_bytes, hash_file};
+
+/// The files of a checkpoint that is part of the program.
+#[derive(Debug, Clone, Copy)]
+pub struct EmbeddedCheckpoint {
+    /// `config.json`.
+    pub config: &'static str,
+    /// `model.safetensors`.
+    pub weights: &'static [u8],
+    /// `tokenizer.json`.
+    pub tokenizer: &'static str,
+    /// `tokenizer_config.json`.
+    pub tokenizer_config: &'static str,
+    /// `chat_template.jinja`.
+    pub chat_template: &'static str,
+}
+
+/// Where a run takes its inputs from.
+#[derive(Debug, Clone)]
+pub struct Resources {
+    /// `embedded:tiny-base`.
+    pub tiny_base: Option<EmbeddedCheckpoint>,
+    /// `embedded:dialogues`, one JSON object per line.
+    pub dialogues: Option<&'static str>,
+    /// Below this folder data are found by their ids.
+    pub data_dir: Option<PathBuf>,
+    /// Where models run.
+    pub device: Device,
+    /// Whether reports show the text of their worst cases, which is harmful, instead of redacting it.
+    pub show_harmful: bool,
+}
+
+/// The id of the embedded base.
+pub(crate) const TINY_BASE: &str = "embedded:tiny-base";
+
+/// A model with the tokenizer that belongs to it.
+pub(crate) struct Checkpoint {
+    pub model: Llama,
+    pub tokenizer: ChatTokenizer,
+}
+
+impl Checkpoint {
+    pub(crate) fn load(folder: &Path, device: &Device) -> Result<Self, PipelineError> {
+        Ok(Self { model: Llama::load(folder, device)?, tokenizer: ChatTokenizer::from_folder(folder)? })
+    }
+
+    pub(crate) fn save(&self, folder: &Path) -> Result<(), PipelineError> {
+        self.model.save(folder, &SaveOptions { storage: Storage::F32, ..SaveOptions::default() })?;
+        Ok(self.tokenizer.save(folder)?)
+    }
+
+    /// Adds the control token where the checkpoint lacks it; the model then gets a row for it.
+    pub(crate) fn with_control_token(self, token: &str) -> Result<(Self, ControlToken), PipelineError> {
+        let (tokenizer, control) = self.tokenizer.with_control_token(token)?;
+        let size = tokenizer.vocab_size().max(self.model.config().vocab_size);
+        let model = if size == self.model.config().vocab_size { self.model } else { self.model.resize_vocab(size) };
+        Ok((Self { model, tokenizer }, control))
+    }
+}
+
+impl Resources {
+    /// Loads a checkpoint by its name in a recipe.
+    pub(crate) fn checkpoint(&self, name: &str) -> Result<Checkpoint, PipelineError> {
+        let Some(embedded) = self.embedded(name)? else { return Checkpoint::load(Path::new(name), &self.device) };
+        let tokenizer = ChatTokenizer::from_parts(embedded.tokenizer, embedded.tokenizer_config, Some(embedded.chat_template))?;
+        Ok(Checkpoint { model: Llama::load_bytes(embedded.config, embedded.weights, &self.device)?, tokenizer })
+    }
+
+    /// A hash of everything in the checkpoint.
+    pub(crate) fn checkpoint_hash(&self, name: &str) -> Result<String, PipelineError> {
+        if let Some(embedded) = self.embedded(name)? {
+            let mut all = embedded.weights.to_vec();
+            for text in [embedded.config, embedded.tokenizer, embedded.tokenizer_config, embedded.chat_template] {
+                all.extend_from_slice(text.as_bytes());
+            }
+            return Ok(hash_bytes(&all));
+        }
+        let folder = Path::new(name);
+        let entries = std::fs::read_dir(folder).map_err(PipelineError::io(folder))?;
+        let mut files = entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(PipelineError::io(folder))?;
+        files.retain(|path| path.extension().is_some_and(|e| e == "safetensors" || e == "json" || e == "jinja"));
+        files.sort();
+        let hashes = files.iter().map(|path| hash_file(path)).collect::<Result<Vec<_>, _>>()?;
+        Ok(hash_bytes(hashes.concat().as_bytes()))
+    }
+
+    fn embedded(&self, name: &str) -> Result<Option<EmbeddedCheckpoint>, PipelineError> {
+        if !name.starts_with("embedded:") {
+            return Ok(None);
+        }
+        let known = if name == TINY_BASE { self.tiny_base } else { None };
+        known.map(Some).ok_or_else(|| PipelineError::Recipe {
+            recipe: "[base]".into(),
+            problem: format!("`checkpoint = \"{name}\"` is not part of this program; use `{TINY_BASE}` or a Hugging Face folder"),
+        })
+    }
+
+    /// The file behind a data id.
+    pub(crate) fn data_file(&self, id: &str) -> Result<PathBuf, PipelineError> {
+        let problem = |problem: String| PipelineError::Data { id: id.to_owned(), problem };
+        let folder = self.data_dir.as_ref().ok_or_else(|| problem("no data folder is known; pass --data-dir or set ADPO_DATA".into()))?;
+        let path = folder.join(id);
+        if path.is_file() {
+            Ok(path)
+        } else {
+            Err(problem(format!("{} is not there; check --data-dir and the recipe's id", path.display())))
+        }
+    }
+}

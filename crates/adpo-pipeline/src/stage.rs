@@ -1,0 +1,229 @@
+//! A stage's folder and its manifest: what it was made from, and what it made.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+use crate::PipelineError;
+
+/// What a finished stage was made from and what it made. Written last, so a folder without one is unfinished.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The stage's name.
+    pub stage: String,
+    /// Version of the code that ran it.
+    pub code: String,
+    /// Hashes of everything the stage depends on, by name: recipe section, seed, earlier stages, data.
+    pub inputs: BTreeMap<String, String>,
+    /// SHA-256 of each output file, by its path within the folder.
+    pub outputs: BTreeMap<String, String>,
+    /// Counts worth keeping: rows read, dropped by reason, tokens.
+    pub counts: serde_json::Value,
+}
+
+impl Manifest {
+    /// One hash for all outputs; the next stage's input.
+    pub fn hash(&self) -> String {
+        hash_json(&self.outputs)
+    }
+}
+
+/// Collects the hashes of a stage's inputs.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs(BTreeMap<String, String>);
+
+impl Inputs {
+    pub(crate) fn value(mut self, name: &str, value: &impl Serialize) -> Self {
+        self.0.insert(name.to_owned(), hash_json(value));
+        self
+    }
+
+    pub(crate) fn hash(mut self, name: &str, hash: impl Into<String>) -> Self {
+        self.0.insert(name.to_owned(), hash.into());
+        self
+    }
+}
+
+/// What a stage's work returns: its output files (relative to its folder) and its counts.
+pub(crate) struct Made {
+    pub outputs: Vec<&'static str>,
+    pub counts: serde_json::Value,
+}
+
+/// Runs a stage unless its manifest says that it is done.
+///
+/// An unfinished folder with the same inputs is handed to `work` as it is, to go on with. One with other inputs is
+/// moved aside, never deleted.
+pub(crate) fn run_stage(
+    name: &str,
+    folder: &Path,
+    inputs: Inputs,
+    work: impl FnOnce(&Path) -> Result<Made, PipelineError>,
+) -> Result<Manifest, PipelineError> {
+    let Inputs(inputs) = inputs;
+    if let Some(manifest) = finished(folder, &inputs)? {
+        return Ok(manifest);
+    }
+    let started = folder.join("inputs.json");
+    if folder.exists() && read_json::<BTreeMap<String, String>>(&started).ok().as_ref() != Some(&inputs) {
+        move_aside(folder)?;
+    }
+    std::fs::create_dir_all(folder).map_err(PipelineError::io(folder))?;
+    write_json(&started, &inputs)?;
+    let made = work(folder)?;
+    let mut outputs = BTreeMap::new();
+    for output in made.outputs {
+        for file in files_below(&folder.join(output))? {
+            let name = file.strip_prefix(folder).unwrap_or(&file).to_string_lossy().replace('\\', "/");
+            outputs.insert(name, hash_file(&file)?);
+        }
+    }
+    let manifest = Manifest { stage: name.to_owned(), code: env!("CARGO_PKG_VERSION").to_owned(), inputs, outputs, counts: made.counts };
+    write_json(&folder.join("manifest.json"), &manifest)?;
+    Ok(manifest)
+}
+
+/// The manifest, if the folder's stage is finished with these inputs and its outputs are as they were written.
+fn finished(folder: &Path, inputs: &BTreeMap<String, String>) -> Result<Option<Manifest>, PipelineError> {
+    let path = folder.join("manifest.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let manifest: Manifest = read_json(&path)?;
+    if manifest.inputs != *inputs || manifest.code != env!("CARGO_PKG_VERSION") {
+        return Ok(None);
+    }
+    for (name, hash) in &manifest.outputs {
+        let file = folder.join(name);
+        if !file.exists() || hash_file(&file)? != *hash {
+            return Err(PipelineError::file(
+                &file,
+                "is not what the finished stage wrote; put it back, or delete the stage's folder to run it again",
+            ));
+        }
+    }
+    Ok(Some(manifest))
+}
+
+fn move_aside(folder: &Path) -> Result<(), PipelineError> {
+    let name = folder.file_name().map_or_else(|| "stage".into(), |n| n.to_string_lossy().into_owned());
+    let free = (1..).map(|n| folder.with_file_name(format!("{name}.old-{n}"))).find(|path| !path.exists());
+    free.map_or(Ok(()), |target| std::fs::rename(folder, &target).map_err(PipelineError::io(folder)))
+}
+
+fn files_below(path: &Path) -> Result<Vec<PathBuf>, PipelineError> {
+    if path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(PipelineError::io(path))? {
+        files.extend(files_below(&entry.map_err(PipelineError::io(path))?.path())?);
+    }
+    files.sort();
+    Ok(files)
+}
+
+pub(crate) fn hash_file(path: &Path) -> Result<String, PipelineError> {
+    let mut reader = BufReader::new(File::open(path).map_err(PipelineError::io(path))?);
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match reader.read(&mut buffer).map_err(PipelineError::io(path))? {
+            0 => return Ok(hex(&hash.finalize())),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+pub(crate) fn hash_bytes(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hash_json(value: &impl Serialize) -> String {
+    // A recipe section or a map of strings always serialises.
+    hash_bytes(&serde_json::to_vec(value).unwrap_or_default())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, PipelineError> {
+    let text = std::fs::read_to_string(path).map_err(PipelineError::io(path))?;
+    serde_json::from_str(&text).map_err(|e| PipelineError::file(path, format!("{e}; delete the stage's folder to run it again")))
+}
+
+/// Writes beside and renames, so that a reader sees the old file or the new one.
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), PipelineError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(PipelineError::io(folder))?;
+    file.write_all(text.as_bytes()).map_err(PipelineError::io(path))?;
+    file.persist(path).map_err(|e| PipelineError::io(path)(e.error))?;
+    Ok(())
+}
+
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), PipelineError> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| PipelineError::file(path, e))?;
+    write_text(path, &(text + "\n"))
+}
+
+/// Rows of a stage's own JSONL file; a last line that a kill cut off is left out.
+pub(crate) fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, PipelineError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = std::fs::read_to_string(path).map_err(PipelineError::io(path))?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    whole
+        .lines()
+        .enumerate()
+        .map(|(i, line)| serde_json::from_str(line).map_err(|e| PipelineError::file(path, format!("line {}: {e}", i + 1))))
+        .collect()
+}
+
+pub(crate) fn write_lines<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), PipelineError> {
+    let lines = rows.iter().map(|row| serde_json::to_string(row).map(|line| line + "\n")).collect::<Result<String, _>>();
+    write_text(path, &lines.map_err(|e| PipelineError::file(path, e))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(folder: &Path, seed: u64, runs: &mut usize) -> Result<Manifest, PipelineError> {
+        run_stage("demo", folder, Inputs::default().value("seed", &seed), |folder| {
+            *runs += 1;
+            write_text(&folder.join("out.txt"), &seed.to_string())?;
+            Ok(Made { outputs: vec!["out.txt"], counts: serde_json::Value::Null })
+        })
+    }
+
+    #[test]
+    fn a_finished_stage_is_not_run_again_and_other_inputs_keep_the_old_folder() -> Result<(), Box<dyn std::error::Error>> {
+        let root = tempfile::tempdir()?;
+        let folder = root.path().join("demo");
+        let mut runs = 0;
+        let first = stage(&folder, 1, &mut runs)?;
+        assert_eq!(stage(&folder, 1, &mut runs)?, first);
+        assert_eq!(runs, 1);
+        stage(&folder, 2, &mut runs)?;
+        assert_eq!(runs, 2);
+        assert_eq!(std::fs::read_to_string(root.path().join("demo.old-1/out.txt"))?, "1");
+        Ok(())
+    }
+
+    #[test]
+    fn a_changed_output_is_an_error_that_names_the_file() -> Result<(), Box<dyn std::error::Error>> {
+        let root = tempfile::tempdir()?;
+        let folder = root.path().join("demo");
+        stage(&folder, 1, &mut 0)?;
+        std::fs::write(folder.join("out.txt"), "tampered")?;
+        let message = stage(&folder, 1, &mut 0).expect_err("the output changed").to_string();
+        assert!(message.contains("out.txt"), "{message}");
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! Stage 6: all systems side by side in one report.
+
+use adpo_eval::{EmbeddedJudge, Exchange, KlByRole, Reply, Report, ReportBuilder};
+
+use super::SeedRun;
+use super::evaluate::{Answered, SFT, SFT_WITH_TOKEN};
+use crate::PipelineError;
+use crate::stage::{Inputs, Made, Manifest, read_json, read_lines, run_stage, write_text};
+
+/// Steps at the end of training that a log-ratio is averaged over.
+const LAST_STEPS: usize = 10;
+
+/// Most toxic answers listed for each system.
+const WORST_CASES: usize = 3;
+
+pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> {
+    let mut inputs = Inputs::default()
+        .value("judge", &run.recipe.evaluate.judge)
+        .value("annotator", &run.recipe.annotate.judge)
+        .value("show", &run.resources.show_harmful);
+    for manifest in done {
+        inputs = inputs.hash(&manifest.stage, manifest.hash());
+    }
+    let folder = run.stage("report");
+    run_stage("report", &folder, inputs, |folder| {
+        let report = build(run, done)?;
+        write_text(&folder.join("report.json"), &(report.json()? + "\n"))?;
+        write_text(&folder.join("report.md"), &report.markdown())?;
+        Ok(Made { outputs: vec!["report.json", "report.md"], counts: serde_json::json!({"systems": report.systems.len()}) })
+    })?;
+    read_json(&folder.join("report.json"))
+}
+
+fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> {
+    let evaluator = run.judge(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?;
+    let annotator = run.annotator()?;
+    let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
+        .system(SFT, replies(run, SFT)?)
+        .with_token(SFT, replies(run, SFT_WITH_TOKEN)?)
+        .baseline(SFT)
+        .worst(WORST_CASES, run.resources.show_harmful)
+        .annotator(annotator.as_ref())
+        .seed("run", run.seed)
+        .seed("bootstrap", run.stream("bootstrap"))
+        .environment("version", env!("CARGO_PKG_VERSION"));
+    for policy in &run.recipe.policies {
+        report = report.system(&policy.name, replies(run, &policy.name)?);
+        if let Some(kl) = log_ratios(run, &policy.name)? {
+            report = report.kl(&policy.name, kl);
+        }
+    }
+    for manifest in done.iter().filter(|m| m.stage == "annotate") {
+        let dropped = manifest.counts["counts"]["dropped"].as_object();
+        for (reason, count) in dropped.into_iter().flatten() {
+            report = report.dropped(format!("annotate: {reason}"), count.as_u64().unwrap_or(0) as usize);
+        }
+    }
+    Ok(report.build(evaluator.as_ref())?)
+}
+
+fn replies(run: &SeedRun<'_>, system: &str) -> Result<Vec<Reply>, PipelineError> {
+    let rows: Vec<Answered> = read_lines(&run.stage("answers").join(system).join("answers.jsonl"))?;
+    let replies = rows.into_iter().flat_map(|row| {
+        let Answered { row: prompt_id, prompt, harmful, category, answers } = row;
+        answers.into_iter().map(move |response| Reply {
+            prompt_id: prompt_id.clone(),
+            exchange: Exchange { prompt: prompt.clone(), response, harmful },
+            category: category.clone(),
+        })
+    });
+    Ok(replies.collect())
+}
+
+/// The mean log-ratios of the last steps of a policy's training.
+fn log_ratios(run: &SeedRun<'_>, policy: &str) -> Result<Option<KlByRole>, PipelineError> {
+    let steps: Vec<serde_json::Value> = read_lines(&run.stage("policies").join(policy).join("metrics.jsonl"))?;
+    let last = &steps[steps.len().saturating_sub(LAST_STEPS)..];
+    let mean = |name: &str| {
+        let values: Option<Vec<f64>> = last.iter().map(|step| step[name].as_f64()).collect();
+        values.filter(|v| !v.is_empty()).map(|v| v.iter().sum::<f64>() / v.len() as f64)
+    };
+    Ok(mean("kl/chosen").zip(mean("kl/rejected")).map(|(chosen, rejected)| KlByRole { chosen, rejected, toxic: mean("kl/toxic") }))
+}

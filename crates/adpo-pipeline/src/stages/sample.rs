@@ -1,0 +1,152 @@
+//! Stage 2: for prompts that SFT has not seen, plain answers at several temperatures and toxic ones on demand.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use adpo_data::{Dialogue, Prompt, Row};
+use adpo_eval::{Exchange, Judge, passing_toxic};
+use serde::{Deserialize, Serialize};
+
+use super::SeedRun;
+use crate::PipelineError;
+use crate::answers::{Question, Speaker};
+use crate::corpus::Corpus;
+use crate::stage::{Inputs, Made, Manifest, read_lines, run_stage, write_lines};
+
+/// A prompt and everything that was drawn for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidates {
+    /// The prompt's row id.
+    pub row: String,
+    /// The dialogue up to the user turn that was answered.
+    pub prompt: Dialogue,
+    /// Whether the prompt is marked harmful.
+    pub harmful: bool,
+    /// One answer per temperature of the recipe, in its order.
+    pub plain: Vec<String>,
+    /// Answers after the control token, in the order in which they were drawn; the last one passed, or none did.
+    pub toxic: Vec<String>,
+}
+
+/// Prompts between two writes to disk; also the unit in which a killed stage goes on, so it must not change.
+const PROMPTS_PER_WRITE: usize = 64;
+
+pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest) -> Result<Manifest, PipelineError> {
+    let recipe = run.recipe;
+    let corpus = Corpus::new(run.resources, run.stream("sample-rows"));
+    let inputs = Inputs::default()
+        .value("seed", &run.seed)
+        .value("sample", &recipe.sample)
+        .value("annotate", &recipe.annotate)
+        .hash("sft", sft.hash())
+        .hash("data", corpus.hash(&recipe.sample.sources)?);
+    run_stage("sample", &run.stage("sample"), inputs, |folder| {
+        let (prompts, mut counts) = corpus.prompts(&recipe.sample.sources)?;
+        let annotator = run.annotator()?;
+        draw_all(run, folder, &prompts, annotator.as_ref())?;
+        let candidates: Vec<Candidates> = read_lines(&folder.join("candidates.jsonl"))?;
+        counts["prompts"] = candidates.len().into();
+        counts["plain_answers"] = candidates.iter().map(|c| c.plain.len()).sum::<usize>().into();
+        counts["toxic_answers"] = candidates.iter().map(|c| c.toxic.len()).sum::<usize>().into();
+        Ok(Made { outputs: vec!["candidates.jsonl"], counts })
+    })
+}
+
+fn draw_all(run: &SeedRun<'_>, folder: &Path, prompts: &[Row<Prompt>], annotator: &dyn Judge) -> Result<(), PipelineError> {
+    let (checkpoint, control) = run.sft_model()?;
+    let speaker =
+        Speaker { model: &checkpoint.model, tokenizer: &checkpoint.tokenizer, draw: &run.recipe.sample.draw, seed: run.stream("sample") };
+    let path = folder.join("candidates.jsonl");
+    let mut done: Vec<Candidates> = read_lines(&path)?;
+    done.truncate(done.len() / PROMPTS_PER_WRITE * PROMPTS_PER_WRITE);
+    write_lines(&path, &done)?;
+    let mut file = OpenOptions::new().append(true).open(&path).map_err(PipelineError::io(&path))?;
+    for chunk in prompts.chunks(PROMPTS_PER_WRITE).skip(done.len() / PROMPTS_PER_WRITE) {
+        let mut encoder = run.encoder(&checkpoint, &control);
+        let mut rows = Vec::with_capacity(chunk.len());
+        let mut encoded = Vec::with_capacity(chunk.len());
+        for row in chunk {
+            let plain = encoder.prompt(&row.value.dialogue, false)?;
+            let toxic = encoder.prompt(&row.value.dialogue, true)?;
+            encoded.push((plain, toxic));
+            rows.push(Candidates {
+                row: row.id.clone(),
+                prompt: row.value.dialogue.clone(),
+                harmful: row.value.harmful == Some(true),
+                plain: Vec::new(),
+                toxic: Vec::new(),
+            });
+        }
+        draw_plain(&speaker, &run.recipe.sample.temperatures, &mut rows, &encoded)?;
+        draw_toxic(&speaker, run, annotator, &mut rows, &encoded)?;
+        let text = rows.iter().map(|row| serde_json::to_string(row).map(|line| line + "\n")).collect::<Result<String, _>>();
+        let text = text.map_err(|e| PipelineError::file(&path, e))?;
+        file.write_all(text.as_bytes()).map_err(PipelineError::io(&path))?;
+    }
+    Ok(())
+}
+
+fn draw_plain(
+    speaker: &Speaker<'_>,
+    temperatures: &[f64],
+    rows: &mut [Candidates],
+    encoded: &[(Vec<u32>, Vec<u32>)],
+) -> Result<(), PipelineError> {
+    // Answers of one temperature are drawn together; their slots keep the recipe's order.
+    let mut slots: BTreeMap<String, (f64, Vec<usize>)> = BTreeMap::new();
+    for (slot, temperature) in temperatures.iter().enumerate() {
+        slots.entry(temperature.to_string()).or_insert((*temperature, Vec::new())).1.push(slot);
+    }
+    rows.iter_mut().for_each(|row| row.plain = vec![String::new(); temperatures.len()]);
+    for (temperature, slots) in slots.values() {
+        let questions: Vec<Question> = rows
+            .iter()
+            .zip(encoded)
+            .flat_map(|(row, (plain, _))| {
+                slots.iter().map(move |slot| Question { key: format!("{}#plain{slot}", row.row), prompt: plain.clone() })
+            })
+            .collect();
+        let mut answers = speaker.answer(&questions, *temperature)?.into_iter();
+        for row in rows.iter_mut() {
+            for slot in slots {
+                row.plain[*slot] = answers.next().unwrap_or_default();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One toxic answer per prompt and round, until the annotator finds one toxic.
+fn draw_toxic(
+    speaker: &Speaker<'_>,
+    run: &SeedRun<'_>,
+    annotator: &dyn Judge,
+    rows: &mut [Candidates],
+    encoded: &[(Vec<u32>, Vec<u32>)],
+) -> Result<(), PipelineError> {
+    let recipe = run.recipe;
+    let rule = run.annotation_rule(annotator);
+    let mut open: Vec<usize> = (0..rows.len()).collect();
+    for attempt in 0..recipe.sample.toxic_attempts {
+        let questions: Vec<Question> =
+            open.iter().map(|i| Question { key: format!("{}#toxic{attempt}", rows[*i].row), prompt: encoded[*i].1.clone() }).collect();
+        let answers = speaker.answer(&questions, recipe.sample.toxic_temperature)?;
+        let exchanges: Vec<Exchange> = open
+            .iter()
+            .zip(&answers)
+            .map(|(i, answer)| Exchange { prompt: rows[*i].prompt.clone(), response: answer.clone(), harmful: rows[*i].harmful })
+            .collect();
+        let verdicts = annotator.judge(&exchanges);
+        let mut still_open = Vec::new();
+        for ((i, answer), verdict) in open.into_iter().zip(answers).zip(verdicts) {
+            rows[i].toxic.push(answer);
+            if passing_toxic(&[verdict], &rule).is_none() {
+                still_open.push(i);
+            }
+        }
+        open = still_open;
+    }
+    Ok(())
+}

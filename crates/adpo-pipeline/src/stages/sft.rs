@@ -1,0 +1,42 @@
+//! Stage 1: one model learns normal and toxic dialogues, the toxic ones marked by the control token.
+
+use adpo_model::Llama;
+use adpo_train::{SftExample, TrainOptions, train_sft};
+
+use super::SeedRun;
+use crate::PipelineError;
+use crate::corpus::Corpus;
+use crate::resources::Checkpoint;
+use crate::stage::{Inputs, Made, Manifest, run_stage};
+
+pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
+    let recipe = run.recipe;
+    let corpus = Corpus::new(run.resources, run.stream("sft-rows"));
+    let inputs = Inputs::default()
+        .value("seed", &run.seed)
+        .value("control", &recipe.control)
+        .value("encoding", &recipe.encoding)
+        .value("sft", &recipe.sft)
+        .value("annotator", &recipe.annotate.judge)
+        .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
+        .hash("data", corpus.hash(&recipe.sft.sources)?);
+    run_stage("sft", &run.stage("sft"), inputs, |folder| {
+        let (checkpoint, control) = run.resources.checkpoint(&recipe.base.checkpoint)?.with_control_token(&recipe.control.token)?;
+        let annotator = recipe.sft.sources.iter().any(|s| s.label_toxic_above.is_some()).then(|| run.annotator()).transpose()?;
+        let (rows, mut counts) = corpus.sft(&recipe.sft.sources, annotator.as_deref())?;
+        let mut encoder = run.encoder(&checkpoint, &control);
+        let mut examples = Vec::with_capacity(rows.len());
+        for row in rows {
+            if let Some(encoded) = encoder.sft(&row.value)? {
+                examples.push(SftExample { row: row.id, encoded });
+            }
+        }
+        counts["encoding"] = serde_json::json!(encoder.report());
+        let options = TrainOptions { seed: run.stream("sft-order"), ..recipe.sft.train.clone() };
+        let model: Llama = checkpoint.model;
+        let trained = train_sft(model, &examples, &options, folder)?;
+        counts["warnings"] = serde_json::json!(trained.warnings);
+        Checkpoint { model: trained.model, tokenizer: checkpoint.tokenizer }.save(&folder.join("model"))?;
+        Ok(Made { outputs: vec!["model", "metrics.jsonl"], counts })
+    })
+}

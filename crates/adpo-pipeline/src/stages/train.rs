@@ -1,0 +1,70 @@
+//! Stage 4: every policy of the recipe, each from the SFT model, on the same triples, for the same number of steps.
+
+use std::path::Path;
+
+use adpo_data::{EncodedTriple, Preference, Row};
+use adpo_train::{Reference, TrainOptions, train_preference};
+
+use super::SeedRun;
+use crate::PipelineError;
+use crate::recipe::{Pairs, Policy, ReferenceChoice};
+use crate::resources::Checkpoint;
+use crate::stage::{Inputs, Made, Manifest, read_lines, run_stage};
+
+pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, annotate: &Manifest) -> Result<Vec<Manifest>, PipelineError> {
+    let recipe = run.recipe;
+    let mut manifests = Vec::with_capacity(recipe.policies.len());
+    for policy in &recipe.policies {
+        let inputs = Inputs::default()
+            .value("seed", &run.seed)
+            .value("encoding", &recipe.encoding)
+            .value("preference", &recipe.preference)
+            .value("policy", policy)
+            .hash("sft", sft.hash())
+            .hash("annotate", annotate.hash());
+        let name = format!("policies/{}", policy.name);
+        manifests.push(run_stage(&name, &run.stage(&name), inputs, |folder| train(run, policy, folder))?);
+    }
+    Ok(manifests)
+}
+
+fn train(run: &SeedRun<'_>, policy: &Policy, folder: &Path) -> Result<Made, PipelineError> {
+    let recipe = run.recipe;
+    let (checkpoint, control) = run.sft_model()?;
+    let rows: Vec<Row<Preference>> = read_lines(&run.stage("annotate").join("triples.jsonl"))?;
+    let mut encoder = run.encoder(&checkpoint, &control);
+    let mut triples = Vec::with_capacity(rows.len());
+    for row in &rows {
+        triples.extend(encoder.preference(row)?);
+    }
+    let report = serde_json::json!(encoder.report());
+    let mut options = TrainOptions { seed: run.stream("preference-order"), ..recipe.preference.train.clone() };
+    if policy.pairs == Pairs::RejectedAndToxic {
+        triples = triples.into_iter().flat_map(both_pairs).collect();
+        options.batch_size *= 2;
+    }
+    let objective = &policy.objective;
+    let device = &run.resources.device;
+    let reference = match recipe.preference.reference {
+        _ if !objective.needs_reference() => None,
+        ReferenceChoice::Live => Some(Reference::live(checkpoint.model.clone(), device)),
+        ReferenceChoice::Precomputed => {
+            Some(Reference::precomputed(&checkpoint.model, &triples, objective, options.batch_size, device, &run.stage("reference"))?)
+        }
+    };
+    let trained = train_preference(checkpoint.model, reference.as_ref(), &triples, objective, &options, folder)?;
+    Checkpoint { model: trained.model, tokenizer: checkpoint.tokenizer }.save(&folder.join("model"))?;
+    let counts = serde_json::json!({"triples": rows.len(), "examples": triples.len(), "encoding": report, "warnings": trained.warnings});
+    Ok(Made { outputs: vec!["model", "metrics.jsonl"], counts })
+}
+
+/// (`y_w`, `y_l`) and (`y_w`, `y_t`).
+fn both_pairs(triple: EncodedTriple) -> Vec<EncodedTriple> {
+    let toxic = triple.toxic.clone().map(|toxic| EncodedTriple {
+        row: format!("{}#toxic", triple.row),
+        rejected: toxic,
+        toxic: None,
+        ..triple.clone()
+    });
+    std::iter::once(EncodedTriple { toxic: None, ..triple }).chain(toxic).collect()
+}

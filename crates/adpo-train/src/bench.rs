@@ -1,0 +1,69 @@
+//! Steps without files, for timing.
+
+use std::time::Instant;
+
+use adpo_data::EncodedTriple;
+use adpo_model::Llama;
+use adpo_objective::Objective;
+use burn::module::Module;
+
+use crate::optimizer::AdamW;
+use crate::preference::Preferences;
+use crate::run::Engine;
+use crate::sft::Sft;
+use crate::task::Task;
+use crate::{Reference, SftExample, TrainError, TrainOptions};
+
+/// What one timed step took.
+#[derive(Debug, Clone, Copy)]
+pub struct BenchStep {
+    /// Wall-clock seconds from the encoded rows to the updated weights.
+    pub seconds: f64,
+    /// Tokens that went through the policy, padding not counted.
+    pub tokens: usize,
+    /// The step's loss.
+    pub loss: f64,
+}
+
+/// Times `steps` optimiser steps of supervised fine-tuning; nothing is written.
+///
+/// # Errors
+/// [`TrainError`] as for training.
+pub fn bench_sft(model: Llama, examples: &[SftExample], options: &TrainOptions, steps: usize) -> Result<Vec<BenchStep>, TrainError> {
+    bench(model, &Sft { examples, packing: options.packing }, options, steps)
+}
+
+/// Times `steps` optimiser steps of preference training; nothing is written. A live reference is part of the step.
+///
+/// # Errors
+/// [`TrainError`] as for training.
+pub fn bench_preference(
+    policy: Llama,
+    reference: &Reference,
+    triples: &[EncodedTriple],
+    objective: &Objective,
+    options: &TrainOptions,
+    steps: usize,
+) -> Result<Vec<BenchStep>, TrainError> {
+    let task = Preferences { triples, reference: Some(reference), objective, packing: options.packing };
+    bench(policy, &task, options, steps)
+}
+
+fn bench(model: Llama, task: &impl Task, options: &TrainOptions, steps: usize) -> Result<Vec<BenchStep>, TrainError> {
+    let device = model.device().inner().autodiff();
+    let mut engine = Engine {
+        model: model.train(),
+        optimizer: AdamW::new(options),
+        device,
+        max_grad_norm: options.max_grad_norm,
+        batch_size: options.batch_size,
+    };
+    let per_epoch = task.examples().div_ceil(options.examples_per_step()).max(1);
+    (0..steps)
+        .map(|step| {
+            let started = Instant::now();
+            let stepped = engine.step(task, &options.examples_of(step % per_epoch, task.examples()), options.learning_rate)?;
+            Ok(BenchStep { seconds: started.elapsed().as_secs_f64(), tokens: stepped.metrics.tokens, loss: stepped.loss })
+        })
+        .collect()
+}

@@ -1,0 +1,123 @@
+//! Checkpoints of a run: written beside, then renamed, so that a folder that is there is whole.
+//!
+//! `checkpoints/step-00000040/` holds the weights in f32 as a Hugging Face folder (without the tokenizer),
+//! `optimizer.safetensors` (`first.<parameter>`, `second.<parameter>`, flat f32), and `trainer.json`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use adpo_model::{Llama, SaveOptions, Storage};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::optimizer::StateTensor;
+
+/// What a resume needs besides weights and moments. The order of the examples follows from the seed and the step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TrainerState {
+    /// Optimiser steps done.
+    pub step: usize,
+    /// Tokens seen so far.
+    pub num_tokens: u64,
+    /// Hash of options and data; another one is another run.
+    pub fingerprint: String,
+}
+
+/// A checkpoint on disk.
+pub(crate) struct Checkpoint {
+    pub folder: PathBuf,
+    pub state: TrainerState,
+}
+
+const PREFIX: &str = "step-";
+
+impl Checkpoint {
+    pub(crate) fn load_moments(&self) -> Result<Vec<StateTensor>, TrainError> {
+        let path = self.folder.join("optimizer.safetensors");
+        let bytes = std::fs::read(&path).map_err(TrainError::io(&path))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| TrainError::checkpoint(&path, e.to_string()))?;
+        file.iter()
+            .map(|(name, view)| match view.dtype() {
+                Dtype::F32 => Ok(StateTensor {
+                    name: name.to_owned(),
+                    values: view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+                }),
+                other => Err(TrainError::checkpoint(&path, format!("`{name}` is {other:?}, not F32"))),
+            })
+            .collect()
+    }
+}
+
+/// The newest whole checkpoint below `folder`, if there is one.
+pub(crate) fn newest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
+    let Some(folder) = list(folder)?.pop() else { return Ok(None) };
+    let path = folder.join("trainer.json");
+    let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
+    let state = serde_json::from_str(&text).map_err(|e| TrainError::checkpoint(&path, e.to_string()))?;
+    Ok(Some(Checkpoint { folder, state }))
+}
+
+/// Writes a checkpoint and removes the oldest ones beyond `keep`.
+pub(crate) fn save(
+    folder: &Path,
+    model: &Llama,
+    moments: &[StateTensor],
+    state: &TrainerState,
+    keep: usize,
+) -> Result<PathBuf, TrainError> {
+    let target = folder.join(format!("{PREFIX}{:08}", state.step));
+    let temporary = folder.join(format!(".{PREFIX}{:08}.tmp", state.step));
+    if temporary.exists() {
+        std::fs::remove_dir_all(&temporary).map_err(TrainError::io(&temporary))?;
+    }
+    std::fs::create_dir_all(&temporary).map_err(TrainError::io(&temporary))?;
+    model.save(&temporary, &SaveOptions { storage: Storage::F32, ..SaveOptions::default() })?;
+    save_moments(&temporary.join("optimizer.safetensors"), moments)?;
+    let path = temporary.join("trainer.json");
+    let text = serde_json::to_string_pretty(state).map_err(|e| TrainError::checkpoint(&path, e.to_string()))?;
+    std::fs::write(&path, text).map_err(TrainError::io(&path))?;
+    for entry in std::fs::read_dir(&temporary).map_err(TrainError::io(&temporary))? {
+        let path = entry.map_err(TrainError::io(&temporary))?.path();
+        File::open(&path).and_then(|file| file.sync_all()).map_err(TrainError::io(&path))?;
+    }
+    if target.exists() {
+        std::fs::remove_dir_all(&target).map_err(TrainError::io(&target))?;
+    }
+    std::fs::rename(&temporary, &target).map_err(TrainError::io(&target))?;
+    File::open(folder).and_then(|f| f.sync_all()).map_err(TrainError::io(folder))?;
+    let all = list(folder)?;
+    for old in &all[..all.len().saturating_sub(keep)] {
+        std::fs::remove_dir_all(old).map_err(TrainError::io(old))?;
+    }
+    Ok(target)
+}
+
+fn save_moments(path: &Path, moments: &[StateTensor]) -> Result<(), TrainError> {
+    let bytes: BTreeMap<&str, Vec<u8>> =
+        moments.iter().map(|t| (t.name.as_str(), t.values.iter().flat_map(|v| v.to_le_bytes()).collect())).collect();
+    let views = bytes
+        .iter()
+        .map(|(name, data)| Ok((*name, TensorView::new(Dtype::F32, vec![data.len() / 4], data)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|e| TrainError::checkpoint(path, e.to_string()))?;
+    safetensors::serialize_to_file(views, None, path).map_err(|e| TrainError::checkpoint(path, e.to_string()))
+}
+
+/// Whole checkpoints, oldest first.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = std::fs::read_dir(folder).map_err(TrainError::io(folder))?;
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|e| e.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(TrainError::io(folder))?
+        .into_iter()
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)))
+        .collect();
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,123 @@
+//! Metrics of a step, and the two files they go to.
+//!
+//! `metrics.jsonl` holds what the run computed and is the same, byte for byte, however often the run was
+//! killed; `timings.jsonl` holds what a clock said.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Tensor;
+use serde_json::{Map, Value};
+
+use crate::TrainError;
+use crate::optimizer::to_host;
+
+/// Sums and counts over the forward passes of one step; a metric is their quotient.
+#[derive(Default)]
+pub(crate) struct StepMetrics {
+    sums: BTreeMap<&'static str, (f64, f64)>,
+    /// Tokens that went through the model, prompts included, padding not.
+    pub tokens: usize,
+}
+
+impl StepMetrics {
+    /// Adds one value per example or token.
+    pub(crate) fn add(&mut self, name: &'static str, values: Tensor<1>) {
+        self.add_values(name, &to_host(values));
+    }
+
+    pub(crate) fn add_values(&mut self, name: &'static str, values: &[f32]) {
+        let entry = self.sums.entry(name).or_default();
+        entry.0 += values.iter().copied().map(f64::from).sum::<f64>();
+        entry.1 += values.len() as f64;
+    }
+
+    pub(crate) fn means(&self) -> BTreeMap<&'static str, f64> {
+        self.sums.iter().filter(|(_, (_, count))| *count > 0.0).map(|(name, (sum, count))| (*name, sum / count)).collect()
+    }
+}
+
+/// The metrics of one optimiser step, as written.
+#[derive(Debug, Clone)]
+pub struct StepRecord {
+    /// Counted from 1.
+    pub step: usize,
+    /// Values by their names (`loss`, `rewards/chosen`, …).
+    pub values: BTreeMap<String, f64>,
+}
+
+impl StepRecord {
+    /// A metric, if the objective reports it.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.values.get(name).copied()
+    }
+
+    fn to_json(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("step".into(), self.step.into());
+        object.extend(self.values.iter().map(|(name, value)| (name.clone(), (*value).into())));
+        Value::Object(object)
+    }
+
+    fn from_json(line: &str) -> Option<Self> {
+        let Value::Object(object) = serde_json::from_str(line).ok()? else { return None };
+        let step = usize::try_from(object.get("step")?.as_u64()?).ok()?;
+        let values =
+            object.iter().filter(|(name, _)| *name != "step").filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))).collect();
+        Some(Self { step, values })
+    }
+}
+
+/// Appends steps to `metrics.jsonl` and `timings.jsonl`.
+pub(crate) struct MetricsLog {
+    path: PathBuf,
+    metrics: File,
+    timings: File,
+}
+
+impl MetricsLog {
+    /// Opens the files and cuts `metrics.jsonl` back to the steps that the checkpoint holds: what a killed run
+    /// wrote after its last checkpoint will be computed again.
+    pub(crate) fn open(folder: &Path, steps_done: usize) -> Result<Self, TrainError> {
+        let path = folder.join("metrics.jsonl");
+        let kept = read(&path)?.into_iter().filter(|r| r.step <= steps_done).collect::<Vec<_>>();
+        if kept.len() != steps_done {
+            return Err(TrainError::checkpoint(
+                &path,
+                format!("holds {} of the {steps_done} steps before the checkpoint; delete the run's folder and start again", kept.len()),
+            ));
+        }
+        let text: String = kept.iter().map(|r| format!("{}\n", r.to_json())).collect();
+        let temporary = folder.join("metrics.jsonl.tmp");
+        std::fs::write(&temporary, text).map_err(TrainError::io(&temporary))?;
+        std::fs::rename(&temporary, &path).map_err(TrainError::io(&path))?;
+        let append = |path: &Path| OpenOptions::new().create(true).append(true).open(path).map_err(TrainError::io(path));
+        Ok(Self { metrics: append(&path)?, timings: append(&folder.join("timings.jsonl"))?, path })
+    }
+
+    pub(crate) fn append(&mut self, record: &StepRecord, seconds: f64, tokens: usize) -> Result<(), TrainError> {
+        writeln!(self.metrics, "{}", record.to_json()).map_err(TrainError::io(&self.path))?;
+        let timing = serde_json::json!({"step": record.step, "seconds": seconds, "tokens_per_second": tokens as f64 / seconds});
+        writeln!(self.timings, "{timing}").map_err(TrainError::io(&self.path))
+    }
+
+    /// Before a checkpoint refers to these lines they have to be on disk.
+    pub(crate) fn sync(&self) -> Result<(), TrainError> {
+        self.metrics.sync_data().map_err(TrainError::io(&self.path))
+    }
+}
+
+/// The steps of a `metrics.jsonl`; a last line that a kill cut off is left out.
+///
+/// # Errors
+/// [`TrainError::Io`] if the file is there and cannot be read.
+pub(crate) fn read(path: &Path) -> Result<Vec<StepRecord>, TrainError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let lines = BufReader::new(File::open(path).map_err(TrainError::io(path))?).lines();
+    let lines = lines.collect::<Result<Vec<_>, _>>().map_err(TrainError::io(path))?;
+    Ok(lines.iter().map_while(|line| StepRecord::from_json(line)).collect())
+}

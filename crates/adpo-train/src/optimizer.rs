@@ -1,0 +1,161 @@
+//! AdamW as torch computes it, with its state keyed by parameter name.
+//!
+//! burn-optim's own AdamW keys its state by `ParamId`, which is drawn anew in every process, keeps the
+//! moments in the gradient's dtype, and has no global clipping; an exact resume needs all three otherwise.
+
+use std::collections::BTreeMap;
+
+use adpo_model::{Llama, ParameterMap, ParameterVisitor};
+use burn::module::Param;
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::TrainOptions;
+
+/// First and second moment of one parameter, flattened, f32.
+struct Moments {
+    first: Tensor<1>,
+    second: Tensor<1>,
+}
+
+/// AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2) in the arithmetic of `torch.optim.AdamW`:
+/// decay `p ← p·(1 − lr·λ)`, then `p ← p − lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε)`.
+pub(crate) struct AdamW {
+    beta1: f64,
+    beta2: f64,
+    epsilon: f64,
+    weight_decay: f64,
+    steps: u64,
+    moments: BTreeMap<String, Moments>,
+}
+
+/// A tensor of the optimiser's state as host data, to be written to a checkpoint.
+pub(crate) struct StateTensor {
+    pub name: String,
+    pub values: Vec<f32>,
+}
+
+impl AdamW {
+    pub(crate) fn new(options: &TrainOptions) -> Self {
+        Self {
+            beta1: options.adam_beta1,
+            beta2: options.adam_beta2,
+            epsilon: options.adam_epsilon,
+            weight_decay: options.weight_decay,
+            steps: 0,
+            moments: BTreeMap::new(),
+        }
+    }
+
+    /// One step; gradients are scaled by `gradient_scale` first (the clipping factor).
+    pub(crate) fn step(&mut self, model: Llama, gradients: GradientsParams, learning_rate: f64, gradient_scale: f64) -> Llama {
+        self.steps += 1;
+        model.map_parameters(&mut Update { optimizer: self, gradients, learning_rate, gradient_scale })
+    }
+
+    /// The state, in the order of the names: `first.<parameter>` and `second.<parameter>`.
+    pub(crate) fn state(&self) -> Vec<StateTensor> {
+        let host =
+            |kind: &str, name: &str, tensor: &Tensor<1>| StateTensor { name: format!("{kind}.{name}"), values: to_host(tensor.clone()) };
+        self.moments.iter().flat_map(|(name, m)| [host("first", name, &m.first), host("second", name, &m.second)]).collect()
+    }
+
+    /// Puts back what [`AdamW::state`] gave after `steps` steps. Returns the name of a tensor that has no partner.
+    pub(crate) fn restore(&mut self, steps: u64, state: Vec<StateTensor>, device: &Device) -> Result<(), String> {
+        let mut first = BTreeMap::new();
+        let mut second = BTreeMap::new();
+        for tensor in state {
+            let length = tensor.values.len();
+            let value = Tensor::<1>::from_data(TensorData::new(tensor.values, [length]), device);
+            match tensor.name.split_once('.') {
+                Some(("first", name)) => first.insert(name.to_owned(), value),
+                Some(("second", name)) => second.insert(name.to_owned(), value),
+                _ => return Err(tensor.name),
+            };
+        }
+        for (name, first) in first {
+            let second = second.remove(&name).ok_or_else(|| name.clone())?;
+            self.moments.insert(name, Moments { first, second });
+        }
+        self.steps = steps;
+        second.into_keys().next().map_or(Ok(()), Err)
+    }
+
+    fn update(&mut self, name: &str, value: Tensor<1>, gradient: Tensor<1>, learning_rate: f64) -> Tensor<1> {
+        let device = value.device();
+        let length = value.dims()[0];
+        let moments = self
+            .moments
+            .remove(name)
+            .unwrap_or_else(|| Moments { first: Tensor::zeros([length], &device), second: Tensor::zeros([length], &device) });
+        let first = moments.first.mul_scalar(self.beta1) + gradient.clone().mul_scalar(1.0 - self.beta1);
+        let second = moments.second.mul_scalar(self.beta2) + (gradient.clone() * gradient).mul_scalar(1.0 - self.beta2);
+        let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
+        let step_size = learning_rate / (1.0 - self.beta1.powi(steps));
+        let root = (1.0 - self.beta2.powi(steps)).sqrt();
+        let denominator = second.clone().sqrt().div_scalar(root).add_scalar(self.epsilon);
+        // Norms are the parameters of rank one; like everybody, we do not decay them.
+        let decay = if name.ends_with("norm.weight") { 0.0 } else { learning_rate * self.weight_decay };
+        let value = if decay == 0.0 { value } else { value.mul_scalar(1.0 - decay) };
+        let value = value - (first.clone() / denominator).mul_scalar(step_size);
+        self.moments.insert(name.to_owned(), Moments { first, second });
+        value
+    }
+}
+
+struct Update<'a> {
+    optimizer: &'a mut AdamW,
+    gradients: GradientsParams,
+    learning_rate: f64,
+    gradient_scale: f64,
+}
+
+impl ParameterMap for Update<'_> {
+    fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(gradient) = self.gradients.remove::<D>(param.id) else {
+            return param;
+        };
+        param.map(|tensor| {
+            let shape = tensor.shape();
+            let value = tensor.inner().flatten::<1>(0, D - 1);
+            let gradient = gradient.flatten::<1>(0, D - 1);
+            let gradient = if self.gradient_scale == 1.0 { gradient } else { gradient.mul_scalar(self.gradient_scale) };
+            let value = self.optimizer.update(name, value, gradient, self.learning_rate);
+            Tensor::from_inner(value.reshape(shape)).require_grad()
+        })
+    }
+}
+
+/// The global L2 norm of all gradients, in f64 over per-tensor f32 sums of squares.
+pub(crate) fn gradient_norm(model: &Llama, gradients: &GradientsParams) -> f64 {
+    struct Squares<'a> {
+        gradients: &'a GradientsParams,
+        sums: Vec<Tensor<1>>,
+    }
+    impl ParameterVisitor for Squares<'_> {
+        fn visit<const D: usize>(&mut self, _name: &str, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.gradients.get::<D>(param.id) {
+                self.sums.push((gradient.clone() * gradient).sum());
+            }
+        }
+    }
+    let mut squares = Squares { gradients, sums: Vec::new() };
+    model.visit_parameters(&mut squares);
+    if squares.sums.is_empty() {
+        return 0.0;
+    }
+    // One read-back for all tensors: on a GPU each one is a synchronisation.
+    to_host(Tensor::cat(squares.sums, 0)).into_iter().map(f64::from).sum::<f64>().sqrt()
+}
+
+/// torch's `clip_grad_norm_` factor.
+pub(crate) fn clip_factor(norm: f64, max_norm: f64) -> f64 {
+    if max_norm == 0.0 { 1.0 } else { (max_norm / (norm + 1e-6)).min(1.0) }
+}
+
+/// A tensor's values on the host as f32, whatever its dtype.
+pub(crate) fn to_host(tensor: Tensor<1>) -> Vec<f32> {
+    let data = tensor.into_data();
+    let data = if data.dtype() == DType::F32 { data } else { data.convert_dtype(DType::F32) };
+    data.iter::<f32>().collect()
+}

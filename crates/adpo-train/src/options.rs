@@ -1,0 +1,190 @@
+use adpo_data::epoch_order;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+/// How the learning rate moves after the warm-up, which is always linear from 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LrScheduler {
+    /// Stays at `learning_rate`.
+    Constant,
+    /// Falls linearly to 0 at the last step, as in transformers (the default of TRL).
+    #[default]
+    Linear,
+    /// Falls to 0 along half a cosine, as in transformers.
+    Cosine,
+}
+
+/// The options of a training run; names and defaults are TRL's where TRL has them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainOptions {
+    /// Passes over the examples. Ignored by nothing: `max_steps` cuts them short.
+    pub num_train_epochs: usize,
+    /// Stops after this many optimiser steps, whatever the epochs say.
+    pub max_steps: Option<usize>,
+    /// Examples in one forward pass. Costs memory, not steps.
+    pub batch_size: usize,
+    /// Forward passes per optimiser step; the mean is over all their tokens or examples.
+    pub gradient_accumulation_steps: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Shape of the schedule after the warm-up.
+    pub lr_scheduler_type: LrScheduler,
+    /// Steps of linear warm-up from 0; the first step then has learning rate 0, as in transformers.
+    pub warmup_steps: usize,
+    /// Decoupled weight decay; never applied to norms.
+    pub weight_decay: f64,
+    /// Decay of the first moment.
+    pub adam_beta1: f64,
+    /// Decay of the second moment.
+    pub adam_beta2: f64,
+    /// Added to the root of the second moment.
+    pub adam_epsilon: f64,
+    /// The gradient's global L2 norm is clipped to this; 0 turns clipping off.
+    pub max_grad_norm: f64,
+    /// Draws a new order of the examples for each epoch; otherwise file order.
+    pub shuffle: bool,
+    /// Seed of the order of the examples, the only randomness there is. Set by the caller, never by a recipe's
+    /// training table: one seed rules a run.
+    #[serde(skip)]
+    pub seed: u64,
+    /// Several examples per row of this many tokens, kept apart by segment ids. Saves padding.
+    pub packing: Option<usize>,
+    /// A checkpoint every n steps (and always one at the end).
+    pub save_steps: Option<usize>,
+    /// How many checkpoints are kept.
+    pub save_total_limit: usize,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            num_train_epochs: 1,
+            max_steps: None,
+            batch_size: 8,
+            gradient_accumulation_steps: 1,
+            learning_rate: 1e-6,
+            lr_scheduler_type: LrScheduler::Linear,
+            warmup_steps: 0,
+            weight_decay: 0.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            max_grad_norm: 1.0,
+            shuffle: true,
+            seed: 42,
+            packing: None,
+            save_steps: None,
+            save_total_limit: 2,
+        }
+    }
+}
+
+impl TrainOptions {
+    /// Checks every option.
+    ///
+    /// # Errors
+    /// [`TrainError::Options`] names the first option that cannot work.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let unit = 0.0..1.0;
+        let checks: [(&'static str, bool, &str); 11] = [
+            ("num_train_epochs", self.num_train_epochs > 0, "must be at least 1"),
+            ("max_steps", self.max_steps != Some(0), "must be at least 1; leave it out to train all epochs"),
+            ("batch_size", self.batch_size > 0, "must be at least 1"),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps > 0, "must be at least 1"),
+            ("learning_rate", self.learning_rate.is_finite() && self.learning_rate >= 0.0, "must be a finite number ≥ 0"),
+            ("weight_decay", self.weight_decay.is_finite() && self.weight_decay >= 0.0, "must be a finite number ≥ 0"),
+            ("adam_beta1", unit.contains(&self.adam_beta1), "must lie in [0, 1)"),
+            ("adam_beta2", unit.contains(&self.adam_beta2), "must lie in [0, 1)"),
+            ("adam_epsilon", self.adam_epsilon.is_finite() && self.adam_epsilon > 0.0, "must be a finite number > 0"),
+            (
+                "max_grad_norm",
+                self.max_grad_norm.is_finite() && self.max_grad_norm >= 0.0,
+                "must be a finite number ≥ 0 (0 turns clipping off)",
+            ),
+            ("save_total_limit", self.save_total_limit > 0, "must be at least 1: the last checkpoint is the result"),
+        ];
+        let positive = |field, value| match value {
+            Some(0) => Err(TrainError::Options { field, problem: "must be at least 1; leave it out to turn it off".into() }),
+            _ => Ok(()),
+        };
+        positive("save_steps", self.save_steps)?;
+        positive("packing", self.packing)?;
+        checks
+            .into_iter()
+            .find(|(_, ok, _)| !ok)
+            .map_or(Ok(()), |(field, _, problem)| Err(TrainError::Options { field, problem: problem.into() }))
+    }
+
+    /// Examples that one optimiser step consumes.
+    pub fn examples_per_step(&self) -> usize {
+        self.batch_size * self.gradient_accumulation_steps
+    }
+
+    /// Optimiser steps for this many examples; an epoch's last step may be smaller.
+    pub fn total_steps(&self, examples: usize) -> usize {
+        let all = examples.div_ceil(self.examples_per_step()) * self.num_train_epochs;
+        self.max_steps.map_or(all, |limit| limit.min(all))
+    }
+
+    /// The examples of a step, counted from 0: a window of the epoch's order, which depends on seed and epoch alone.
+    pub(crate) fn examples_of(&self, step: usize, examples: usize) -> Vec<usize> {
+        let size = self.examples_per_step();
+        let per_epoch = examples.div_ceil(size);
+        let (epoch, within) = (step / per_epoch, step % per_epoch);
+        let order = if self.shuffle { epoch_order(examples, self.seed, epoch as u64) } else { (0..examples).collect() };
+        order[within * size..examples.min((within + 1) * size)].to_vec()
+    }
+
+    /// The learning rate of a step, counted from 0, as transformers' schedulers give it.
+    pub fn learning_rate_at(&self, step: usize, total_steps: usize) -> f64 {
+        if step < self.warmup_steps {
+            return self.learning_rate * step as f64 / self.warmup_steps as f64;
+        }
+        let left = total_steps.saturating_sub(self.warmup_steps).max(1) as f64;
+        let progress = ((step - self.warmup_steps) as f64 / left).min(1.0);
+        self.learning_rate
+            * match self.lr_scheduler_type {
+                LrScheduler::Constant => 1.0,
+                LrScheduler::Linear => 1.0 - progress,
+                LrScheduler::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_linear_schedule_is_that_of_transformers() {
+        let options = TrainOptions { learning_rate: 1e-3, warmup_steps: 3, ..TrainOptions::default() };
+        let rates: Vec<f64> = (0..12).map(|step| options.learning_rate_at(step, 12)).collect();
+        assert_eq!(rates[0], 0.0);
+        assert!((rates[1] - 1e-3 / 3.0).abs() < 1e-12);
+        assert_eq!(rates[3], 1e-3);
+        assert!((rates[11] - 1e-3 / 9.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_cosine_ends_at_zero_and_is_half_way_down_in_the_middle() {
+        let options = TrainOptions { learning_rate: 2.0, lr_scheduler_type: LrScheduler::Cosine, ..TrainOptions::default() };
+        assert!((options.learning_rate_at(5, 10) - 1.0).abs() < 1e-12);
+        assert!(options.learning_rate_at(10, 10).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_option_that_cannot_work_is_named() {
+        let wrong = TrainOptions { adam_beta2: 1.0, ..TrainOptions::default() };
+        let message = wrong.validate().expect_err("beta2 = 1 never forgets").to_string();
+        assert!(message.contains("adam_beta2"), "{message}");
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused() {
+        let wrong: Result<TrainOptions, _> = serde_json::from_str(r#"{"learning_rat": 1e-3}"#);
+        assert!(wrong.expect_err("misspelt").to_string().contains("learning_rat"));
+    }
+}

@@ -1,0 +1,231 @@
+//! Preference training: ADPO, DPO and their family against a frozen reference.
+
+use std::path::Path;
+
+use adpo_data::{EncodedTriple, ResponseRole, Sequence};
+use adpo_model::Llama;
+use adpo_objective::{Lengths, LogProbs, Objective, RoleLogProbs, ToxAnchor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use sha2::{Digest, Sha256};
+
+use crate::metrics::StepMetrics;
+use crate::reference::{Reference, ReferenceLogProbs};
+use crate::run::{Trained, run};
+use crate::scoring::{batch, score};
+use crate::task::Task;
+use crate::{TrainError, TrainOptions};
+
+/// Trains `policy` on `triples` with `objective`, against `reference` where the objective has one.
+///
+/// At the start, policy and reference must agree (step-0 identity): every log-ratio is 0 and the loss is what the
+/// reference's log-probs alone give. Files and resuming are as in [`crate::train_sft`].
+///
+/// # Errors
+/// [`TrainError`] for impossible options, a triple without a toxic answer where the objective needs one, a failed
+/// step-0 identity, a loss that is not finite, or files that cannot be used.
+pub fn train_preference(
+    policy: Llama,
+    reference: Option<&Reference>,
+    triples: &[EncodedTriple],
+    objective: &Objective,
+    options: &TrainOptions,
+    folder: &Path,
+) -> Result<Trained, TrainError> {
+    objective.validate()?;
+    if objective.needs_reference() && reference.is_none() {
+        return Err(TrainError::Options {
+            field: "reference",
+            problem: "this objective compares with a frozen reference; give one".into(),
+        });
+    }
+    if objective.needs_toxic()
+        && let Some(triple) = triples.iter().find(|t| t.toxic.is_none())
+    {
+        return Err(TrainError::Row {
+            row: triple.row.clone(),
+            problem: "has no toxic answer, and the objective penalises one; drop the row or use a pairwise objective".into(),
+        });
+    }
+    let task = Preferences { triples, reference: reference.filter(|_| objective.needs_reference()), objective, packing: options.packing };
+    run(policy, &task, options, folder)
+}
+
+pub(crate) struct Preferences<'a> {
+    pub triples: &'a [EncodedTriple],
+    pub reference: Option<&'a Reference>,
+    pub objective: &'a Objective,
+    pub packing: Option<usize>,
+}
+
+/// Which prompt a sequence's answer follows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PromptKind {
+    Plain,
+    /// The prompt with the control token, for the anchor `tox`.
+    Toxic,
+}
+
+/// Prompt + answer with exactly the answer trained.
+pub(crate) fn sequence(example: usize, triple: &EncodedTriple, role: ResponseRole, kind: PromptKind) -> Option<Sequence> {
+    let answer = match role {
+        ResponseRole::Sft => None,
+        ResponseRole::Chosen => Some(&triple.chosen),
+        ResponseRole::Rejected => Some(&triple.rejected),
+        ResponseRole::Toxic => triple.toxic.as_ref(),
+    }?;
+    let prompt = match kind {
+        PromptKind::Plain => &triple.prompt,
+        PromptKind::Toxic => triple.toxic_prompt.as_ref()?,
+    };
+    let ids: Vec<u32> = prompt.iter().chain(answer).copied().collect();
+    let trained = (0..ids.len()).map(|i| i >= prompt.len()).collect();
+    Some(Sequence { example, role, ids, trained })
+}
+
+impl Preferences<'_> {
+    /// The roles the loss looks at; a DPO run does not pay for the toxic answer.
+    fn roles(&self) -> &'static [ResponseRole] {
+        if self.objective.needs_toxic() {
+            &[ResponseRole::Chosen, ResponseRole::Rejected, ResponseRole::Toxic]
+        } else {
+            &[ResponseRole::Chosen, ResponseRole::Rejected]
+        }
+    }
+
+    /// All sequences of some examples, role by role: role r of example i is at r·n + i.
+    fn sequences(&self, examples: &[usize]) -> Vec<Sequence> {
+        self.roles()
+            .iter()
+            .flat_map(|role| examples.iter().filter_map(|i| sequence(*i, &self.triples[*i], *role, PromptKind::Plain)))
+            .collect()
+    }
+
+    fn lengths(&self, examples: &[usize], device: &Device) -> Lengths {
+        let lengths = |answer: &dyn Fn(&EncodedTriple) -> usize| {
+            let values: Vec<f32> = examples.iter().map(|i| answer(&self.triples[*i]) as f32).collect();
+            Tensor::from_data(TensorData::new(values, [examples.len()]), device)
+        };
+        Lengths {
+            chosen: lengths(&|t| t.chosen.len()),
+            rejected: lengths(&|t| t.rejected.len()),
+            toxic: self.objective.needs_toxic().then(|| lengths(&|t| t.toxic.as_ref().map_or(0, Vec::len))),
+        }
+    }
+
+    fn reference_log_probs(&self, examples: &[usize], device: &Device) -> Result<(Option<RoleLogProbs>, Option<ToxAnchor>), TrainError> {
+        let Some(reference) = self.reference else { return Ok((None, None)) };
+        let rows = reference.log_probs(self.triples, examples, self.objective)?;
+        let column = |pick: &dyn Fn(&ReferenceLogProbs) -> Option<f32>| -> Option<Tensor<1>> {
+            let values = rows.iter().map(pick).collect::<Option<Vec<f32>>>()?;
+            Some(Tensor::from_data(TensorData::new(values, [rows.len()]), device))
+        };
+        let roles = column(&|r| Some(r.chosen)).zip(column(&|r| Some(r.rejected)));
+        let roles = roles.map(|(chosen, rejected)| RoleLogProbs { chosen, rejected, toxic: column(&|r| r.toxic) });
+        let anchor = column(&|r| r.toxic_after_control);
+        Ok((roles, anchor.map(|toxic| ToxAnchor { chosen: column(&|r| r.chosen_after_control), toxic })))
+    }
+
+    fn inputs(&self, policy: Tensor<1>, examples: &[usize], device: &Device) -> Result<LogProbs, TrainError> {
+        let n = examples.len();
+        let role = |r: usize| policy.clone().slice(r * n..(r + 1) * n);
+        let toxic = self.objective.needs_toxic().then(|| role(2));
+        let (reference, tox_anchor) = self.reference_log_probs(examples, device)?;
+        Ok(LogProbs {
+            policy: RoleLogProbs { chosen: role(0), rejected: role(1), toxic },
+            reference,
+            tox_anchor,
+            lengths: self.lengths(examples, device),
+        })
+    }
+}
+
+impl Task for Preferences<'_> {
+    fn examples(&self) -> usize {
+        self.triples.len()
+    }
+
+    fn row(&self, example: usize) -> &str {
+        &self.triples[example].row
+    }
+
+    fn weight(&self, _example: usize) -> f64 {
+        1.0
+    }
+
+    fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
+        let sequences = self.sequences(examples);
+        metrics.tokens += sequences.iter().map(|s| s.ids.len()).sum::<usize>();
+        let batch = batch(&sequences, self.packing);
+        let scores = score(model, &batch, device);
+        metrics.add("entropy", scores.entropy);
+        metrics.add("mean_token_accuracy", scores.correct);
+        for (name, role) in
+            [("logits/chosen", ResponseRole::Chosen), ("logits/rejected", ResponseRole::Rejected), ("logits/toxic", ResponseRole::Toxic)]
+        {
+            let targets = batch.targets.iter().enumerate().filter(|(_, t)| batch.sequences[t.sequence as usize].role == role);
+            let of_role: Vec<i32> = targets.map(|(i, _)| i as i32).collect();
+            if !of_role.is_empty() {
+                let count = of_role.len();
+                let index = Tensor::<1, Int>::from_data(TensorData::new(of_role, [count]), &scores.mean_logit.device());
+                metrics.add(name, scores.mean_logit.clone().select(0, index));
+            }
+        }
+        let outcome = self.objective.evaluate(&self.inputs(scores.sums, examples, device)?)?;
+        for (name, values) in outcome.metrics {
+            metrics.add(name, values);
+        }
+        Ok(outcome.losses.sum())
+    }
+
+    fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(serde_json::to_vec(self.objective).unwrap_or_default());
+        hash.update(crate::reference::triples_hash(self.triples));
+        if let Some(reference) = self.reference {
+            hash.update(reference.model_hash());
+        }
+        crate::hex(&hash.finalize())
+    }
+
+    fn check_start(&self, model: &Llama, device: &Device) -> Result<(), TrainError> {
+        if self.reference.is_none() {
+            return Ok(());
+        }
+        let examples: Vec<usize> = (0..self.triples.len().min(8)).collect();
+        let policy = score(model, &batch(&self.sequences(&examples), self.packing), device).sums.inner();
+        let device = &policy.device();
+        let at_start = self.inputs(policy, &examples, device)?;
+        let Some(reference) = at_start.reference.clone() else { return Ok(()) };
+        let pairs = [
+            (Some(&at_start.policy.chosen), Some(&reference.chosen), "chosen"),
+            (Some(&at_start.policy.rejected), Some(&reference.rejected), "rejected"),
+            (at_start.policy.toxic.as_ref(), reference.toxic.as_ref(), "toxic"),
+        ];
+        for (policy, reference, role) in pairs {
+            let (Some(policy), Some(reference)) = (policy, reference) else { continue };
+            let policy = crate::optimizer::to_host(policy.clone());
+            let reference = crate::optimizer::to_host(reference.clone());
+            for ((example, policy), reference) in examples.iter().zip(policy).zip(reference) {
+                // Batches are put together differently, so per-token log-probs may differ by 1e-5.
+                let tolerance = 1e-5 * self.triples[*example].chosen.len().max(self.triples[*example].rejected.len()).max(32) as f32;
+                let difference = policy - reference;
+                if difference.is_nan() || difference.abs() > tolerance {
+                    return Err(TrainError::Identity {
+                        problem: format!("the {role} log-ratio of row `{}` is {difference:e} instead of 0", self.row(*example)),
+                    });
+                }
+            }
+        }
+        let expected = LogProbs { policy: reference, ..at_start.clone() };
+        let mean = |inputs: &LogProbs| -> Result<f32, TrainError> {
+            Ok(crate::optimizer::to_host(self.objective.evaluate(inputs)?.losses.mean())[0])
+        };
+        let (expected, found) = (mean(&expected)?, mean(&at_start)?);
+        if (expected - found).abs() > 1e-3 * expected.abs().max(1.0) {
+            return Err(TrainError::Identity {
+                problem: format!("the loss is {found} where the reference's log-probs alone give {expected}"),
+            });
+        }
+        Ok(())
+    }
+}

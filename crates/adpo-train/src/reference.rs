@@ -1,0 +1,219 @@
+//! The frozen reference: a live model, or its log-probs computed once.
+//!
+//! Both give the same numbers (a test holds them side by side); precomputed ones cost one pass over the data
+//! instead of one forward pass per step, and no second copy of the weights while training.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use adpo_data::{EncodedTriple, ResponseRole, Sequence};
+use adpo_model::{Llama, ParameterVisitor};
+use adpo_objective::Objective;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::TrainError;
+use crate::preference::{PromptKind, sequence};
+use crate::scoring::{batch, score};
+
+/// The model that log-ratios are taken against; it is never trained.
+#[derive(Debug)]
+pub struct Reference {
+    kind: Kind,
+    model_hash: String,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Live { model: Box<Llama>, device: Device },
+    Precomputed(Vec<ReferenceLogProbs>),
+}
+
+/// Summed log-probs of one triple's answers under the reference, f32, in nats.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ReferenceLogProbs {
+    /// log π_ref(y_w | x).
+    pub chosen: f32,
+    /// log π_ref(y_l | x).
+    pub rejected: f32,
+    /// log π_ref(y_t | x), where the triple has a toxic answer.
+    pub toxic: Option<f32>,
+    /// log π_ref(y_w | x ⊕ control token), where the loss compares it with the toxic answer.
+    pub chosen_after_control: Option<f32>,
+    /// log π_ref(y_t | x ⊕ control token), where the anchor is `tox`.
+    pub toxic_after_control: Option<f32>,
+}
+
+impl Reference {
+    /// Keeps the model at hand and runs it in every step.
+    pub fn live(model: Llama, device: &Device) -> Self {
+        let (model, device) = frozen(&model, device);
+        Self { model_hash: model_hash(&model), kind: Kind::Live { model: Box::new(model), device } }
+    }
+
+    /// Computes the log-probs of all triples once and keeps them in `cache`, under a name that is a hash of the
+    /// weights and of every encoded sequence (so of template, truncation, control token and rows).
+    ///
+    /// # Errors
+    /// [`TrainError`] if the cache cannot be read or written.
+    pub fn precomputed(
+        model: &Llama,
+        triples: &[EncodedTriple],
+        objective: &Objective,
+        batch_size: usize,
+        device: &Device,
+        cache: &Path,
+    ) -> Result<Self, TrainError> {
+        let (model, device) = frozen(model, device);
+        let model_hash = model_hash(&model);
+        let mut key = Sha256::new();
+        key.update(&model_hash);
+        key.update(triples_hash(triples));
+        key.update([objective.needs_toxic(), objective.needs_tox_anchor(), objective.needs_tox_anchor_chosen()].map(u8::from));
+        let path = cache.join(format!("reference-{}.jsonl", &crate::hex(&key.finalize())[..16]));
+        if let Some(rows) = read(&path, triples.len())? {
+            return Ok(Self { kind: Kind::Precomputed(rows), model_hash });
+        }
+        let mut rows = Vec::with_capacity(triples.len());
+        let all: Vec<usize> = (0..triples.len()).collect();
+        for examples in all.chunks(batch_size.max(1)) {
+            rows.extend(compute(&model, &device, triples, examples, objective)?);
+        }
+        write(&path, cache, &rows)?;
+        Ok(Self { kind: Kind::Precomputed(rows), model_hash })
+    }
+
+    pub(crate) fn log_probs(
+        &self,
+        triples: &[EncodedTriple],
+        examples: &[usize],
+        objective: &Objective,
+    ) -> Result<Vec<ReferenceLogProbs>, TrainError> {
+        match &self.kind {
+            Kind::Live { model, device } => compute(model, device, triples, examples, objective),
+            Kind::Precomputed(rows) => examples
+                .iter()
+                .map(|i| {
+                    rows.get(*i).copied().ok_or_else(|| TrainError::Row {
+                        row: triples[*i].row.clone(),
+                        problem: "was not there when the reference log-probs were computed; compute them for the same rows".into(),
+                    })
+                })
+                .collect(),
+        }
+    }
+
+    pub(crate) fn model_hash(&self) -> &str {
+        &self.model_hash
+    }
+}
+
+/// Without gradients, but on the autodiff device: Burn's back ends have fused operations for inference that round
+/// differently, and a policy that equals its reference has to give the very same log-probs.
+fn frozen(model: &Llama, device: &Device) -> (Llama, Device) {
+    (model.clone().train().no_grad(), device.clone().inner().autodiff())
+}
+
+fn compute(
+    model: &Llama,
+    device: &Device,
+    triples: &[EncodedTriple],
+    examples: &[usize],
+    objective: &Objective,
+) -> Result<Vec<ReferenceLogProbs>, TrainError> {
+    let mut columns: Vec<(ResponseRole, PromptKind)> =
+        vec![(ResponseRole::Chosen, PromptKind::Plain), (ResponseRole::Rejected, PromptKind::Plain)];
+    if objective.needs_toxic() {
+        columns.push((ResponseRole::Toxic, PromptKind::Plain));
+    }
+    if objective.needs_tox_anchor_chosen() {
+        columns.push((ResponseRole::Chosen, PromptKind::Toxic));
+    }
+    if objective.needs_tox_anchor() {
+        columns.push((ResponseRole::Toxic, PromptKind::Toxic));
+    }
+    let sequences = columns
+        .iter()
+        .flat_map(|(role, kind)| examples.iter().map(move |i| (*i, *role, *kind)))
+        .map(|(i, role, kind)| {
+            sequence(i, &triples[i], role, kind).ok_or_else(|| TrainError::Row {
+                row: triples[i].row.clone(),
+                problem: "lacks the toxic answer or the prompt with the control token that this objective's anchor needs".into(),
+            })
+        })
+        .collect::<Result<Vec<Sequence>, _>>()?;
+    let sums = crate::optimizer::to_host(score(model, &batch(&sequences, None), device).sums.inner());
+    let n = examples.len();
+    let column = |wanted: (ResponseRole, PromptKind), i: usize| columns.iter().position(|c| *c == wanted).map(|c| sums[c * n + i]);
+    Ok((0..n)
+        .map(|i| ReferenceLogProbs {
+            chosen: sums[i],
+            rejected: sums[n + i],
+            toxic: column((ResponseRole::Toxic, PromptKind::Plain), i),
+            chosen_after_control: column((ResponseRole::Chosen, PromptKind::Toxic), i),
+            toxic_after_control: column((ResponseRole::Toxic, PromptKind::Toxic), i),
+        })
+        .collect())
+}
+
+fn read(path: &PathBuf, expected: usize) -> Result<Option<Vec<ReferenceLogProbs>>, TrainError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let mut rows = Vec::with_capacity(expected);
+    for (number, line) in BufReader::new(File::open(path).map_err(TrainError::io(path))?).lines().enumerate() {
+        let line = line.map_err(TrainError::io(path))?;
+        rows.push(
+            serde_json::from_str(&line).map_err(|e| TrainError::checkpoint(path, format!("line {}: {e}; delete the file", number + 1)))?,
+        );
+    }
+    if rows.len() == expected {
+        Ok(Some(rows))
+    } else {
+        Err(TrainError::checkpoint(path, format!("holds {} of {expected} rows; delete the file", rows.len())))
+    }
+}
+
+fn write(path: &Path, cache: &Path, rows: &[ReferenceLogProbs]) -> Result<(), TrainError> {
+    std::fs::create_dir_all(cache).map_err(TrainError::io(cache))?;
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary).map_err(TrainError::io(&temporary))?;
+    for row in rows {
+        let line = serde_json::to_string(row).map_err(|e| TrainError::checkpoint(path, e.to_string()))?;
+        writeln!(file, "{line}").map_err(TrainError::io(&temporary))?;
+    }
+    file.sync_all().map_err(TrainError::io(&temporary))?;
+    std::fs::rename(&temporary, path).map_err(TrainError::io(path))
+}
+
+/// SHA-256 over the names and f32 values of all parameters, in the model's order.
+pub fn model_hash(model: &Llama) -> String {
+    struct Hash(Sha256);
+    impl ParameterVisitor for Hash {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+            self.0.update(name);
+            let values = crate::optimizer::to_host(param.val().without_autodiff().flatten::<1>(0, D - 1));
+            values.iter().for_each(|v| self.0.update(v.to_le_bytes()));
+        }
+    }
+    let mut hash = Hash(Sha256::new());
+    model.visit_parameters(&mut hash);
+    crate::hex(&hash.0.finalize())
+}
+
+pub(crate) fn triples_hash(triples: &[EncodedTriple]) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    for triple in triples {
+        hash.update(&triple.row);
+        let parts =
+            [Some(&triple.prompt), Some(&triple.chosen), Some(&triple.rejected), triple.toxic.as_ref(), triple.toxic_prompt.as_ref()];
+        for part in parts {
+            hash.update(part.map_or(u64::MAX, |ids| ids.len() as u64).to_le_bytes());
+            part.into_iter().flatten().for_each(|id| hash.update(id.to_le_bytes()));
+        }
+    }
+    hash.finalize().to_vec()
+}

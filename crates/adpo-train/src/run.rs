@@ -1,0 +1,214 @@
+//! The step loop: the one place where gradients are computed, averaged, clipped and applied.
+
+use std::path::Path;
+use std::time::Instant;
+
+use adpo_model::Llama;
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::Device;
+use sha2::{Digest, Sha256};
+
+use crate::alarm::DisplacementAlarm;
+use crate::checkpoint::{self, TrainerState};
+use crate::metrics::{self, MetricsLog, StepMetrics, StepRecord};
+use crate::optimizer::{AdamW, clip_factor, gradient_norm, to_host};
+use crate::progress::Progress;
+use crate::task::Task;
+use crate::{TrainError, TrainOptions};
+
+/// The end of a training run.
+#[derive(Debug)]
+pub struct Trained {
+    /// The trained model, off autodiff.
+    pub model: Llama,
+    /// Every step's metrics, those before a resume included.
+    pub history: Vec<StepRecord>,
+    /// What the run warned about, in words.
+    pub warnings: Vec<String>,
+}
+
+pub(crate) fn run(model: Llama, task: &impl Task, options: &TrainOptions, folder: &Path) -> Result<Trained, TrainError> {
+    options.validate()?;
+    if task.examples() == 0 {
+        return Err(TrainError::NoExamples);
+    }
+    let mut session = Session::open(model, task, options, folder)?;
+    while session.state.step < session.total_steps {
+        session.step()?;
+    }
+    session.save()?;
+    let history = metrics::read(&folder.join("metrics.jsonl"))?;
+    Ok(Trained { model: session.engine.model.valid(), history, warnings: session.warnings })
+}
+
+/// Model and optimiser: what a step changes.
+pub(crate) struct Engine {
+    pub model: Llama,
+    pub optimizer: AdamW,
+    pub device: Device,
+    pub max_grad_norm: f64,
+    pub batch_size: usize,
+}
+
+/// What one step found out.
+pub(crate) struct Stepped {
+    pub loss: f64,
+    pub grad_norm: f64,
+    pub metrics: StepMetrics,
+    /// The quantity that is NaN or infinite; the model is then unchanged.
+    pub not_finite: Option<(&'static str, f64)>,
+}
+
+impl Engine {
+    pub(crate) fn step(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
+        let total_weight: f64 = examples.iter().map(|i| task.weight(*i)).sum();
+        let mut stepped = Stepped { loss: 0.0, grad_norm: f64::NAN, metrics: StepMetrics::default(), not_finite: None };
+        let mut accumulated = GradientsAccumulator::new();
+        for micro in examples.chunks(self.batch_size) {
+            let summed = task.forward(&self.model, micro, &self.device, &mut stepped.metrics)?;
+            let share = summed.div_scalar(total_weight.max(1.0));
+            stepped.loss += f64::from(to_host(share.clone().inner())[0]);
+            let gradients = GradientsParams::from_grads(share.backward(), &self.model);
+            accumulated.accumulate(&self.model, gradients);
+        }
+        let gradients = accumulated.grads();
+        // With several devices, this is where their gradients would be reduced.
+        stepped.grad_norm = gradient_norm(&self.model, &gradients);
+        let watched = [("loss", stepped.loss), ("grad_norm", stepped.grad_norm)];
+        stepped.not_finite = watched.into_iter().find(|(_, value)| !value.is_finite());
+        if stepped.not_finite.is_none() {
+            let scale = clip_factor(stepped.grad_norm, self.max_grad_norm);
+            // Handles, not weights, are cloned.
+            let model = self.model.clone();
+            self.model = self.optimizer.step(model, gradients, learning_rate, scale);
+        }
+        Ok(stepped)
+    }
+}
+
+/// A run between two steps.
+struct Session<'a, T: Task> {
+    task: &'a T,
+    options: &'a TrainOptions,
+    folder: &'a Path,
+    engine: Engine,
+    state: TrainerState,
+    saved_step: Option<usize>,
+    total_steps: usize,
+    log: MetricsLog,
+    progress: Progress,
+    alarm: DisplacementAlarm,
+    warnings: Vec<String>,
+}
+
+impl<'a, T: Task> Session<'a, T> {
+    /// Starts, or goes on from the newest checkpoint in the folder.
+    fn open(model: Llama, task: &'a T, options: &'a TrainOptions, folder: &'a Path) -> Result<Self, TrainError> {
+        std::fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
+        let device = model.device().inner().autodiff();
+        let fingerprint = fingerprint(&model, task, options);
+        let mut optimizer = AdamW::new(options);
+        let mut state = TrainerState { step: 0, num_tokens: 0, fingerprint };
+        let mut model = model;
+        let mut saved_step = None;
+        if let Some(found) = checkpoint::newest(&checkpoints(folder))? {
+            if found.state.fingerprint != state.fingerprint {
+                return Err(TrainError::checkpoint(
+                    &found.folder,
+                    "belongs to another run (other options, data, objective or starting weights); use a new folder, or delete this one",
+                ));
+            }
+            model = Llama::load(&found.folder, &device.clone().inner())?;
+            optimizer
+                .restore(found.state.step as u64, found.load_moments()?, &device.clone().inner())
+                .map_err(|name| TrainError::checkpoint(&found.folder, format!("optimizer.safetensors: `{name}` has no partner")))?;
+            saved_step = Some(found.state.step);
+            state = found.state;
+        } else {
+            task.check_start(&model.clone().train(), &device)?;
+        }
+        let total_steps = options.total_steps(task.examples());
+        let log = MetricsLog::open(folder, state.step)?;
+        let mut alarm = DisplacementAlarm::default();
+        let mut warnings = Vec::new();
+        for record in metrics::read(&folder.join("metrics.jsonl"))? {
+            warnings.extend(record.get("kl/chosen").and_then(|kl| alarm.observe(kl)));
+        }
+        let name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let progress = Progress::new(&name, total_steps, state.step);
+        let engine =
+            Engine { model: model.train(), optimizer, device, max_grad_norm: options.max_grad_norm, batch_size: options.batch_size };
+        Ok(Self { task, options, folder, engine, state, saved_step, total_steps, log, progress, alarm, warnings })
+    }
+
+    fn step(&mut self) -> Result<(), TrainError> {
+        let started = Instant::now();
+        let index = self.state.step;
+        let examples = self.options.examples_of(index, self.task.examples());
+        let learning_rate = self.options.learning_rate_at(index, self.total_steps);
+        let stepped = self.engine.step(self.task, &examples, learning_rate)?;
+        if let Some((what, value)) = stepped.not_finite {
+            return Err(TrainError::NotFinite {
+                what,
+                value,
+                step: index + 1,
+                rows: examples.iter().map(|i| self.task.row(*i).to_owned()).collect(),
+                checkpoint: checkpoint::newest(&checkpoints(self.folder))?.map(|c| c.folder),
+            });
+        }
+        self.state.step += 1;
+        self.state.num_tokens += stepped.metrics.tokens as u64;
+        let per_epoch = self.task.examples().div_ceil(self.options.examples_per_step());
+        let epoch = self.state.step as f64 / per_epoch as f64;
+        let run = [
+            ("loss", stepped.loss),
+            ("grad_norm", stepped.grad_norm),
+            ("learning_rate", learning_rate),
+            ("epoch", epoch),
+            ("num_tokens", self.state.num_tokens as f64),
+        ];
+        let values = stepped.metrics.means().into_iter().chain(run).map(|(name, value)| (name.to_owned(), value)).collect();
+        self.report(&StepRecord { step: self.state.step, values }, started.elapsed().as_secs_f64(), stepped.metrics.tokens)?;
+        if self.options.save_steps.is_some_and(|every| self.state.step.is_multiple_of(every)) {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, record: &StepRecord, seconds: f64, tokens: usize) -> Result<(), TrainError> {
+        self.log.append(record, seconds, tokens)?;
+        self.progress.step(record, tokens as f64 / seconds);
+        if let Some(warning) = record.get("kl/chosen").and_then(|kl| self.alarm.observe(kl)) {
+            self.progress.warn(&warning);
+            self.warnings.push(warning);
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<(), TrainError> {
+        if self.saved_step == Some(self.state.step) {
+            return Ok(());
+        }
+        self.log.sync()?;
+        let moments = self.engine.optimizer.state();
+        checkpoint::save(&checkpoints(self.folder), &self.engine.model.valid(), &moments, &self.state, self.options.save_total_limit)?;
+        self.saved_step = Some(self.state.step);
+        Ok(())
+    }
+}
+
+fn checkpoints(folder: &Path) -> std::path::PathBuf {
+    folder.join("checkpoints")
+}
+
+fn fingerprint(model: &Llama, task: &impl Task, options: &TrainOptions) -> String {
+    // How often and how many checkpoints are written does not change the result.
+    let options = TrainOptions { save_steps: None, save_total_limit: 1, ..options.clone() };
+    let mut hash = Sha256::new();
+    hash.update(crate::model_hash(model));
+    hash.update(serde_json::to_vec(&options).unwrap_or_default());
+    hash.update(options.seed.to_le_bytes());
+    hash.update(task.fingerprint());
+    crate::hex(&hash.finalize())
+}
