@@ -1,5 +1,5 @@
 //! Three triples from text to packed batches, with a tokenizer trained on the spot:
-//!   cargo run --release -p adpo-data --example encode_preferences
+//! `cargo run --release -p adpo-data --example encode_preferences`
 use adpo_data::{Batch, DataError, Encoder, EncodingOptions, Mask, OverLength, ResponseRole, RowFile, Sequence, train_tokenizer};
 
 const TRIPLES: &str = r#"

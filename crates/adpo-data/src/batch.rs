@@ -11,11 +11,11 @@ const PADDING: u32 = 0;
 pub enum ResponseRole {
     /// A dialogue to fine-tune on.
     Sft,
-    /// y_w.
+    /// `y_w`.
     Chosen,
-    /// y_l.
+    /// `y_l`.
     Rejected,
-    /// y_t.
+    /// `y_t`.
     Toxic,
 }
 

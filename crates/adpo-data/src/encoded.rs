@@ -21,11 +21,11 @@ pub struct EncodedTriple {
     pub row: String,
     /// Template of the prompt, up to where the answer begins.
     pub prompt: Vec<u32>,
-    /// y_w, end-of-sequence id included.
+    /// `y_w`, end-of-sequence id included.
     pub chosen: Vec<u32>,
-    /// y_l, end-of-sequence id included.
+    /// `y_l`, end-of-sequence id included.
     pub rejected: Vec<u32>,
-    /// y_t, end-of-sequence id included.
+    /// `y_t`, end-of-sequence id included.
     pub toxic: Option<Vec<u32>>,
     /// The prompt with the control token appended to its last user turn, where a control token is in use.
     pub toxic_prompt: Option<Vec<u32>>,

@@ -15,6 +15,9 @@ use crate::rows::{Preference, Prompt, Row, SftExample, ToxicLabel};
 /// Rows shown.
 const SAMPLE: usize = 3;
 
+/// Lines printed of each: the last turns and the answers.
+const SAMPLE_LINES: usize = 4;
+
 /// Counts, lengths and a few rows of a file. Prints as a short table, serialises for programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Inspection {
@@ -203,7 +206,11 @@ impl fmt::Display for Inspection {
         }
         for row in &self.sample {
             writeln!(f, "row {}", row.id)?;
-            row.lines.iter().try_for_each(|(role, text)| writeln!(f, "  {role:<9} {}", text.replace('\n', "\n            ")))?;
+            let earlier = row.lines.len().saturating_sub(SAMPLE_LINES);
+            if earlier > 0 {
+                writeln!(f, "  [{earlier} earlier turns]")?;
+            }
+            row.lines[earlier..].iter().try_for_each(|(role, text)| writeln!(f, "  {role:<9} {}", text.replace('\n', "\n            ")))?;
         }
         Ok(())
     }

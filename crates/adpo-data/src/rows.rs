@@ -48,20 +48,20 @@ pub struct SftExample {
     pub category: Option<String>,
 }
 
-/// A prompt with a better and a worse answer, and possibly a toxic one (y_w, y_l, y_t of the ADPO paper). As JSON:
+/// A prompt with a better and a worse answer, and possibly a toxic one (`y_w`, `y_l`, `y_t` of the ADPO paper). As JSON:
 /// TRL's conversational columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preference {
     /// Ends with the user.
     #[serde(with = "json::conversation")]
     pub prompt: Dialogue,
-    /// y_w.
+    /// `y_w`.
     #[serde(with = "json::completion")]
     pub chosen: String,
-    /// y_l.
+    /// `y_l`.
     #[serde(with = "json::completion")]
     pub rejected: String,
-    /// y_t, drawn after the control token.
+    /// `y_t`, drawn after the control token.
     #[serde(default, with = "json::optional_completion", skip_serializing_if = "Option::is_none")]
     pub toxic: Option<String>,
 }

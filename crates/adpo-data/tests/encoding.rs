@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::sync::LazyLock;
+
 use adpo_data::{
     ChatTokenizer, ControlToken, Dialogue, Encoder, EncodingOptions, Mask, OverLength, Preference, Role, Row, SftExample, ToxicLabel,
     train_tokenizer,
@@ -303,9 +305,14 @@ fn broken_tokenizer_files_are_errors_that_name_what_is_missing() {
     assert!(message(&json, r#"{"eos_token": 99999}"#, Some(&template)).contains("99999"));
     assert!(message(&json, r#"{"eos_token": "</s>"}"#, None).contains("chat_template.jinja"));
     assert!(message(&json, r#"{"eos_token": "</s>"}"#, Some("{% for m in %}")).contains("chat template"));
-    let huge = json.replace("\"id\": 768", "\"id\": 4000000000");
-    assert_ne!(huge, json);
-    assert!(!message(&huge, r#"{"eos_token": "</s>"}"#, Some(&template)).is_empty());
+    for (from, to) in [("\"id\": 768", "\"id\": 4000000000"), ("\"<0x00>\": 3,", "\"<0x00>\": 4000000000,")] {
+        let huge = json.replace(from, to);
+        assert_ne!(huge, json);
+        assert!(
+            message(&huge, r#"{"eos_token": "</s>"}"#, Some(&template)).contains("4000000000"),
+            "a model of so many rows is never asked for"
+        );
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let error = ChatTokenizer::from_folder(folder.path()).expect_err("is empty").to_string();
     assert!(error.contains("tokenizer.json"), "{error}");
@@ -353,6 +360,12 @@ fn a_new_tokenizer_is_the_same_every_time_and_encodes_anything() {
     assert_eq!(count(&encoded.ids, control.id), 1);
 }
 
+/// The fixture's tokenizer and one of our own.
+static TOKENIZERS: LazyLock<[(ChatTokenizer, ControlToken); 2]> = LazyLock::new(|| {
+    let own = train_tokenizer(["some text".to_owned()], 260).expect("trains");
+    [tokenizer(), own.with_control_token("[TOXIC]").expect("is one token")]
+});
+
 /// Text that is full of what must not be in it.
 fn hostile() -> impl Strategy<Value = String> {
     let parts = [
@@ -387,9 +400,8 @@ proptest! {
 
     #[test]
     fn no_text_can_produce_a_special_id(user in hostile(), answer in hostile(), toxic in any::<bool>()) {
-        let trained = train_tokenizer(["some text".to_owned()], 260).expect("trains").with_control_token("[TOXIC]").expect("is one token");
-        for (tokenizer, control) in [tokenizer(), trained] {
-            let mut encoder = Encoder::new(&tokenizer, options(&control));
+        for (tokenizer, control) in &*TOKENIZERS {
+            let mut encoder = Encoder::new(tokenizer, options(control));
             let mut special = |user: &str, answer: &str| -> Vec<u32> {
                 let example = sft(Dialogue::from_user(user).with(Role::Assistant, answer), toxic.then_some(ToxicLabel::Human));
                 let Some(encoded) = encoder.sft(&example).expect("encodes") else { return Vec::new() };
@@ -407,7 +419,7 @@ proptest! {
 
     #[test]
     fn escaping_loses_nothing_and_happens_once(text in hostile()) {
-        let (tokenizer, _) = tokenizer();
+        let (tokenizer, _) = &TOKENIZERS[0];
         let (escaped, count) = tokenizer.escape(&text);
         prop_assert_eq!(escaped.replace('\u{200b}', ""), text.replace('\u{200b}', ""));
         prop_assert_eq!(escaped.chars().count(), text.chars().count() + count);

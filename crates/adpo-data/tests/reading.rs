@@ -202,9 +202,9 @@ fn gzip_is_recognised_by_its_bytes_even_in_several_members() -> Result<(), DataE
 #[test]
 fn damaged_bytes_are_errors_with_file_and_line() {
     let row = r#"{"prompt": "a", "chosen": "b", "rejected": "c"}"#;
-    let many: String =
-        (0..2000).map(|i| format!("{{\"prompt\": \"{}\", \"chosen\": \"{i}\", \"rejected\": \"c\"}}\n", i * i * 7919 % 10_007)).collect();
-    let whole = gzip(many.as_bytes());
+    let many: Vec<String> =
+        (0..2000).map(|i| format!("{{\"prompt\": \"{}\", \"chosen\": \"{i}\", \"rejected\": \"c\"}}", i * i * 7919 % 10_007)).collect();
+    let whole = gzip(many.join("\n").as_bytes());
     let mut flipped = whole.clone();
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0xff;
@@ -303,5 +303,10 @@ fn an_inspection_hides_text_unless_it_is_asked_for() -> Result<(), DataError> {
     let (printed, json) = (hidden.to_string(), serde_json::to_string(&hidden).expect("is JSON"));
     assert!(printed.contains("[8 characters]") && !printed.contains("secret") && !json.contains("secret"), "{printed}");
     assert!(inspect(&path, true)?.to_string().contains("a secret"));
+    let long = (0..8).fold(Dialogue::from_user("hello"), |chat, i| chat.with(if i % 2 == 0 { Role::Assistant } else { Role::User }, "hm"));
+    write_jsonl(&path, &[row("long", long)])?;
+    let long = inspect(&path, true)?;
+    assert!(long.to_string().contains("5 earlier turns") && !long.to_string().contains("hello"), "{long}");
+    assert_eq!(long.sample[0].lines.len(), 9, "all of them are there for programs");
     Ok(())
 }

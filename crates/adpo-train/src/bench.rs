@@ -50,6 +50,7 @@ pub fn bench_preference(
 }
 
 fn bench(model: Llama, task: &impl Task, options: &TrainOptions, steps: usize) -> Result<Vec<BenchStep>, TrainError> {
+    task.check_examples(model.config().vocab_size)?;
     let device = model.device().inner().autodiff();
     let mut engine = Engine {
         model: model.train(),

@@ -59,18 +59,12 @@ pub(crate) fn newest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
     Ok(Some(Checkpoint { folder, state }))
 }
 
-/// Writes a checkpoint and removes the oldest ones beyond `keep`.
-pub(crate) fn save(
-    folder: &Path,
-    model: &Llama,
-    moments: &[StateTensor],
-    state: &TrainerState,
-    keep: usize,
-) -> Result<PathBuf, TrainError> {
+/// Writes a checkpoint, clears away what a killed run left unfinished, and removes the oldest ones beyond `keep`.
+pub(crate) fn save(folder: &Path, model: &Llama, moments: &[StateTensor], state: &TrainerState, keep: usize) -> Result<(), TrainError> {
     let target = folder.join(format!("{PREFIX}{:08}", state.step));
-    let temporary = folder.join(format!(".{PREFIX}{:08}.tmp", state.step));
-    if temporary.exists() {
-        std::fs::remove_dir_all(&temporary).map_err(TrainError::io(&temporary))?;
+    let temporary = temporary_for(&target);
+    for left in entries(folder)?.iter().filter(|path| is_unfinished(path)) {
+        std::fs::remove_dir_all(left).map_err(TrainError::io(left))?;
     }
     std::fs::create_dir_all(&temporary).map_err(TrainError::io(&temporary))?;
     model.save(&temporary, &SaveOptions { storage: Storage::F32, ..SaveOptions::default() })?;
@@ -82,16 +76,16 @@ pub(crate) fn save(
         let path = entry.map_err(TrainError::io(&temporary))?.path();
         File::open(&path).and_then(|file| file.sync_all()).map_err(TrainError::io(&path))?;
     }
-    if target.exists() {
-        std::fs::remove_dir_all(&target).map_err(TrainError::io(&target))?;
-    }
     std::fs::rename(&temporary, &target).map_err(TrainError::io(&target))?;
     File::open(folder).and_then(|f| f.sync_all()).map_err(TrainError::io(folder))?;
     let all = list(folder)?;
     for old in &all[..all.len().saturating_sub(keep)] {
-        std::fs::remove_dir_all(old).map_err(TrainError::io(old))?;
+        // Under its own name, a folder half removed would look like a checkpoint.
+        let doomed = temporary_for(old);
+        std::fs::rename(old, &doomed).map_err(TrainError::io(old))?;
+        std::fs::remove_dir_all(&doomed).map_err(TrainError::io(&doomed))?;
     }
-    Ok(target)
+    Ok(())
 }
 
 fn save_moments(path: &Path, moments: &[StateTensor]) -> Result<(), TrainError> {
@@ -107,17 +101,27 @@ fn save_moments(path: &Path, moments: &[StateTensor]) -> Result<(), TrainError> 
 
 /// Whole checkpoints, oldest first.
 fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let mut found = entries(folder)?;
+    found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)));
+    found.sort();
+    Ok(found)
+}
+
+/// Where a checkpoint is while it is being written or removed.
+fn temporary_for(checkpoint: &Path) -> PathBuf {
+    let name = checkpoint.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    checkpoint.with_file_name(format!(".{name}.tmp"))
+}
+
+fn is_unfinished(path: &Path) -> bool {
+    let begins = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!(".{PREFIX}")));
+    begins && path.extension().is_some_and(|extension| extension == "tmp")
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
     let entries = std::fs::read_dir(folder).map_err(TrainError::io(folder))?;
-    let mut found: Vec<PathBuf> = entries
-        .map(|entry| entry.map(|e| e.path()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(TrainError::io(folder))?
-        .into_iter()
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)))
-        .collect();
-    found.sort();
-    Ok(found)
+    entries.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>().map_err(TrainError::io(folder))
 }

@@ -14,32 +14,46 @@ use serde_json::{Map, Value};
 use crate::TrainError;
 use crate::optimizer::to_host;
 
-/// Sums and counts over the forward passes of one step; a metric is their quotient.
+/// What the forward passes of one step reported; a metric is the mean over all its values.
 #[derive(Default)]
 pub(crate) struct StepMetrics {
-    sums: BTreeMap<&'static str, (f64, f64)>,
+    values: Vec<(&'static str, Tensor<1>)>,
     /// Tokens that went through the model, prompts included, padding not.
     pub tokens: usize,
 }
 
 impl StepMetrics {
-    /// Adds one value per example or token.
+    /// Adds one value per example or token. Nothing is read back yet: on a GPU that would be a synchronisation.
     pub(crate) fn add(&mut self, name: &'static str, values: Tensor<1>) {
-        self.add_values(name, &to_host(values));
+        self.values.push((name, values.without_autodiff()));
     }
 
-    pub(crate) fn add_values(&mut self, name: &'static str, values: &[f32]) {
-        let entry = self.sums.entry(name).or_default();
-        entry.0 += values.iter().copied().map(f64::from).sum::<f64>();
-        entry.1 += values.len() as f64;
-    }
-
-    pub(crate) fn means(&self) -> BTreeMap<&'static str, f64> {
-        self.sums.iter().filter(|(_, (_, count))| *count > 0.0).map(|(name, (sum, count))| (*name, sum / count)).collect()
+    /// The metrics, by one read-back for all.
+    pub(crate) fn means(self) -> BTreeMap<&'static str, f64> {
+        let mut sums: BTreeMap<&'static str, (f64, usize)> = BTreeMap::new();
+        if self.values.is_empty() {
+            return BTreeMap::new();
+        }
+        let lengths: Vec<(&'static str, usize)> = self.values.iter().map(|(name, values)| (*name, values.dims()[0])).collect();
+        let all = to_host(Tensor::cat(self.values.into_iter().map(|(_, values)| values).collect(), 0));
+        let mut rest = all.as_slice();
+        for (name, length) in lengths {
+            let (values, after) = rest.split_at(length);
+            rest = after;
+            let (sum, count) = sums.entry(name).or_default();
+            *sum += values.iter().copied().map(f64::from).sum::<f64>();
+            *count += length;
+        }
+        sums.into_iter().map(|(name, (sum, count))| (name, sum / count.max(1) as f64)).collect()
     }
 }
 
-/// The metrics of one optimiser step, as written.
+/// The metrics of one optimiser step, as written to `metrics.jsonl`.
+///
+/// Always there: `loss`, `grad_norm` (before clipping), `learning_rate`, `epoch` (passes done, in fractions),
+/// `num_tokens` (seen since the start, prompts included, padding not), `entropy` (nats per target) and
+/// `mean_token_accuracy`. Preference training adds `logits/<role>` (mean logit at the targets) and what
+/// [`adpo_objective::Outcome::metrics`] lists.
 #[derive(Debug, Clone)]
 pub struct StepRecord {
     /// Counted from 1.
@@ -82,14 +96,15 @@ impl MetricsLog {
     /// wrote after its last checkpoint will be computed again.
     pub(crate) fn open(folder: &Path, steps_done: usize) -> Result<Self, TrainError> {
         let path = folder.join("metrics.jsonl");
-        let kept = read(&path)?.into_iter().filter(|r| r.step <= steps_done).collect::<Vec<_>>();
-        if kept.len() != steps_done {
+        let kept = lines(&path)?.into_iter().filter(|(_, record)| record.step <= steps_done).collect::<Vec<_>>();
+        if kept.iter().map(|(_, record)| record.step).ne(1..=steps_done) {
             return Err(TrainError::checkpoint(
                 &path,
                 format!("holds {} of the {steps_done} steps before the checkpoint; delete the run's folder and start again", kept.len()),
             ));
         }
-        let text: String = kept.iter().map(|r| format!("{}\n", r.to_json())).collect();
+        // The lines themselves, not the numbers read from them: those may come out one digit shorter or longer.
+        let text: String = kept.iter().flat_map(|(line, _)| [line.as_str(), "\n"]).collect();
         let temporary = folder.join("metrics.jsonl.tmp");
         std::fs::write(&temporary, text).map_err(TrainError::io(&temporary))?;
         std::fs::rename(&temporary, &path).map_err(TrainError::io(&path))?;
@@ -114,10 +129,15 @@ impl MetricsLog {
 /// # Errors
 /// [`TrainError::Io`] if the file is there and cannot be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<StepRecord>, TrainError> {
+    Ok(lines(path)?.into_iter().map(|(_, record)| record).collect())
+}
+
+/// Lines with what they say.
+fn lines(path: &Path) -> Result<Vec<(String, StepRecord)>, TrainError> {
     if !path.exists() {
         return Ok(Vec::new());
     }
     let lines = BufReader::new(File::open(path).map_err(TrainError::io(path))?).lines();
     let lines = lines.collect::<Result<Vec<_>, _>>().map_err(TrainError::io(path))?;
-    Ok(lines.iter().map_while(|line| StepRecord::from_json(line)).collect())
+    Ok(lines.into_iter().map_while(|line| StepRecord::from_json(&line).map(|record| (line, record))).collect())
 }

@@ -60,25 +60,19 @@ impl AdamW {
         self.moments.iter().flat_map(|(name, m)| [host("first", name, &m.first), host("second", name, &m.second)]).collect()
     }
 
-    /// Puts back what [`AdamW::state`] gave after `steps` steps. Returns the name of a tensor that has no partner.
-    pub(crate) fn restore(&mut self, steps: u64, state: Vec<StateTensor>, device: &Device) -> Result<(), String> {
-        let mut first = BTreeMap::new();
-        let mut second = BTreeMap::new();
-        for tensor in state {
-            let length = tensor.values.len();
-            let value = Tensor::<1>::from_data(TensorData::new(tensor.values, [length]), device);
-            match tensor.name.split_once('.') {
-                Some(("first", name)) => first.insert(name.to_owned(), value),
-                Some(("second", name)) => second.insert(name.to_owned(), value),
-                _ => return Err(tensor.name),
-            };
+    /// Puts back what [`AdamW::state`] gave after `steps` steps of training `model`. The error lists every tensor that
+    /// is missing, of another length than its parameter, or unexpected.
+    pub(crate) fn restore(&mut self, steps: u64, state: Vec<StateTensor>, model: &Llama) -> Result<(), String> {
+        let values = state.into_iter().map(|tensor| (tensor.name, tensor.values)).collect();
+        let mut restore = Restore { values, moments: BTreeMap::new(), problems: Vec::new() };
+        model.visit_parameters(&mut restore);
+        restore.problems.extend(restore.values.keys().map(|name| format!("`{name}` is unexpected")));
+        if !restore.problems.is_empty() {
+            return Err(restore.problems.join("; "));
         }
-        for (name, first) in first {
-            let second = second.remove(&name).ok_or_else(|| name.clone())?;
-            self.moments.insert(name, Moments { first, second });
-        }
+        self.moments = restore.moments;
         self.steps = steps;
-        second.into_keys().next().map_or(Ok(()), Err)
+        Ok(())
     }
 
     fn update(&mut self, name: &str, value: Tensor<1>, gradient: Tensor<1>, learning_rate: f64) -> Tensor<1> {
@@ -100,6 +94,36 @@ impl AdamW {
         let value = value - (first.clone() / denominator).mul_scalar(step_size);
         self.moments.insert(name.to_owned(), Moments { first, second });
         value
+    }
+}
+
+struct Restore {
+    values: BTreeMap<String, Vec<f32>>,
+    moments: BTreeMap<String, Moments>,
+    problems: Vec<String>,
+}
+
+impl Restore {
+    fn take(&mut self, name: &str, length: usize, device: &Device) -> Option<Tensor<1>> {
+        match self.values.remove(name) {
+            None => self.problems.push(format!("`{name}` is missing")),
+            Some(values) if values.len() != length => {
+                self.problems.push(format!("`{name}` holds {} values, not {length}", values.len()));
+            }
+            Some(values) => return Some(Tensor::from_data(TensorData::new(values, [length]), device)),
+        }
+        None
+    }
+}
+
+impl ParameterVisitor for Restore {
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+        let (length, device) = (param.lazy_shape().num_elements(), param.val().device());
+        let first = self.take(&format!("first.{name}"), length, &device);
+        let second = self.take(&format!("second.{name}"), length, &device);
+        if let (Some(first), Some(second)) = (first, second) {
+            self.moments.insert(name.to_owned(), Moments { first, second });
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub enum LrScheduler {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainOptions {
-    /// Passes over the examples. Ignored by nothing: `max_steps` cuts them short.
+    /// Passes over the examples; `max_steps` may end the run before they are done.
     pub num_train_epochs: usize,
     /// Stops after this many optimiser steps, whatever the epochs say.
     pub max_steps: Option<usize>,

@@ -5,14 +5,14 @@ use std::path::Path;
 use adpo_data::{EncodedTriple, ResponseRole, Sequence};
 use adpo_model::Llama;
 use adpo_objective::{Lengths, LogProbs, Objective, RoleLogProbs, ToxAnchor};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
 use crate::metrics::StepMetrics;
 use crate::reference::{Reference, ReferenceLogProbs};
 use crate::run::{Trained, run};
 use crate::scoring::{batch, score};
-use crate::task::Task;
+use crate::task::{Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
 /// Trains `policy` on `triples` with `objective`, against `reference` where the objective has one.
@@ -36,14 +36,6 @@ pub fn train_preference(
         return Err(TrainError::Options {
             field: "reference",
             problem: "this objective compares with a frozen reference; give one".into(),
-        });
-    }
-    if objective.needs_toxic()
-        && let Some(triple) = triples.iter().find(|t| t.toxic.is_none())
-    {
-        return Err(TrainError::Row {
-            row: triple.row.clone(),
-            problem: "has no toxic answer, and the objective penalises one; drop the row or use a pairwise objective".into(),
         });
     }
     let task = Preferences { triples, reference: reference.filter(|_| objective.needs_reference()), objective, packing: options.packing };
@@ -159,16 +151,12 @@ impl Task for Preferences<'_> {
         let scores = score(model, &batch, device);
         metrics.add("entropy", scores.entropy);
         metrics.add("mean_token_accuracy", scores.correct);
-        for (name, role) in
-            [("logits/chosen", ResponseRole::Chosen), ("logits/rejected", ResponseRole::Rejected), ("logits/toxic", ResponseRole::Toxic)]
-        {
-            let targets = batch.targets.iter().enumerate().filter(|(_, t)| batch.sequences[t.sequence as usize].role == role);
-            let of_role: Vec<i32> = targets.map(|(i, _)| i as i32).collect();
-            if !of_role.is_empty() {
-                let count = of_role.len();
-                let index = Tensor::<1, Int>::from_data(TensorData::new(of_role, [count]), &scores.mean_logit.device());
-                metrics.add(name, scores.mean_logit.clone().select(0, index));
-            }
+        // Targets lie sequence by sequence, and sequences role by role.
+        let mut start = 0;
+        for (name, of_role) in ["logits/chosen", "logits/rejected", "logits/toxic"].iter().zip(batch.sequences.chunks(examples.len())) {
+            let end = start + of_role.iter().map(|s| s.targets).sum::<usize>();
+            metrics.add(name, scores.mean_logit.clone().slice(start..end));
+            start = end;
         }
         let outcome = self.objective.evaluate(&self.inputs(scores.sums, examples, device)?)?;
         for (name, values) in outcome.metrics {
@@ -185,6 +173,29 @@ impl Task for Preferences<'_> {
             hash.update(reference.model_hash());
         }
         crate::hex(&hash.finalize())
+    }
+
+    fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError> {
+        for triple in self.triples {
+            let refuse = |problem: &str| Err(TrainError::Row { row: triple.row.clone(), problem: problem.to_owned() });
+            let answers =
+                [Some(("chosen", &triple.chosen)), Some(("rejected", &triple.rejected)), triple.toxic.as_ref().map(|t| ("toxic", t))];
+            if self.objective.needs_toxic() && triple.toxic.is_none() {
+                return refuse("has no toxic answer, and the objective penalises one; drop the row or use a pairwise objective");
+            }
+            if triple.prompt.is_empty() {
+                return refuse("has an empty prompt: nothing predicts the first token of its answers");
+            }
+            for (role, ids) in answers.into_iter().flatten() {
+                if ids.is_empty() {
+                    return refuse(&format!("has an empty {role} answer; it needs at least the end-of-sequence id"));
+                }
+                check_ids(&triple.row, ids, vocab_size)?;
+            }
+            check_ids(&triple.row, &triple.prompt, vocab_size)?;
+            check_ids(&triple.row, triple.toxic_prompt.as_deref().unwrap_or_default(), vocab_size)?;
+        }
+        self.reference.map_or(Ok(()), |reference| reference.check_rows(self.triples))
     }
 
     fn check_start(&self, model: &Llama, device: &Device) -> Result<(), TrainError> {

@@ -29,7 +29,7 @@ pub struct Reference {
 #[derive(Debug)]
 enum Kind {
     Live { model: Box<Llama>, device: Device },
-    Precomputed(Vec<ReferenceLogProbs>),
+    Precomputed { rows: Vec<ReferenceLogProbs>, triples_hash: Vec<u8> },
 }
 
 /// Summed log-probs of one triple's answers under the reference, f32, in nats.
@@ -71,11 +71,12 @@ impl Reference {
         let model_hash = model_hash(&model);
         let mut key = Sha256::new();
         key.update(&model_hash);
-        key.update(triples_hash(triples));
+        let triples_hash = triples_hash(triples);
+        key.update(&triples_hash);
         key.update([objective.needs_toxic(), objective.needs_tox_anchor(), objective.needs_tox_anchor_chosen()].map(u8::from));
         let path = cache.join(format!("reference-{}.jsonl", &crate::hex(&key.finalize())[..16]));
         if let Some(rows) = read(&path, triples.len())? {
-            return Ok(Self { kind: Kind::Precomputed(rows), model_hash });
+            return Ok(Self { kind: Kind::Precomputed { rows, triples_hash }, model_hash });
         }
         let mut rows = Vec::with_capacity(triples.len());
         let all: Vec<usize> = (0..triples.len()).collect();
@@ -83,7 +84,20 @@ impl Reference {
             rows.extend(compute(&model, &device, triples, examples, objective)?);
         }
         write(&path, cache, &rows)?;
-        Ok(Self { kind: Kind::Precomputed(rows), model_hash })
+        Ok(Self { kind: Kind::Precomputed { rows, triples_hash }, model_hash })
+    }
+
+    /// Log-probs are kept by position, so they only serve the very rows they were computed for.
+    pub(crate) fn check_rows(&self, triples: &[EncodedTriple]) -> Result<(), TrainError> {
+        if let Kind::Precomputed { triples_hash: known, .. } = &self.kind
+            && *known != triples_hash(triples)
+        {
+            return Err(TrainError::Options {
+                field: "reference",
+                problem: "its log-probs belong to other rows, or to these in another order; compute them for the rows of this run".into(),
+            });
+        }
+        Ok(())
     }
 
     pub(crate) fn log_probs(
@@ -94,7 +108,7 @@ impl Reference {
     ) -> Result<Vec<ReferenceLogProbs>, TrainError> {
         match &self.kind {
             Kind::Live { model, device } => compute(model, device, triples, examples, objective),
-            Kind::Precomputed(rows) => examples
+            Kind::Precomputed { rows, .. } => examples
                 .iter()
                 .map(|i| {
                     rows.get(*i).copied().ok_or_else(|| TrainError::Row {

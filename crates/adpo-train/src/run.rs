@@ -33,6 +33,7 @@ pub(crate) fn run(model: Llama, task: &impl Task, options: &TrainOptions, folder
     if task.examples() == 0 {
         return Err(TrainError::NoExamples);
     }
+    task.check_examples(model.config().vocab_size)?;
     let mut session = Session::open(model, task, options, folder)?;
     while session.state.step < session.total_steps {
         session.step()?;
@@ -121,8 +122,8 @@ impl<'a, T: Task> Session<'a, T> {
             }
             model = Llama::load(&found.folder, &device.clone().inner())?;
             optimizer
-                .restore(found.state.step as u64, found.load_moments()?, &device.clone().inner())
-                .map_err(|name| TrainError::checkpoint(&found.folder, format!("optimizer.safetensors: `{name}` has no partner")))?;
+                .restore(found.state.step as u64, found.load_moments()?, &model)
+                .map_err(|problems| TrainError::checkpoint(&found.folder.join("optimizer.safetensors"), problems))?;
             saved_step = Some(found.state.step);
             state = found.state;
         } else {
@@ -158,7 +159,8 @@ impl<'a, T: Task> Session<'a, T> {
             });
         }
         self.state.step += 1;
-        self.state.num_tokens += stepped.metrics.tokens as u64;
+        let tokens = stepped.metrics.tokens;
+        self.state.num_tokens += tokens as u64;
         let per_epoch = self.task.examples().div_ceil(self.options.examples_per_step());
         let epoch = self.state.step as f64 / per_epoch as f64;
         let run = [
@@ -169,7 +171,7 @@ impl<'a, T: Task> Session<'a, T> {
             ("num_tokens", self.state.num_tokens as f64),
         ];
         let values = stepped.metrics.means().into_iter().chain(run).map(|(name, value)| (name.to_owned(), value)).collect();
-        self.report(&StepRecord { step: self.state.step, values }, started.elapsed().as_secs_f64(), stepped.metrics.tokens)?;
+        self.report(&StepRecord { step: self.state.step, values }, started.elapsed().as_secs_f64(), tokens)?;
         if self.options.save_steps.is_some_and(|every| self.state.step.is_multiple_of(every)) {
             self.save()?;
         }

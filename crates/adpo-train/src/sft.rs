@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::metrics::StepMetrics;
 use crate::run::{Trained, run};
 use crate::scoring::{batch, score};
-use crate::task::Task;
+use crate::task::{Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
 /// An encoded dialogue with the id of its row.
@@ -79,6 +79,21 @@ impl Task for Sft<'_> {
         metrics.add("entropy", scores.entropy);
         metrics.add("mean_token_accuracy", scores.correct);
         Ok(scores.sums.sum().neg())
+    }
+
+    fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError> {
+        for (i, SftExample { row, encoded }) in self.examples.iter().enumerate() {
+            let problem = if encoded.trained.len() != encoded.ids.len() {
+                format!("has {} ids, but `trained` has {} entries; it needs one per id", encoded.ids.len(), encoded.trained.len())
+            } else if self.weight(i) == 0.0 {
+                "has no trained token after its first; drop the row".to_owned()
+            } else {
+                check_ids(row, &encoded.ids, vocab_size)?;
+                continue;
+            };
+            return Err(TrainError::Row { row: row.clone(), problem });
+        }
+        Ok(())
     }
 
     fn fingerprint(&self) -> String {

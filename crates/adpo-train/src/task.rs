@@ -6,6 +6,17 @@ use burn::tensor::{Device, Tensor};
 use crate::TrainError;
 use crate::metrics::StepMetrics;
 
+/// Refuses ids that the model has no embedding for.
+pub(crate) fn check_ids(row: &str, ids: &[u32], vocab_size: usize) -> Result<(), TrainError> {
+    match ids.iter().find(|id| **id as usize >= vocab_size) {
+        None => Ok(()),
+        Some(id) => Err(TrainError::Row {
+            row: row.to_owned(),
+            problem: format!("holds the id {id}, but the model's vocabulary has {vocab_size}; use the tokenizer that belongs to the model"),
+        }),
+    }
+}
+
 /// A set of examples and the loss over some of them.
 pub(crate) trait Task {
     /// How many examples there are.
@@ -17,6 +28,8 @@ pub(crate) trait Task {
     fn weight(&self, example: usize) -> f64;
     /// Summed loss `[1]` over the examples, differentiable; metrics are added to `metrics`.
     fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError>;
+    /// Refuses examples that cannot be trained on: a forward pass may take the rest for granted.
+    fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError>;
     /// Everything that the result depends on besides model and options, hashed: a resume checks it.
     fn fingerprint(&self) -> String;
     /// Checks at step 0, before anything is trained.

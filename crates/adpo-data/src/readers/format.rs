@@ -16,7 +16,7 @@ pub enum Format {
     /// TRL's columns `prompt`, `chosen`, `rejected`, and `toxic` for triples; plain strings or conversations, and
     /// conversations without `prompt` (the turns that both share are the prompt).
     Preferences,
-    /// DiaSafety: `context`, `response`, `category`, `label` (`Safe`, `Unsafe`).
+    /// `DiaSafety`: `context`, `response`, `category`, `label` (`Safe`, `Unsafe`).
     Diasafety,
     /// `messages`, a list of {role, content}; `toxic` and `category` where known.
     Messages,
@@ -26,7 +26,7 @@ pub enum Format {
     TopicalChat,
     /// This project's own rows: `request`, `tone`, `good`, `evasive`, `rude`.
     Quickstart,
-    /// `prompt`, a string or a conversation; `harmful` (or XSTest's `label`) and `category` (or `type`) where known.
+    /// `prompt`, a string or a conversation; `harmful` (or `XSTest`'s `label`) and `category` (or `type`) where known.
     Prompts,
 }
 

@@ -129,7 +129,7 @@ impl RowFile {
     /// # Errors
     /// As [`RowFile::sft`].
     pub fn dialogues(&self) -> Result<(Vec<Row<Dialogue>>, ReadReport), DataError> {
-        self.read(Parsed::into_dialogue)
+        self.read(|parsed| Ok(vec![("", parsed.into_dialogue())]))
     }
 
     /// Reads all lines; `convert` turns what a line says into the values wanted, each with a suffix for its id.

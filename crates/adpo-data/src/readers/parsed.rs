@@ -78,15 +78,14 @@ impl Parsed {
         Ok(vec![("", prompt)])
     }
 
-    pub(super) fn into_dialogue(self) -> Converted<Dialogue> {
-        let dialogue = match self {
+    pub(super) fn into_dialogue(self) -> Dialogue {
+        match self {
             Self::Prompt(prompt) => prompt.dialogue,
             Self::Preference(pair) => pair.prompt.with(Role::Assistant, pair.chosen),
             Self::Sft(example) => example.dialogue,
             Self::Chat(dialogue) => dialogue,
             Self::Quickstart { request, good, .. } => Dialogue::from_user(request).with(Role::Assistant, good),
-        };
-        Ok(vec![("", dialogue)])
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokenizers::{Model, ModelWrapper, Tokenizer};
 
@@ -33,17 +34,18 @@ pub(super) fn load(dir: &Path) -> Result<ChatTokenizer, DataError> {
 
 /// `place` is named in errors.
 pub(super) fn assemble(
-    tokenizer: &[u8],
+    bytes: &[u8],
     mut config: Map<String, Value>,
     template: Option<String>,
     place: &str,
 ) -> Result<ChatTokenizer, DataError> {
-    let tokenizer = Tokenizer::from_bytes(tokenizer).map_err(|e| {
+    let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| {
         DataError::file(
             format_args!("{place}: {TOKENIZER}"),
             format_args!("{e}; fetch the file again, or save it with a current tokenizers library"),
         )
     })?;
+    check_added_ids(bytes, &tokenizer).map_err(|problem| DataError::file(format_args!("{place}: {TOKENIZER}"), problem))?;
     let problem = |problem: String| DataError::file(format_args!("{place}: {CONFIG}"), problem);
     let in_config = config.remove("chat_template");
     let template = match (template, in_config) {
@@ -82,6 +84,28 @@ pub(super) fn assemble(
     let bos = special("bos_token")?;
     let eos = special("eos_token")?.ok_or_else(|| problem("`eos_token` is missing; name the token that ends an answer".into()))?;
     ChatTokenizer::new(tokenizer, template, config, bos, eos)
+}
+
+/// The tokenizers library numbers added tokens anew where their ids leave a gap; the model would then read the wrong
+/// rows.
+fn check_added_ids(bytes: &[u8], tokenizer: &Tokenizer) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        added_tokens: Vec<Added>,
+    }
+    #[derive(Deserialize)]
+    struct Added {
+        id: u32,
+        content: String,
+    }
+    let file: File = serde_json::from_slice(bytes).map_err(|e| format!("`added_tokens`: {e}; fetch the file again"))?;
+    match file.added_tokens.iter().find(|token| tokenizer.token_to_id(&token.content) != Some(token.id)) {
+        None => Ok(()),
+        Some(Added { id, content }) => Err(format!(
+            "`added_tokens` gives `{content}` the id {id}, which leaves a gap in the vocabulary; number added tokens without gaps"
+        )),
+    }
 }
 
 pub(super) fn save(from: &ChatTokenizer, dir: &Path) -> Result<(), DataError> {

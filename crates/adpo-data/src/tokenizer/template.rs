@@ -8,7 +8,7 @@ use crate::DataError;
 use crate::dialogue::Turn;
 
 /// Instructions (and 64-byte pieces of output) per rendering; a template that needs more does not end.
-const FUEL: u64 = 50_000_000;
+const FUEL: u64 = 5_000_000;
 
 const NAME: &str = "chat_template";
 

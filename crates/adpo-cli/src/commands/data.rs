@@ -1,0 +1,14 @@
+use adpo_data::inspect as inspect_file;
+use anyhow::Result;
+
+use crate::args::InspectArgs;
+
+pub(crate) fn inspect(args: &InspectArgs) -> Result<()> {
+    let inspection = inspect_file(&args.file, args.show)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&inspection)?);
+    } else {
+        print!("{inspection}");
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+use std::path::PathBuf;
+
+use adpo_pipeline::{Outcome, Recipe, Stage, run_recipe};
+use anyhow::Result;
+
+use crate::args::StageArgs;
+use crate::assets;
+
+pub(crate) fn run(args: &StageArgs, last: Stage) -> Result<()> {
+    let recipe = match &args.recipe {
+        Some(path) => Recipe::from_file(path)?,
+        None => Recipe::from_toml(assets::QUICKSTART, "quickstart (embedded)")?,
+    };
+    let run_dir = args.run_dir.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+    let outcome = run_recipe(&recipe, &super::resources(args.data_dir.clone(), args.show), &run_dir, last)?;
+    match (outcome, args.json) {
+        (Outcome::Report(report), true) => println!("{}", serde_json::to_string_pretty(&report)?),
+        (Outcome::Report(report), false) => println!("{}", report.markdown()),
+        (Outcome::Stages(manifests), true) => println!("{}", serde_json::to_string_pretty(&manifests)?),
+        (Outcome::Stages(manifests), false) => {
+            for manifest in manifests {
+                println!("{}: {}", manifest.stage, manifest.counts);
+            }
+        }
+    }
+    eprintln!("the run is in {}", run_dir.display());
+    Ok(())
+}

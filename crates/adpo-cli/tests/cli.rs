@@ -1,0 +1,160 @@
+//! The program as people and scripts meet it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn adpo(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_adpo")).args(arguments).env_remove("ADPO_DATA").output().expect("adpo starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A whole run in seconds: the quickstart's stages on the two-layer fixture model, whose answers are noise.
+fn write_recipe(folder: &Path) -> PathBuf {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
+    let text = format!(
+        r#"
+name = "smoke"
+seeds = [1]
+base = {{ checkpoint = '{}' }}
+encoding = {{ max_length = 200 }}
+[sft]
+sources = [{{ id = "embedded:dialogues", buckets = [0, 1], limit = 60, unmarked_toxic_share = 0.2 }}]
+train = {{ learning_rate = 1e-3, batch_size = 8, save_steps = 2 }}
+[sample]
+sources = [{{ id = "embedded:dialogues", buckets = [2], limit = 90 }}]
+draw = {{ max_new_tokens = 24 }}
+[annotate]
+judge = "embedded"
+rule = {{ margin = 0.0, toxic_threshold = 0.2 }}
+[preference]
+train = {{ learning_rate = 1e-3, batch_size = 4 }}
+[[policies]]
+name = "adpo"
+objective.adpo = {{}}
+[[policies]]
+name = "both"
+pairs = "rejected_and_toxic"
+objective.dpo = {{ beta = 0.3 }}
+[evaluate]
+sources = [{{ id = "embedded:dialogues", buckets = [3], limit = 40 }}]
+judge = "embedded"
+draw = {{ max_new_tokens = 24 }}
+"#,
+        model.display()
+    );
+    let path = folder.join("smoke.toml");
+    std::fs::write(&path, text).expect("the recipe is written");
+    path
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary paths are UTF-8")
+}
+
+#[test]
+fn without_arguments_the_first_line_is_the_quickstart() {
+    let output = adpo(&[]);
+    assert!(output.status.success());
+    assert!(stdout(&output).lines().next().is_some_and(|line| line.contains("adpo run")));
+}
+
+#[test]
+fn every_subcommand_shows_an_example() {
+    let commands = ["run", "sft", "sample", "annotate", "train", "evaluate", "compare", "pretrain"];
+    let nested = [["data", "inspect"], ["bench", "step"], ["bench", "sample"]];
+    let all = commands.iter().map(|c| vec![*c]).chain(nested.iter().map(|c| c.to_vec()));
+    for command in all {
+        let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
+        assert!(stdout(&adpo(&arguments)).contains("Example"), "{command:?}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_a_failed_run_with_1() {
+    assert_eq!(adpo(&["trian"]).status.code(), Some(2));
+    let output = adpo(&["run", "no/such/recipe.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no/such/recipe.toml"));
+}
+
+#[test]
+fn a_recipe_with_an_option_of_another_objective_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = write_recipe(folder.path());
+    let recipe = std::fs::read_to_string(&path).expect("readable").replace("objective.dpo = { beta = 0.3 }", "objective.dpo = { gamma = 0.2 }");
+    std::fs::write(&path, recipe).expect("writable");
+    let output = adpo(&["run", text(&path)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("gamma"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_policy_may_not_learn_from_the_evaluators_bucket() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = write_recipe(folder.path());
+    let recipe = std::fs::read_to_string(&path).expect("readable").replace("buckets = [2]", "buckets = [4]");
+    std::fs::write(&path, recipe).expect("writable");
+    assert!(stderr(&adpo(&["run", text(&path)])).contains("circular"));
+}
+
+#[test]
+fn data_inspect_redacts_text_unless_told_to_show_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("rows.jsonl");
+    std::fs::write(&path, r#"{"prompt": "How is paint made?", "chosen": "With pigments.", "rejected": "zebrawords"}"#).expect("writable");
+    let (redacted, shown) = (adpo(&["data", "inspect", text(&path)]), adpo(&["data", "inspect", text(&path), "--show"]));
+    assert!(redacted.status.success() && shown.status.success(), "{}", stderr(&redacted));
+    assert!(!stdout(&redacted).contains("zebrawords") && stdout(&shown).contains("zebrawords"));
+    let json: serde_json::Value = serde_json::from_slice(&adpo(&["data", "inspect", text(&path), "--json"]).stdout).expect("JSON");
+    assert!(json.is_object());
+}
+
+#[test]
+fn bench_step_prints_one_json_line() {
+    let output = adpo(&["bench", "step", "--objective", "adpo", "--batch", "1", "--seq", "16", "--steps", "1"]);
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON line");
+    assert_eq!(line["what"], "step");
+    assert!(line["median_s"].as_f64().is_some_and(|s| s > 0.0));
+}
+
+#[test]
+fn a_run_is_the_same_twice_skips_finished_stages_and_survives_kills() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recipe = write_recipe(folder.path());
+    let run = |name: &str| adpo(&["run", text(&recipe), "--run-dir", text(&folder.path().join(name)), "--json"]);
+    let first = run("first");
+    assert!(first.status.success(), "{}", stderr(&first));
+    let report: serde_json::Value = serde_json::from_slice(&first.stdout).expect("the report is JSON");
+    let systems: Vec<&str> = report["seeds"][0]["report"]["systems"].as_array().expect("systems").iter().filter_map(|s| s["name"].as_str()).collect();
+    assert_eq!(systems, ["sft", "adpo", "both"]);
+    assert!(report["seeds"][0]["report"]["control_token"][0]["with"]["n"].as_u64().is_some_and(|n| n == 40));
+
+    // Finished stages leave no trace of training on standard error.
+    let again = run("first");
+    assert_eq!(stdout(&again), stdout(&first));
+    assert!(!stderr(&again).contains("tok/s"), "{}", stderr(&again));
+
+    // Killed at several moments, then run to the end.
+    for milliseconds in [150, 600, 1200, 2400] {
+        let arguments = ["run", text(&recipe), "--run-dir", text(&folder.path().join("killed"))].map(str::to_owned);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_adpo"))
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("adpo starts");
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        let _ = child.kill();
+        child.wait().expect("it ends");
+    }
+    let killed = run("killed");
+    assert!(killed.status.success(), "{}", stderr(&killed));
+    assert_eq!(stdout(&killed), stdout(&first));
+}

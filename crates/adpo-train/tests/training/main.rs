@@ -1,0 +1,8 @@
+//! Training runs from end to end on random models of a few thousand weights.
+
+mod accumulation;
+mod behaviour;
+mod common;
+mod reference;
+mod refusals;
+mod resume;

@@ -1,0 +1,148 @@
+//! A run that is killed, anywhere, and resumed ends as if nothing had happened.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use adpo_objective::{Adpo, Objective};
+use adpo_train::{Reference, TrainOptions, Trained, train_preference, train_sft};
+use burn::tensor::Device;
+
+use crate::common::{checkpoints, examples, model, newest_checkpoint, options, triples};
+
+const FOLDER: &str = "ADPO_TEST_RUN_FOLDER";
+const STEPS: usize = 48;
+
+/// 8 epochs of 6 steps, the order drawn anew in each, a checkpoint every 4 steps.
+fn train(folder: &Path) -> Trained {
+    let options = TrainOptions { num_train_epochs: 8, batch_size: 2, gradient_accumulation_steps: 2, save_steps: Some(4), ..options() };
+    let reference = Reference::live(model(3), &Device::flex());
+    train_preference(model(3), Some(&reference), &triples(24), &Objective::Adpo(Adpo::default()), &options, folder)
+        .expect("the run finishes")
+}
+
+#[test]
+#[ignore = "the process that the next test kills"]
+fn child() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        train(folder.as_ref());
+    }
+}
+
+use KillWhen::{Lines, Writing};
+
+#[derive(Clone, Copy)]
+enum KillWhen {
+    /// `metrics.jsonl` holds this many lines.
+    Lines(usize),
+    /// A checkpoint is being written.
+    Writing,
+}
+
+fn unfinished(run: &Path) -> Vec<PathBuf> {
+    checkpoints(run).into_iter().filter(|path| path.extension().is_some_and(|e| e == "tmp")).collect()
+}
+
+/// Trains in a process of its own and kills it. Returns whether it was still alive, and whether it left an unfinished
+/// checkpoint that was not there before.
+fn train_and_kill(run: &Path, when: KillWhen) -> (bool, bool) {
+    let before = unfinished(run);
+    let started_writing = || unfinished(run).iter().any(|path| !before.contains(path));
+    let mut process = Command::new(std::env::current_exe().expect("the path of this test"))
+        .args(["--exact", "resume::child", "--ignored"])
+        .env(FOLDER, run)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the test starts itself");
+    loop {
+        let now = match when {
+            Lines(lines) => std::fs::read_to_string(run.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() >= lines),
+            Writing => started_writing(),
+        };
+        if now {
+            break;
+        }
+        if let Some(status) = process.try_wait().expect("a child can be waited for") {
+            assert!(status.success(), "the child failed by itself");
+            break;
+        }
+    }
+    // On Unix this is SIGKILL: no destructor, no flush.
+    let _ = process.kill();
+    let killed = !process.wait().expect("a child can be waited for").success();
+    (killed, killed && started_writing())
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("readable"));
+    entries.map(|e| (e.file_name().to_string_lossy().into_owned(), std::fs::read(e.path()).expect("a readable file"))).collect()
+}
+
+fn assert_equal_runs(found: &Path, expected: &Path) {
+    let names = |run: &Path| checkpoints(run).iter().map(|p| p.file_name().map(ToOwned::to_owned)).collect::<Vec<_>>();
+    assert_eq!(names(found), names(expected), "the same checkpoints are kept, and nothing unfinished");
+    for (found, expected) in checkpoints(found).iter().zip(checkpoints(expected)) {
+        let (found, expected) = (files(found), files(&expected));
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        for needed in ["model.safetensors", "optimizer.safetensors", "trainer.json"] {
+            assert!(found.contains_key(needed), "{needed} is missing");
+        }
+        for (name, bytes) in &expected {
+            assert!(found[name] == *bytes, "{name} differs");
+        }
+    }
+    let metrics = |run: &Path| std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics are there");
+    assert_eq!(metrics(found), metrics(expected));
+}
+
+#[test]
+fn a_run_killed_again_and_again_ends_bit_equal_to_one_that_never_was() {
+    let (whole, killed) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let expected = train(whole.path());
+    assert_eq!(expected.history.iter().map(|r| r.step).collect::<Vec<_>>(), (1..=STEPS).collect::<Vec<_>>());
+
+    let moments = [Lines(1), Lines(3), Writing, Lines(10), Writing, Writing, Lines(21), Lines(26), Writing, Lines(41), Lines(STEPS)];
+    let outcomes: Vec<(bool, bool)> = moments.iter().map(|when| train_and_kill(killed.path(), *when)).collect();
+    let kills = outcomes.iter().filter(|(killed, _)| *killed).count();
+    let torn = outcomes.iter().filter(|(_, torn)| *torn).count();
+    println!("{kills} kills of {}, {torn} while a checkpoint was being written", moments.len());
+    assert!(kills >= 8, "only {kills} kills came in time");
+
+    let resumed = train(killed.path());
+    assert_equal_runs(killed.path(), whole.path());
+    assert_eq!(crate::common::weights(&resumed.model), crate::common::weights(&expected.model));
+}
+
+#[test]
+fn a_torn_checkpoint_and_a_torn_line_of_metrics_are_no_obstacle() {
+    let (whole, torn) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let options = TrainOptions { num_train_epochs: 2, batch_size: 4, save_steps: Some(3), ..options() };
+    let train = |run: &Path| train_sft(model(3), &examples(24), &options, run).expect("the run finishes");
+    train(whole.path());
+    train(torn.path());
+    // Back to step 9, with what a kill at step 12 may leave behind.
+    let last = newest_checkpoint(torn.path());
+    let unfinished = last.with_file_name(".step-00000012.tmp");
+    std::fs::rename(&last, &unfinished).expect("renamed");
+    std::fs::write(unfinished.join("optimizer.safetensors"), b"half a").expect("written");
+    std::fs::create_dir(last.with_file_name(".step-00000001.tmp")).expect("a folder half removed");
+    let path = torn.path().join("metrics.jsonl");
+    let text = std::fs::read_to_string(&path).expect("metrics");
+    std::fs::write(&path, &text[..text.len() - 30]).expect("written");
+    train(torn.path());
+
+    assert_equal_runs(torn.path(), whole.path());
+}
+
+#[test]
+fn a_finished_run_is_not_run_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = TrainOptions { batch_size: 4, ..options() };
+    let first = train_sft(model(3), &examples(8), &options, folder.path()).expect("the run finishes");
+    let written = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("it is there");
+    let (metrics, timings) = (written("metrics.jsonl"), written("timings.jsonl"));
+    let second = train_sft(model(3), &examples(8), &options, folder.path()).expect("the run finishes");
+    assert_eq!((written("metrics.jsonl"), written("timings.jsonl")), (metrics, timings));
+    assert_eq!(crate::common::weights(&second.model), crate::common::weights(&first.model));
+}

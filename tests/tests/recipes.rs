@@ -1,0 +1,37 @@
+//! Every recipe that the project ships can be read by the program that ships it.
+
+use std::path::Path;
+
+use adpo_pipeline::{BaseRecipe, Pairs, Recipe};
+
+fn recipes() -> impl Iterator<Item = std::path::PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes");
+    let entries = std::fs::read_dir(folder).expect("the recipes are there");
+    entries.map(|entry| entry.expect("readable").path()).filter(|path| path.extension().is_some_and(|e| e == "toml"))
+}
+
+#[test]
+fn every_recipe_parses_and_has_the_baselines_of_a_fair_comparison() {
+    let mut runs = 0;
+    for path in recipes() {
+        if path.ends_with("tiny-base.toml") {
+            BaseRecipe::from_file(&path).expect("the base recipe parses");
+            continue;
+        }
+        let recipe = Recipe::from_file(&path).unwrap_or_else(|e| panic!("{e}"));
+        let named = |name: &str| recipe.policies.iter().any(|p| p.name == name);
+        assert!(["adpo", "dpo-0.3", "dpo-0.9", "dpo-both-pairs"].into_iter().all(named), "{}", path.display());
+        assert!(recipe.policies.iter().any(|p| p.pairs == Pairs::RejectedAndToxic));
+        runs += 1;
+    }
+    assert_eq!(runs, 3);
+}
+
+#[test]
+fn a_resolved_recipe_is_a_recipe() {
+    for path in recipes().filter(|path| !path.ends_with("tiny-base.toml")) {
+        let recipe = Recipe::from_file(&path).unwrap_or_else(|e| panic!("{e}"));
+        let text = toml::to_string(&recipe).expect("serialises");
+        assert_eq!(Recipe::from_toml(&text, "resolved").expect("parses"), recipe);
+    }
+}
