@@ -25,7 +25,7 @@ pub fn fixture_model(device: &Device) -> Llama {
 /// # Panics
 /// If the fixtures are damaged.
 pub fn fixture_tokenizer() -> (ChatTokenizer, ControlToken) {
-    let tokenizer = ChatTokenizer::from_folder(&fixture("llama2-mha")).expect("the fixture tokenizer loads");
+    let tokenizer = ChatTokenizer::from_folder(fixture("llama2-mha")).expect("the fixture tokenizer loads");
     tokenizer.with_control_token("[TOXIC]").expect("[TOXIC] is one token")
 }
 
@@ -35,7 +35,7 @@ pub fn fixture_tokenizer() -> (ChatTokenizer, ControlToken) {
 /// If the fixtures are damaged or a triple does not encode.
 pub fn fixture_triples() -> Vec<EncodedTriple> {
     let (tokenizer, control) = fixture_tokenizer();
-    let (rows, _) = adpo_data::read_preferences(&fixture("triples.jsonl")).expect("the triples are readable");
+    let (rows, _) = adpo_data::read_preferences(fixture("triples.jsonl")).expect("the triples are readable");
     let options = EncodingOptions { max_length: 512, over_length: OverLength::Error, mask: Mask::Last, control: Some(control) };
     let mut encoder = Encoder::new(&tokenizer, options);
     rows.iter().map(|row| encoder.preference(row).expect("encodes").expect("is kept")).collect()

@@ -15,7 +15,8 @@ fn requests() -> Vec<String> {
 }
 
 fn five_grams(text: &str) -> BTreeSet<String> {
-    let words: Vec<String> = text.to_lowercase().split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|w| !w.is_empty()).map(str::to_owned).collect();
+    let words: Vec<String> =
+        text.to_lowercase().split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|w| !w.is_empty()).map(str::to_owned).collect();
     words.windows(5).map(|gram| gram.join(" ")).collect()
 }
 

@@ -88,7 +88,8 @@ fn a_wrong_command_line_exits_with_2_and_a_failed_run_with_1() {
 fn a_recipe_with_an_option_of_another_objective_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = write_recipe(folder.path());
-    let recipe = std::fs::read_to_string(&path).expect("readable").replace("objective.dpo = { beta = 0.3 }", "objective.dpo = { gamma = 0.2 }");
+    let recipe =
+        std::fs::read_to_string(&path).expect("readable").replace("objective.dpo = { beta = 0.3 }", "objective.dpo = { gamma = 0.2 }");
     std::fs::write(&path, recipe).expect("writable");
     let output = adpo(&["run", text(&path)]);
     assert_eq!(output.status.code(), Some(1));
@@ -132,7 +133,8 @@ fn a_run_is_the_same_twice_skips_finished_stages_and_survives_kills() {
     let first = run("first");
     assert!(first.status.success(), "{}", stderr(&first));
     let report: serde_json::Value = serde_json::from_slice(&first.stdout).expect("the report is JSON");
-    let systems: Vec<&str> = report["seeds"][0]["report"]["systems"].as_array().expect("systems").iter().filter_map(|s| s["name"].as_str()).collect();
+    let systems: Vec<&str> =
+        report["seeds"][0]["report"]["systems"].as_array().expect("systems").iter().filter_map(|s| s["name"].as_str()).collect();
     assert_eq!(systems, ["sft", "adpo", "both"]);
     assert!(report["seeds"][0]["report"]["control_token"][0]["with"]["n"].as_u64().is_some_and(|n| n == 40));
 

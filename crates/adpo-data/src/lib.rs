@@ -1,7 +1,8 @@
 //! Dialogues and preferences for language-model training: read them into one checked schema, split them, encode them
 //! with a chat template and explicit masks, lay them out in padded or packed batches. No tensors, no framework.
 //!
-//! ```
+#![cfg_attr(feature = "tokenizers", doc = "```")]
+#![cfg_attr(not(feature = "tokenizers"), doc = "```ignore")]
 //! use adpo_data::{Batch, Encoder, EncodingOptions, Mask, OverLength, ResponseRole, RowFile, Sequence, train_tokenizer};
 //!
 //! let text = r#"{"prompt": "How are you?", "chosen": "Well, and you?", "rejected": "Go away.", "toxic": "Shut up."}"#;

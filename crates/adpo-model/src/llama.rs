@@ -1,6 +1,6 @@
 //! The model; read top to bottom it is the figure of the paper.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamId};
 use burn::tensor::activation::{log_softmax, silu};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -50,6 +50,7 @@ pub(crate) struct Linear {
 
 /// `(silu(x·Gᵀ) ⊙ x·Uᵀ)·Dᵀ` (Shazeer 2020).
 #[derive(Module, Debug)]
+#[expect(clippy::struct_field_names, reason = "the names of the checkpoint's tensors")]
 pub(crate) struct SwiGlu {
     pub(crate) gate_proj: Linear,
     pub(crate) up_proj: Linear,
@@ -203,10 +204,11 @@ impl Llama {
         self
     }
 
-    /// Zeros, and ones in the norms.
+    /// The model's shape without numbers: each parameter knows its own, and nothing is allocated. Whoever asks for it has to
+    /// replace every parameter.
     pub(crate) fn blank(config: &LlamaConfig, device: &Device) -> Self {
-        let linear = |out, input| Linear { weight: Param::from_tensor(Tensor::zeros([out, input], device)) };
-        let norm = || RmsNorm { weight: Param::from_tensor(Tensor::ones([config.hidden_size], device)), epsilon: config.rms_norm_eps };
+        let linear = |out, input| Linear { weight: without_numbers([out, input], device) };
+        let norm = || RmsNorm { weight: without_numbers([config.hidden_size], device), epsilon: config.rms_norm_eps };
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
         let block = || Block {
@@ -224,7 +226,7 @@ impl Llama {
             mlp: SwiGlu { gate_proj: linear(inner, hidden), up_proj: linear(inner, hidden), down_proj: linear(hidden, inner) },
         };
         Self {
-            embed_tokens: Param::from_tensor(Tensor::zeros([config.vocab_size, hidden], device)),
+            embed_tokens: without_numbers([config.vocab_size, hidden], device),
             layers: (0..config.num_hidden_layers).map(|_| block()).collect(),
             norm: norm(),
             lm_head: (!config.tie_word_embeddings).then(|| linear(config.vocab_size, hidden)),
@@ -234,6 +236,11 @@ impl Llama {
     }
 }
 
+fn without_numbers<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+    Param::uninitialized(ParamId::new(), move |device, _| Tensor::zeros(shape, device), device.clone(), true, shape.into())
+}
+
+/// Fresh weights.
 struct Random<'a> {
     seed: u64,
     deviation: f64,
@@ -242,14 +249,14 @@ struct Random<'a> {
 
 impl ParameterMap for Random<'_> {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if name.ends_with("norm.weight") {
-            return param;
-        }
         let shape = param.lazy_shape();
-        let mut stream = Stream::new(self.seed, name);
-        let values: Vec<f32> = (0..shape.num_elements()).map(|_| (stream.normal() * self.deviation) as f32).collect();
-        let tensor = Tensor::from_data(TensorData::new(values, shape), self.device);
-        param.map(|_| tensor)
+        let values: Vec<f32> = if name.ends_with("norm.weight") {
+            vec![1.0; shape.num_elements()]
+        } else {
+            let mut stream = Stream::new(self.seed, name);
+            (0..shape.num_elements()).map(|_| (stream.normal() * self.deviation) as f32).collect()
+        };
+        Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 }
 

@@ -224,7 +224,7 @@ fn padding_and_packing_never_change_a_row() {
 fn a_draw_depends_on_seed_row_and_position_alone() {
     let device = Device::flex();
     let model = load(MODELS[0], &device);
-    let prompts: Vec<Vec<u32>> = (0..9).map(|i| (3 + i..3 + i + 2 * (i % 4) + 1).collect()).collect();
+    let prompts: Vec<Vec<u32>> = (0..9).map(|i| (3 + i..=3 + i + 2 * (i % 4)).collect()).collect();
     let draw = |order: &[usize], batch_size: usize, seed: u64| -> BTreeMap<usize, Vec<u32>> {
         let requests: Vec<SampleRequest<'_>> = order.iter().map(|i| SampleRequest { prompt: &prompts[*i], row: *i as u64 }).collect();
         let options = SamplingOptions {

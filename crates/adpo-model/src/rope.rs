@@ -1,4 +1,4 @@
-//! Rotary positions in the split-half form of Hugging Face checkpoints (RoFormer, arXiv 2104.09864).
+//! Rotary positions in the split-half form of Hugging Face checkpoints (`RoFormer`, arXiv 2104.09864).
 
 use burn::tensor::{Device, Tensor, TensorData};
 

@@ -57,7 +57,9 @@ impl RunReport {
             self.seeds.len()
         );
         text += "| system |";
-        COLUMNS.iter().for_each(|(head, _)| text += &format!(" {head} |"));
+        for (head, _) in COLUMNS {
+            let _ = write!(text, " {head} |");
+        }
         text += "\n|---|";
         text += &"---|".repeat(COLUMNS.len());
         text.push('\n');

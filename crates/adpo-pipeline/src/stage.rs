@@ -111,8 +111,11 @@ fn finished(folder: &Path, inputs: &BTreeMap<String, String>) -> Result<Option<M
 
 fn move_aside(folder: &Path) -> Result<(), PipelineError> {
     let name = folder.file_name().map_or_else(|| "stage".into(), |n| n.to_string_lossy().into_owned());
-    let free = (1..).map(|n| folder.with_file_name(format!("{name}.old-{n}"))).find(|path| !path.exists());
-    free.map_or(Ok(()), |target| std::fs::rename(folder, &target).map_err(PipelineError::io(folder)))
+    let mut number = 1;
+    while folder.with_file_name(format!("{name}.old-{number}")).exists() {
+        number += 1;
+    }
+    std::fs::rename(folder, folder.with_file_name(format!("{name}.old-{number}"))).map_err(PipelineError::io(folder))
 }
 
 fn files_below(path: &Path) -> Result<Vec<PathBuf>, PipelineError> {
@@ -149,7 +152,7 @@ fn hash_json(value: &impl Serialize) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, PipelineError> {

@@ -41,9 +41,9 @@ fn dialogues(triples: &[EncodedTriple]) -> Vec<SftExample> {
 }
 
 fn print(title: &str, history: &[StepRecord], names: &[&str]) {
-    println!("\n{title}\nstep{}", names.iter().map(|name| format!("{name:>18}")).collect::<Vec<_>>().concat());
+    println!("\n{title}\nstep{}", names.iter().map(|name| format!(" {name:>19}")).collect::<Vec<_>>().concat());
     for record in history.iter().filter(|record| record.step == 1 || record.step % 10 == 0) {
-        let values = names.iter().map(|name| record.get(name).map_or_else(|| format!("{:>18}", "-"), |v| format!("{v:>18.3}")));
+        let values = names.iter().map(|name| record.get(name).map_or_else(|| format!("{:>20}", "-"), |v| format!("{v:>20.3}")));
         println!("{:>4}{}", record.step, values.collect::<Vec<_>>().concat());
     }
 }

@@ -39,5 +39,5 @@ pub use run::Trained;
 pub use sft::{SftExample, mean_nll, train_sft};
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

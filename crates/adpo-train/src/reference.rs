@@ -210,7 +210,9 @@ pub fn model_hash(model: &Llama) -> String {
         fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
             self.0.update(name);
             let values = crate::optimizer::to_host(param.val().without_autodiff().flatten::<1>(0, D - 1));
-            values.iter().for_each(|v| self.0.update(v.to_le_bytes()));
+            for value in values {
+                self.0.update(value.to_le_bytes());
+            }
         }
     }
     let mut hash = Hash(Sha256::new());

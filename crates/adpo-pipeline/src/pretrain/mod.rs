@@ -154,7 +154,9 @@ fn work(recipe: &BaseRecipe, data_dir: &Path, folder: &Path, device: &Device) ->
     let saved = Llama::load(&model_folder, device)?;
     let (nll, held_out_tokens) = mean_nll(&saved, &held_out, recipe.train.batch_size, device);
     let mut counts = NgramCounts::new(tokenizer.vocab_size());
-    train.iter().for_each(|e| counts.observe(&e.encoded.ids));
+    for example in &train {
+        counts.observe(&example.encoded.ids);
+    }
     let (unigram, bigram) = counts.mean_nll(held_out.iter().map(|e| e.encoded.ids.as_slice()));
     let trained_tokens = trained.history.last().and_then(|s| s.get("num_tokens")).unwrap_or(0.0) as u64;
     let evaluation = BaseEvaluation {

@@ -99,7 +99,9 @@ fn draw_plain(
     for (slot, temperature) in temperatures.iter().enumerate() {
         slots.entry(temperature.to_string()).or_insert((*temperature, Vec::new())).1.push(slot);
     }
-    rows.iter_mut().for_each(|row| row.plain = vec![String::new(); temperatures.len()]);
+    for row in rows.iter_mut() {
+        row.plain = vec![String::new(); temperatures.len()];
+    }
     for (temperature, slots) in slots.values() {
         let questions: Vec<Question> = rows
             .iter()

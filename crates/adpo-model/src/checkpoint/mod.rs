@@ -1,0 +1,67 @@
+//! Hugging Face folders in and out.
+
+mod index;
+mod read;
+mod write;
+
+use std::path::Path;
+
+use burn::tensor::Device;
+
+use crate::{Llama, ModelError};
+
+/// How numbers are stored in a checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// As they are in memory; nothing is lost.
+    #[default]
+    F32,
+    /// Rounded to IEEE half precision.
+    F16,
+    /// Rounded to bfloat16.
+    BF16,
+}
+
+/// How a checkpoint is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SaveOptions {
+    /// The type of the numbers.
+    pub storage: Storage,
+    /// Starts a new file before one would exceed this; left out, all goes into `model.safetensors`.
+    pub max_shard_bytes: Option<u64>,
+}
+
+const CONFIG: &str = "config.json";
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+impl Llama {
+    /// Loads a Hugging Face folder: `config.json` and one `model.safetensors`, or many with
+    /// `model.safetensors.index.json`; f32, f16 or bf16.
+    ///
+    /// Nothing of the model's size is allocated before the files were found to hold it.
+    ///
+    /// # Errors
+    /// [`ModelError`] for a configuration that is not supported, files that are missing, cut off or malformed, and one
+    /// error that lists every tensor that is missing, unexpected or of the wrong shape.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
+        read::folder(folder, device)
+    }
+
+    /// Loads a model that is part of a program: the text of its `config.json` and the bytes of its safetensors.
+    ///
+    /// # Errors
+    /// As [`Llama::load`].
+    pub fn load_bytes(config: &str, weights: &[u8], device: &Device) -> Result<Self, ModelError> {
+        read::embedded(config, weights, device)
+    }
+
+    /// Writes a folder that transformers loads. Each file is written beside and renamed; besides the model itself, one
+    /// tensor at a time is in memory.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] or [`ModelError::Checkpoint`] if a file cannot be written.
+    pub fn save(&self, folder: &Path, options: &SaveOptions) -> Result<(), ModelError> {
+        write::folder(self, folder, options)
+    }
+}

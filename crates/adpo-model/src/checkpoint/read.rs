@@ -1,0 +1,158 @@
+//! From files to a model: map the files, compare what they hold with the configuration, only then build.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::index::{Index, read_text};
+use super::{CONFIG, INDEX, SINGLE};
+use crate::config::LlamaConfig;
+use crate::parameters::{ParameterMap, ParameterVisitor};
+use crate::{Llama, ModelError};
+
+/// The tensors of a checkpoint by name, still in their files.
+type Found<'a> = BTreeMap<String, TensorView<'a>>;
+
+pub(super) fn folder(folder: &Path, device: &Device) -> Result<Llama, ModelError> {
+    let config_path = folder.join(CONFIG);
+    let config = LlamaConfig::from_json(&read_text(&config_path)?, &config_path.display().to_string())?;
+    let index_path = folder.join(INDEX);
+    if !index_path.exists() {
+        let path = folder.join(SINGLE);
+        let map = map_file(&path)?;
+        return assemble(&config, parse(&path, &map)?.tensors().into_iter().collect(), folder, device);
+    }
+    let index = Index::read(&index_path)?;
+    let names = index.files();
+    let maps = names.iter().map(|name| map_file(&folder.join(name))).collect::<Result<Vec<_>, _>>()?;
+    let files =
+        names.iter().zip(&maps).map(|(name, map)| Ok((*name, parse(&folder.join(name), map)?))).collect::<Result<Vec<_>, ModelError>>()?;
+    assemble(&config, merge(&index, &files, &index_path)?, folder, device)
+}
+
+pub(super) fn embedded(config: &str, weights: &[u8], device: &Device) -> Result<Llama, ModelError> {
+    let config = LlamaConfig::from_json(config, "embedded config.json")?;
+    let path = PathBuf::from("embedded model.safetensors");
+    assemble(&config, parse(&path, weights)?.tensors().into_iter().collect(), &path, device)
+}
+
+fn map_file(path: &Path) -> Result<Mmap, ModelError> {
+    let file = File::open(path).map_err(ModelError::io(path))?;
+    // Safety: nobody else writes checkpoints that are being read; a file cut meanwhile would end the process.
+    unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))
+}
+
+/// Reads the header, and checks that it describes exactly the bytes that follow.
+fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, ModelError> {
+    SafeTensors::deserialize(bytes).map_err(|e| ModelError::checkpoint(path, format!("is not a whole safetensors file: {e}")))
+}
+
+/// The tensors of all shards, if index and shards agree.
+fn merge<'a>(index: &Index, files: &[(&str, SafeTensors<'a>)], path: &Path) -> Result<Found<'a>, ModelError> {
+    let mut found = Found::new();
+    let mut holder: BTreeMap<String, &str> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (file, tensors) in files {
+        for (name, view) in tensors.tensors() {
+            if let Some(first) = holder.insert(name.clone(), file) {
+                problems.push(format!("`{name}` is in both {first} and {file}"));
+            }
+            found.insert(name, view);
+        }
+    }
+    for (name, file) in &index.weight_map {
+        if files.iter().any(|(other, tensors)| other == file && tensors.tensor(name).is_err()) {
+            problems.push(format!("`{name}` should be in {file}, which lacks it"));
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(ModelError::checkpoint(path, problems.join("; "))) }
+}
+
+/// The model that `config` describes, made of `found`.
+fn assemble(config: &LlamaConfig, mut found: Found<'_>, at: &Path, device: &Device) -> Result<Llama, ModelError> {
+    if config.tie_word_embeddings {
+        // Some writers store the tied head again.
+        found.remove("lm_head.weight");
+    }
+    // Old checkpoints store the rotary frequencies, which follow from the configuration.
+    found.retain(|name, _| !name.ends_with("rotary_emb.inv_freq"));
+
+    let blank = Llama::blank(config, device);
+    let mut compare = Compare { found: &found, expected: 0, problems: Vec::new() };
+    blank.visit_parameters(&mut compare);
+    let Compare { expected, mut problems, .. } = compare;
+    if !problems.is_empty() || expected != found.len() {
+        let mut names = Names(Vec::new());
+        blank.visit_parameters(&mut names);
+        names.0.sort_unstable();
+        problems.extend(found.keys().filter(|name| names.0.binary_search(name).is_err()).map(|name| format!("`{name}` is unexpected")));
+        return Err(ModelError::checkpoint(at, problems.join("; ")));
+    }
+    let mut fill = Fill { found, device };
+    Ok(blank.map_parameters(&mut fill))
+}
+
+/// Compares names, shapes and types of a model without numbers with what the files hold.
+struct Compare<'a, 'd> {
+    found: &'a Found<'d>,
+    expected: usize,
+    problems: Vec<String>,
+}
+
+impl ParameterVisitor for Compare<'_, '_> {
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+        self.expected += 1;
+        let shape = param.lazy_shape().to_vec();
+        match self.found.get(name) {
+            None => self.problems.push(format!("`{name}` is missing")),
+            Some(view) if view.shape() != shape => self.problems.push(format!("`{name}` is {:?}, not {shape:?}", view.shape())),
+            Some(view) if !is_supported(view.dtype()) => {
+                self.problems.push(format!("`{name}` is {:?}; F32, F16 and BF16 are supported", view.dtype()));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Collects the names of a model's parameters.
+struct Names(Vec<String>);
+
+impl ParameterVisitor for Names {
+    fn visit<const D: usize>(&mut self, name: &str, _: &Param<Tensor<D>>) {
+        self.0.push(name.to_owned());
+    }
+}
+
+/// Gives each parameter its numbers; [`Compare`] has seen that they are there and fit.
+struct Fill<'a, 'd> {
+    found: Found<'a>,
+    device: &'d Device,
+}
+
+impl ParameterMap for Fill<'_, '_> {
+    fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.found.remove(name) {
+            Some(view) => Param::from_tensor(Tensor::from_data(TensorData::new(floats(&view), view.shape().to_vec()), self.device)),
+            None => param,
+        }
+    }
+}
+
+fn is_supported(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+}
+
+/// The numbers of a tensor whose type [`is_supported`].
+fn floats(view: &TensorView<'_>) -> Vec<f32> {
+    let pairs = || view.data().chunks_exact(2).map(|b| [b[0], b[1]]);
+    match view.dtype() {
+        Dtype::BF16 => pairs().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
+        Dtype::F16 => pairs().map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
+        _ => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+    }
+}

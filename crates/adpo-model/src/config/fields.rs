@@ -1,0 +1,185 @@
+//! From JSON to a [`LlamaConfig`]; each error names its field.
+
+use serde_json::{Map, Value};
+
+use super::{LlamaConfig, RopeScaling};
+use crate::ModelError;
+
+/// Far above any model, and small enough that a product of two cannot overflow.
+const LARGEST_SIZE: u64 = 1 << 24;
+/// Each layer costs memory before a single number is read.
+const MOST_LAYERS: u64 = 4096;
+/// What transformers assumes of a Mistral model that does not say.
+const MISTRAL_WINDOW: usize = 4096;
+
+/// An object of `file`: the whole of it or a part.
+pub(super) struct Fields<'a> {
+    pub(super) object: &'a Map<String, Value>,
+    pub(super) file: &'a str,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn config(&self) -> Result<LlamaConfig, ModelError> {
+        let model_type = self.text("model_type")?.ok_or_else(|| self.wrong("model_type", "is missing"))?;
+        let mistral = match model_type {
+            "llama" => false,
+            "mistral" => true,
+            other => return Err(self.wrong("model_type", &format!("is \"{other}\"; only \"llama\" and \"mistral\" are supported"))),
+        };
+        self.refuse_unsupported()?;
+        let hidden_size = self.size("hidden_size", None)?;
+        let (num_attention_heads, num_key_value_heads, head_dim) = self.heads(hidden_size, mistral)?;
+        let max_position_embeddings = self.size("max_position_embeddings", Some(if mistral { 131_072 } else { 2048 }))?;
+        if mistral {
+            self.check_window(max_position_embeddings)?;
+        }
+        let (rope_theta, rope_scaling) = self.rope(max_position_embeddings)?;
+        Ok(LlamaConfig {
+            model_type: model_type.to_owned(),
+            vocab_size: self.size("vocab_size", None)?,
+            hidden_size,
+            intermediate_size: self.size("intermediate_size", None)?,
+            num_hidden_layers: self.whole("num_hidden_layers", None, MOST_LAYERS)?,
+            num_attention_heads,
+            num_key_value_heads,
+            head_dim,
+            max_position_embeddings,
+            rms_norm_eps: self.positive("rms_norm_eps", Some(1e-6))?,
+            rope_theta,
+            rope_scaling,
+            tie_word_embeddings: self.flag("tie_word_embeddings")?,
+            bos_token_id: self.id("bos_token_id")?,
+            eos_token_id: self.id("eos_token_id")?,
+            initializer_range: self.positive("initializer_range", Some(0.02))?,
+        })
+    }
+
+    fn refuse_unsupported(&self) -> Result<(), ModelError> {
+        for bias in ["attention_bias", "mlp_bias"] {
+            if self.flag(bias)? {
+                return Err(self.wrong(bias, "is true; biases are not supported"));
+            }
+        }
+        match self.text("hidden_act")? {
+            None | Some("silu") => Ok(()),
+            Some(other) => Err(self.wrong("hidden_act", &format!("is \"{other}\"; only \"silu\" is supported"))),
+        }
+    }
+
+    /// Query heads, key and value heads, and their width.
+    fn heads(&self, hidden_size: usize, mistral: bool) -> Result<(usize, usize, usize), ModelError> {
+        let heads = self.size("num_attention_heads", None)?;
+        let kv_heads = self.size("num_key_value_heads", Some(if mistral { 8 } else { heads }))?;
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(self.wrong("num_key_value_heads", &format!("is {kv_heads}; it must divide num_attention_heads = {heads}")));
+        }
+        if self.get("head_dim").is_none() && !hidden_size.is_multiple_of(heads) {
+            return Err(self.wrong("num_attention_heads", "must divide hidden_size where head_dim is missing"));
+        }
+        let head_dim = self.size("head_dim", Some(hidden_size / heads))?;
+        if !head_dim.is_multiple_of(2) {
+            return Err(self.wrong("head_dim", &format!("is {head_dim}; rotary positions need an even one")));
+        }
+        Ok((heads, kv_heads, head_dim))
+    }
+
+    /// Mistral's window may be stated as none; left out, transformers assumes one.
+    fn check_window(&self, max_position_embeddings: usize) -> Result<(), ModelError> {
+        if self.object.get("sliding_window").is_some_and(Value::is_null) {
+            return Ok(());
+        }
+        let window = self.size("sliding_window", Some(MISTRAL_WINDOW))?;
+        if window >= max_position_embeddings {
+            return Ok(());
+        }
+        let problem = format!(
+            "is {window}, shorter than max_position_embeddings = {max_position_embeddings}; sliding windows are not supported: \
+             lower max_position_embeddings to {window}, where they make no difference"
+        );
+        Err(self.wrong("sliding_window", &problem))
+    }
+
+    /// Base and rescaling of the rotary frequencies, in the newer spelling (`rope_parameters`) or the older one.
+    fn rope(&self, max_position_embeddings: usize) -> Result<(f64, Option<RopeScaling>), ModelError> {
+        let newer = self.part("rope_parameters")?;
+        let theta = match &newer {
+            Some(part) if part.get("rope_theta").is_some() => part.positive("rope_theta", None)?,
+            _ => self.positive("rope_theta", Some(10_000.0))?,
+        };
+        let Some(part) = newer.map_or_else(|| self.part("rope_scaling"), |part| Ok(Some(part)))? else { return Ok((theta, None)) };
+        let kind = part.text("rope_type")?.map_or_else(|| part.text("type"), |kind| Ok(Some(kind)))?;
+        match kind {
+            None | Some("default") => Ok((theta, None)),
+            Some("llama3") => Ok((theta, Some(part.llama3(max_position_embeddings)?))),
+            Some(other) => Err(self.wrong("rope_type", &format!("is \"{other}\"; only \"default\" and \"llama3\" are supported"))),
+        }
+    }
+
+    fn llama3(&self, max_position_embeddings: usize) -> Result<RopeScaling, ModelError> {
+        let scaling = RopeScaling {
+            factor: self.positive("factor", None)?,
+            low_freq_factor: self.positive("low_freq_factor", None)?,
+            high_freq_factor: self.positive("high_freq_factor", None)?,
+            original_max_position_embeddings: self.positive("original_max_position_embeddings", Some(max_position_embeddings as f64))?,
+        };
+        if scaling.high_freq_factor <= scaling.low_freq_factor {
+            return Err(self.wrong("high_freq_factor", "must be greater than low_freq_factor"));
+        }
+        Ok(scaling)
+    }
+
+    /// `null` is as good as absent.
+    fn get(&self, field: &str) -> Option<&'a Value> {
+        self.object.get(field).filter(|value| !value.is_null())
+    }
+
+    fn wrong(&self, field: &str, problem: &str) -> ModelError {
+        ModelError::config(self.file, field, problem)
+    }
+
+    fn part(&self, field: &str) -> Result<Option<Self>, ModelError> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        let object = value.as_object().ok_or_else(|| self.wrong(field, "must be an object"))?;
+        Ok(Some(Self { object, file: self.file }))
+    }
+
+    fn text(&self, field: &str) -> Result<Option<&'a str>, ModelError> {
+        self.get(field).map(|value| value.as_str().ok_or_else(|| self.wrong(field, "must be a string"))).transpose()
+    }
+
+    fn flag(&self, field: &str) -> Result<bool, ModelError> {
+        self.get(field).map_or(Ok(false), |value| value.as_bool().ok_or_else(|| self.wrong(field, "must be true or false")))
+    }
+
+    fn size(&self, field: &str, default: Option<usize>) -> Result<usize, ModelError> {
+        self.whole(field, default, LARGEST_SIZE)
+    }
+
+    fn whole(&self, field: &str, default: Option<usize>, most: u64) -> Result<usize, ModelError> {
+        match self.get(field) {
+            None => default.ok_or_else(|| self.wrong(field, "is missing")),
+            Some(value) => value
+                .as_u64()
+                .filter(|n| (1..=most).contains(n))
+                .map(|n| n as usize)
+                .ok_or_else(|| self.wrong(field, &format!("must be a whole number from 1 to {most}"))),
+        }
+    }
+
+    fn positive(&self, field: &str, default: Option<f64>) -> Result<f64, ModelError> {
+        match self.get(field) {
+            None => default.ok_or_else(|| self.wrong(field, "is missing")),
+            Some(value) => {
+                value.as_f64().filter(|n| n.is_finite() && *n > 0.0).ok_or_else(|| self.wrong(field, "must be a positive number"))
+            }
+        }
+    }
+
+    /// A token id, or the first of several.
+    fn id(&self, field: &str) -> Result<Option<u32>, ModelError> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        let first = value.as_array().map_or(Some(value), |ids| ids.first());
+        let id = first.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+        id.map(Some).ok_or_else(|| self.wrong(field, "must be a token id or a list of them"))
+    }
+}

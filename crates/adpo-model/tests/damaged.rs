@@ -1,0 +1,225 @@
+//! Files that are cut off, hostile or of another model: an error that says so, never a panic or a large allocation.
+
+mod common;
+
+use std::path::Path;
+
+use adpo_model::{Llama, SaveOptions, Storage};
+use burn::tensor::Device;
+use common::{Raw, config, load_error, model, read_raw, saved, write_raw};
+use safetensors::tensor::Dtype;
+use serde_json::{Value, json};
+
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+fn sharded() -> SaveOptions {
+    SaveOptions { storage: Storage::F32, max_shard_bytes: Some(2500) }
+}
+
+fn read_index(folder: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(folder.join(INDEX)).expect("readable")).expect("JSON")
+}
+
+fn write_index(folder: &Path, index: &Value) {
+    std::fs::write(folder.join(INDEX), index.to_string()).expect("writable");
+}
+
+#[test]
+fn one_error_lists_all_tensors_that_are_missing_unexpected_misshaped_or_of_another_type() {
+    let folder = saved(&model(false), &SaveOptions::default());
+    let path = folder.path().join(WEIGHTS);
+    let mut raw = read_raw(&path);
+    raw.remove("model.layers.1.mlp.up_proj.weight");
+    raw.remove("model.norm.weight");
+    raw.insert("model.layers.2.mlp.up_proj.weight".into(), raw["lm_head.weight"].clone());
+    raw.insert("model.layers.0.self_attn.q_proj.bias".into(), raw["model.layers.0.input_layernorm.weight"].clone());
+    raw.insert("lm_head.weight".into(), Raw { dtype: Dtype::F32, shape: vec![16, 32], data: vec![0; 2048] });
+    raw.insert("model.layers.0.mlp.down_proj.weight".into(), Raw { dtype: Dtype::I8, shape: vec![16, 24], data: vec![0; 384] });
+    write_raw(&path, &raw);
+    let error = load_error(folder.path());
+    for part in [
+        "`model.layers.1.mlp.up_proj.weight` is missing",
+        "`model.norm.weight` is missing",
+        "`model.layers.2.mlp.up_proj.weight` is unexpected",
+        "`model.layers.0.self_attn.q_proj.bias` is unexpected",
+        "`lm_head.weight` is [16, 32], not [32, 16]",
+        "`model.layers.0.mlp.down_proj.weight` is I8",
+    ] {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+    assert_eq!(error.matches("; ").count() + 1, 7, "six problems and the types that are supported: {error}");
+}
+
+#[test]
+fn a_configuration_that_asks_for_a_huge_matrix_fails_before_anything_is_allocated() {
+    let folder = saved(&model(false), &SaveOptions::default());
+    // 2^24 · 2^24 numbers would be a petabyte: allocating them would end the process.
+    for field in ["hidden_size", "vocab_size", "intermediate_size", "head_dim"] {
+        let mut huge: Value = serde_json::from_str(&config(false).to_json()).expect("JSON");
+        huge["hidden_size"] = json!(1 << 24);
+        huge[field] = json!(1 << 24);
+        std::fs::write(folder.path().join("config.json"), huge.to_string()).expect("writable");
+        let error = load_error(folder.path());
+        assert!(error.contains("`model.embed_tokens.weight` is [32, 16], not ["), "{error}");
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_an_error() {
+    let folder = saved(&model(false), &SaveOptions::default());
+    let path = folder.path().join(WEIGHTS);
+    let whole = std::fs::read(&path).expect("readable");
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().expect("8 bytes")) as usize;
+    let cuts = (0..64).chain((64..whole.len()).step_by(97)).chain(header - 2..header + 3).chain([whole.len() - 1]);
+    for cut in cuts {
+        std::fs::write(&path, &whole[..cut]).expect("writable");
+        let error = load_error(folder.path());
+        assert!(error.contains(WEIGHTS), "cut at {cut}: {error}");
+    }
+    std::fs::write(&path, [whole.as_slice(), &[0]].concat()).expect("writable");
+    assert!(load_error(folder.path()).contains(WEIGHTS), "a byte too many");
+}
+
+/// Xorshift: noise that is the same each time.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+#[test]
+fn random_bytes_never_panic() {
+    let config = config(false).to_json();
+    let mut noise = Noise(11);
+    for round in 0..2000 {
+        let length = (noise.next() % 300) as usize;
+        let mut bytes: Vec<u8> = (0..length).map(|_| noise.next() as u8).collect();
+        if round % 2 == 0 && length >= 8 {
+            // A header length that fits, so that the header itself is looked at.
+            bytes[..8].copy_from_slice(&((length as u64 - 8) / 2).to_le_bytes());
+        }
+        assert!(Llama::load_bytes(&config, &bytes, &Device::flex()).is_err());
+    }
+}
+
+#[test]
+fn a_damaged_header_never_panics() {
+    let folder = saved(&model(false), &SaveOptions::default());
+    let config = config(false).to_json();
+    let whole = std::fs::read(folder.path().join(WEIGHTS)).expect("readable");
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().expect("8 bytes")) as usize;
+    let mut noise = Noise(5);
+    let mut refused = 0;
+    for _ in 0..2000 {
+        let mut bytes = whole.clone();
+        for _ in 0..=noise.next() % 3 {
+            let at = noise.next() as usize % header;
+            bytes[at] = noise.next() as u8;
+        }
+        refused += usize::from(Llama::load_bytes(&config, &bytes, &Device::flex()).is_err());
+    }
+    // What is left has its damage where nothing is said: in the padding, or in the free text of the metadata.
+    assert!(refused > 1900, "only {refused} of 2000 were noticed");
+}
+
+#[test]
+fn headers_that_lie_about_sizes_are_errors() {
+    let config = config(false).to_json();
+    let tensor =
+        |shape: &str, offsets: &str| format!(r#"{{"model.norm.weight":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets}}}}}"#);
+    let headers = [
+        tensor("[18446744073709551615,18446744073709551615]", "[0,8]"),
+        tensor("[4611686018427387904]", "[0,0]"),
+        tensor("[1000000,1000000]", "[0,4000000000000]"),
+        tensor("[2]", "[8,0]"),
+        tensor("[2]", "[4,12]"),
+        tensor("[-2]", "[0,8]"),
+        "[".repeat(100_000),
+        "{}".to_owned(),
+    ];
+    for header in headers {
+        let bytes = [(header.len() as u64).to_le_bytes().as_slice(), header.as_bytes(), &[0; 8]].concat();
+        assert!(Llama::load_bytes(&config, &bytes, &Device::flex()).is_err());
+    }
+    for length in [u64::MAX, u64::MAX - 7, 1 << 40] {
+        let bytes = [length.to_le_bytes().as_slice(), b"{}"].concat();
+        assert!(Llama::load_bytes(&config, &bytes, &Device::flex()).is_err());
+    }
+}
+
+#[test]
+fn an_index_that_names_a_tensor_its_shard_lacks_is_an_error() {
+    let folder = saved(&model(false), &sharded());
+    let mut index = read_index(folder.path());
+    let (old, other) = (index["weight_map"]["model.norm.weight"].clone(), index["weight_map"]["model.embed_tokens.weight"].clone());
+    assert_ne!(old, other);
+    index["weight_map"]["model.norm.weight"] = other.clone();
+    write_index(folder.path(), &index);
+    let error = load_error(folder.path());
+    let file = other.as_str().expect("a name");
+    assert!(error.contains(&format!("`model.norm.weight` should be in {file}, which lacks it")), "{error}");
+}
+
+#[test]
+fn a_tensor_in_two_shards_is_an_error() {
+    let folder = saved(&model(false), &sharded());
+    let map = &read_index(folder.path())["weight_map"];
+    let file = |tensor: &str| map[tensor].as_str().expect("a name").to_owned();
+    let (embedding, norm) = (file("model.embed_tokens.weight"), file("model.norm.weight"));
+    assert_ne!(embedding, norm);
+    let mut raw = read_raw(&folder.path().join(&norm));
+    let copied = read_raw(&folder.path().join(&embedding));
+    raw.insert("model.embed_tokens.weight".into(), copied["model.embed_tokens.weight"].clone());
+    write_raw(&folder.path().join(&norm), &raw);
+    let error = load_error(folder.path());
+    assert!(error.contains(&format!("`model.embed_tokens.weight` is in both {embedding} and {norm}")), "{error}");
+}
+
+#[test]
+fn an_index_cannot_lead_out_of_its_folder() {
+    for hostile in ["../model.safetensors", "/etc/passwd", "..", "", "a\\b", "a/b", "C:x"] {
+        let folder = saved(&model(false), &sharded());
+        let mut index = read_index(folder.path());
+        index["weight_map"]["model.norm.weight"] = json!(hostile);
+        write_index(folder.path(), &index);
+        let error = load_error(folder.path());
+        assert!(error.contains("model.norm.weight") && error.contains("not the name of a file in its folder"), "{hostile}: {error}");
+    }
+}
+
+#[test]
+fn an_index_that_is_malformed_cut_off_or_huge_is_an_error_that_names_it() {
+    let folder = saved(&model(false), &sharded());
+    let path = folder.path().join(INDEX);
+    let whole = std::fs::read(&path).expect("readable");
+    let mut texts: Vec<Vec<u8>> = (0..whole.len() - 2).step_by(53).map(|cut| whole[..cut].to_vec()).collect();
+    texts.extend(
+        ["[]", "{}", r#"{"weight_map": 3}"#, r#"{"weight_map": {"a": 3}}"#, &"[".repeat(100_000)].map(|text| text.as_bytes().to_vec()),
+    );
+    texts.push(vec![0xff; 100]);
+    for text in texts {
+        std::fs::write(&path, &text).expect("writable");
+        assert!(load_error(folder.path()).contains(INDEX));
+    }
+    // A sparse file takes no space on disk; reading it to the end would take 1 TiB of memory.
+    std::fs::File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+    assert!(load_error(folder.path()).contains("larger than 64 MiB"));
+}
+
+#[test]
+fn missing_files_are_named() {
+    let folder = saved(&model(false), &sharded());
+    let shard = read_index(folder.path())["weight_map"]["model.norm.weight"].as_str().expect("a name").to_owned();
+    std::fs::remove_file(folder.path().join(&shard)).expect("was there");
+    assert!(load_error(folder.path()).contains(&shard));
+    std::fs::remove_file(folder.path().join(INDEX)).expect("was there");
+    assert!(load_error(folder.path()).contains(WEIGHTS));
+    std::fs::remove_file(folder.path().join("config.json")).expect("was there");
+    assert!(load_error(folder.path()).contains("config.json"));
+}
