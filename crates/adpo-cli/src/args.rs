@@ -165,7 +165,7 @@ pub(crate) struct BenchStepArgs {
     /// The reference's log-probs are given instead of computed in the step.
     #[arg(long)]
     pub(crate) precomputed_reference: bool,
-    /// JSONL of {"prompt": [ids], "chosen": [ids], "rejected": [ids], "toxic": [ids]} instead of random ids.
+    /// JSONL of encoded rows (lists of ids under `prompt`, `chosen`, `rejected`, `toxic`) instead of random ids.
     #[arg(long)]
     pub(crate) rows: Option<PathBuf>,
 }
