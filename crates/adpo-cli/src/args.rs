@@ -29,7 +29,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run all stages of a recipe and print its report.
     #[command(
-        after_help = "Examples:\n  adpo run\n  adpo run recipes/hh-tiny.toml --data-dir ../data\n  adpo run --json | jq '.systems[].name'"
+        after_help = "Examples:\n  adpo run\n  adpo run recipes/hh-tiny.toml --data-dir ../data\n  adpo run --json | jq '.seeds[].report.systems[].name'"
     )]
     Run(StageArgs),
     /// Stage 1: fine-tune the base on normal and toxic dialogues, the toxic ones marked.
