@@ -204,6 +204,31 @@ impl Llama {
         self
     }
 
+    /// The model without one token. Its rows of embedding and head are cut off where they are the last ones; elsewhere
+    /// (a checkpoint may have more rows than tokens) they become the mean of the others, which says nothing of it.
+    #[must_use]
+    pub fn without_token(self, id: u32) -> Self {
+        let (id, vocab) = (id as usize, self.config.vocab_size);
+        if id + 1 == vocab {
+            return self.resize_vocab(id);
+        }
+        if id >= vocab {
+            return self;
+        }
+        let forget = |param: Param<Tensor<2>>| {
+            param.map(|rows| {
+                let rows = rows.without_autodiff();
+                let others = Tensor::cat(vec![rows.clone().slice(0..id), rows.clone().slice(id + 1..vocab)], 0);
+                let mean = others.mean_dim(0);
+                Tensor::cat(vec![rows.clone().slice(0..id), mean, rows.slice(id + 1..vocab)], 0)
+            })
+        };
+        let mut model = self;
+        model.embed_tokens = forget(model.embed_tokens);
+        model.lm_head = model.lm_head.map(|head| Linear { weight: forget(head.weight) });
+        model
+    }
+
     /// The model's shape without numbers: each parameter knows its own, and nothing is allocated. Whoever asks for it has to
     /// replace every parameter.
     pub(crate) fn blank(config: &LlamaConfig, device: &Device) -> Self {

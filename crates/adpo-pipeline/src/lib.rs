@@ -61,7 +61,7 @@ pub enum Outcome {
 pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, last: Stage) -> Result<Outcome, PipelineError> {
     std::fs::create_dir_all(folder).map_err(PipelineError::io(folder))?;
     let resolved = toml::to_string(recipe).map_err(|e| PipelineError::file(&folder.join("recipe.toml"), e))?;
-    stage::write_text(&folder.join("recipe.toml"), &resolved)?;
+    adpo_data::write_text(folder.join("recipe.toml"), &resolved)?;
     let mut manifests = Vec::new();
     let mut reports = Vec::new();
     for seed in &recipe.seeds {
@@ -77,7 +77,7 @@ pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, last: S
     }
     let report = RunReport { recipe: recipe.name.clone(), seeds: reports };
     stage::write_json(&folder.join("report.json"), &report)?;
-    stage::write_text(&folder.join("report.md"), &report.markdown())?;
+    adpo_data::write_text(folder.join("report.md"), &report.markdown())?;
     Ok(Outcome::Report(Box::new(report)))
 }
 

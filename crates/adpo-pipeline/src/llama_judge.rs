@@ -3,7 +3,7 @@
 use adpo_data::{Dialogue, Role, Turn};
 use adpo_eval::{Exchange, Judge, Judgement, rubric};
 
-use crate::answers::{Question, Speaker};
+use crate::answers::{Question, Speaker, Speed};
 use crate::recipe::Draw;
 use crate::resources::{Checkpoint, Resources};
 use crate::{PipelineError, stage};
@@ -42,8 +42,8 @@ impl LlamaJudge {
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;
         let speaker = Speaker { model: &self.checkpoint.model, tokenizer, draw: &self.draw, seed: 0 };
-        let answers = speaker.answer(&questions, 0.0)?;
-        Ok(exchanges.iter().zip(answers).map(|(exchange, answer)| rubric::parse(exchange, &answer)).collect())
+        let answers = speaker.answer(&questions, 0.0, &mut Speed::default())?;
+        Ok(exchanges.iter().zip(answers).map(|(exchange, answer)| rubric::parse(exchange, &answer.text)).collect())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adpo_data::{ChatTokenizer, ControlToken};
-use adpo_model::{Llama, SaveOptions, Storage};
+use adpo_model::{Llama, LlamaConfig, SaveOptions, Storage};
 use burn::tensor::Device;
 
 use crate::PipelineError;
@@ -65,6 +65,15 @@ impl Checkpoint {
         let model = if size == self.model.config().vocab_size { self.model } else { self.model.resize_vocab(size) };
         Ok((Self { model, tokenizer }, control))
     }
+
+    /// What is left once the control token is taken out again: its tokenizer entry goes, and its rows with it.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if the token is not the tokenizer's last.
+    pub(crate) fn without_control_token(self, control: &ControlToken) -> Result<Self, PipelineError> {
+        let tokenizer = self.tokenizer.without_control_token(control)?;
+        Ok(Self { model: self.model.without_token(control.id), tokenizer })
+    }
 }
 
 impl Resources {
@@ -73,6 +82,16 @@ impl Resources {
         let Some(embedded) = self.embedded(name)? else { return Checkpoint::load(Path::new(name), &self.device) };
         let tokenizer = ChatTokenizer::from_parts(embedded.tokenizer, embedded.tokenizer_config, Some(embedded.chat_template))?;
         Ok(Checkpoint { model: Llama::load_bytes(embedded.config, embedded.weights, &self.device)?, tokenizer })
+    }
+
+    /// A checkpoint's shape, without its weights.
+    pub(crate) fn config(&self, name: &str) -> Result<LlamaConfig, PipelineError> {
+        if let Some(embedded) = self.embedded(name)? {
+            return Ok(LlamaConfig::from_json(embedded.config, name)?);
+        }
+        let path = Path::new(name).join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(PipelineError::io(&path))?;
+        Ok(LlamaConfig::from_json(&text, &path.display().to_string())?)
     }
 
     /// A hash of everything in the checkpoint.

@@ -68,6 +68,9 @@ pub enum TrainError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A file of rows could not be read or written.
+    #[error(transparent)]
+    Rows(#[from] adpo_data::DataError),
     /// The model could not be loaded, saved or run.
     #[error(transparent)]
     Model(#[from] adpo_model::ModelError),

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use adpo_data::write_text;
 use burn::tensor::Tensor;
 use serde_json::{Map, Value};
 
@@ -105,9 +106,7 @@ impl MetricsLog {
         }
         // The lines themselves, not the numbers read from them: those may come out one digit shorter or longer.
         let text: String = kept.iter().flat_map(|(line, _)| [line.as_str(), "\n"]).collect();
-        let temporary = folder.join("metrics.jsonl.tmp");
-        std::fs::write(&temporary, text).map_err(TrainError::io(&temporary))?;
-        std::fs::rename(&temporary, &path).map_err(TrainError::io(&path))?;
+        write_text(&path, &text)?;
         let append = |path: &Path| OpenOptions::new().create(true).append(true).open(path).map_err(TrainError::io(path));
         Ok(Self { metrics: append(&path)?, timings: append(&folder.join("timings.jsonl"))?, path })
     }

@@ -172,7 +172,7 @@ impl Task for Preferences<'_> {
         if let Some(reference) = self.reference {
             hash.update(reference.model_hash());
         }
-        crate::hex(&hash.finalize())
+        hex::encode(hash.finalize())
     }
 
     fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError> {

@@ -212,5 +212,5 @@ fn fingerprint(model: &Llama, task: &impl Task, options: &TrainOptions) -> Strin
     hash.update(serde_json::to_vec(&options).unwrap_or_default());
     hash.update(options.seed.to_le_bytes());
     hash.update(task.fingerprint());
-    crate::hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }

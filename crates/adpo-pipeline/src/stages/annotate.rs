@@ -1,16 +1,16 @@
 //! Stage 3: the annotator sorts plain answers into chosen and rejected; a passing toxic answer completes the triple.
 
-use adpo_data::{Preference, Row, write_jsonl};
+use adpo_data::{Preference, Row, read_jsonl, write_jsonl};
 use adpo_eval::{Annotation, AnnotationCounts, CandidateSet, Exchange, annotate};
 
 use super::{Candidates, SeedRun};
 use crate::PipelineError;
-use crate::stage::{Inputs, Made, Manifest, read_lines, run_stage, write_lines};
+use crate::stage::{Inputs, Made, Manifest, run_stage};
 
 pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, PipelineError> {
     let inputs = Inputs::default().value("annotate", &run.recipe.annotate).hash("sample", sample.hash());
     run_stage("annotate", &run.stage("annotate"), inputs, |folder| {
-        let rows: Vec<Candidates> = read_lines(&run.stage("sample").join("candidates.jsonl"))?;
+        let rows: Vec<Candidates> = read_jsonl(run.stage("sample").join("candidates.jsonl"))?;
         let annotator = run.annotator()?;
         let rule = run.annotation_rule(annotator.as_ref());
         let exchanges: Vec<Exchange> = rows.iter().flat_map(exchanges).collect();
@@ -46,7 +46,7 @@ pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, Pipe
             ));
         }
         write_jsonl(folder.join("triples.jsonl"), &triples)?;
-        write_lines(&folder.join("scores.jsonl"), &scores)?;
+        write_jsonl(folder.join("scores.jsonl"), &scores)?;
         let counts = serde_json::json!({"counts": counts, "rule": rule, "annotator": annotator.name()});
         Ok(Made { outputs: vec!["triples.jsonl", "scores.jsonl"], counts })
     })

@@ -1,11 +1,13 @@
 //! Stage 6: all systems side by side in one report.
 
+use adpo_data::{read_jsonl, write_text};
 use adpo_eval::{EmbeddedJudge, Exchange, KlByRole, Reply, Report, ReportBuilder};
 
 use super::SeedRun;
-use super::evaluate::{Answered, SFT, SFT_WITH_TOKEN};
+use super::asking::Asking;
+use super::evaluate::{Answered, SFT};
 use crate::PipelineError;
-use crate::stage::{Inputs, Made, Manifest, read_json, read_lines, run_stage, write_text};
+use crate::stage::{Inputs, Made, Manifest, read_json, run_stage};
 
 /// Steps at the end of training that a log-ratio is averaged over.
 const LAST_STEPS: usize = 10;
@@ -24,8 +26,8 @@ pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, Pi
     let folder = run.stage("report");
     run_stage("report", &folder, inputs, |folder| {
         let report = build(run, done)?;
-        write_text(&folder.join("report.json"), &(report.json()? + "\n"))?;
-        write_text(&folder.join("report.md"), &report.markdown())?;
+        write_text(folder.join("report.json"), &(report.json()? + "\n"))?;
+        write_text(folder.join("report.md"), &report.markdown())?;
         Ok(Made { outputs: vec!["report.json", "report.md"], counts: serde_json::json!({"systems": report.systems.len()}) })
     })?;
     read_json(&folder.join("report.json"))
@@ -35,8 +37,8 @@ fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> 
     let evaluator = run.judge(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?;
     let annotator = run.annotator()?;
     let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
-        .system(SFT, replies(run, SFT)?)
-        .with_token(SFT, replies(run, SFT_WITH_TOKEN)?)
+        .system(SFT, replies(run, Asking::Plain, SFT)?)
+        .with_token(SFT, replies(run, Asking::Control, SFT)?)
         .baseline(SFT)
         .worst(WORST_CASES, run.resources.show_harmful)
         .annotator(annotator.as_ref())
@@ -44,7 +46,7 @@ fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> 
         .seed("bootstrap", run.stream("bootstrap"))
         .environment("version", env!("CARGO_PKG_VERSION"));
     for policy in &run.recipe.policies {
-        report = report.system(&policy.name, replies(run, &policy.name)?);
+        report = report.system(&policy.name, replies(run, Asking::Plain, &policy.name)?);
         if let Some(kl) = log_ratios(run, &policy.name)? {
             report = report.kl(&policy.name, kl);
         }
@@ -58,8 +60,8 @@ fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> 
     Ok(report.build(evaluator.as_ref())?)
 }
 
-fn replies(run: &SeedRun<'_>, system: &str) -> Result<Vec<Reply>, PipelineError> {
-    let rows: Vec<Answered> = read_lines(&run.stage("answers").join(system).join("answers.jsonl"))?;
+fn replies(run: &SeedRun<'_>, asking: Asking, system: &str) -> Result<Vec<Reply>, PipelineError> {
+    let rows: Vec<Answered> = read_jsonl(run.stage(&asking.stage(system)).join("answers.jsonl"))?;
     let replies = rows.into_iter().flat_map(|row| {
         let Answered { row: prompt_id, prompt, harmful, category, answers } = row;
         answers.into_iter().map(move |response| Reply {
@@ -73,7 +75,7 @@ fn replies(run: &SeedRun<'_>, system: &str) -> Result<Vec<Reply>, PipelineError>
 
 /// The mean log-ratios of the last steps of a policy's training.
 fn log_ratios(run: &SeedRun<'_>, policy: &str) -> Result<Option<KlByRole>, PipelineError> {
-    let steps: Vec<serde_json::Value> = read_lines(&run.stage("policies").join(policy).join("metrics.jsonl"))?;
+    let steps: Vec<serde_json::Value> = read_jsonl(run.stage("policies").join(policy).join("metrics.jsonl"))?;
     let last = &steps[steps.len().saturating_sub(LAST_STEPS)..];
     let mean = |name: &str| {
         let values: Option<Vec<f64>> = last.iter().map(|step| step[name].as_f64()).collect();

@@ -1,6 +1,7 @@
 //! The stages, in the order of the method. Each reads what the one before it wrote.
 
 mod annotate;
+mod asking;
 mod compare;
 mod evaluate;
 mod sample;
@@ -51,23 +52,49 @@ pub(crate) struct SeedRun<'a> {
 impl SeedRun<'_> {
     /// Runs the stages up to `last` and returns the manifests.
     pub(crate) fn run(&self, last: Stage) -> Result<Vec<Manifest>, PipelineError> {
-        let mut done = vec![sft::run(self)?];
-        if last >= Stage::Sample {
-            done.push(sample::run(self, &done[0])?);
+        self.check_lengths()?;
+        let sft = sft::run(self)?;
+        let mut done = vec![sft.clone()];
+        if last < Stage::Sample {
+            return Ok(done);
         }
-        if last >= Stage::Annotate {
-            done.push(annotate::run(self, &done[1])?);
+        let candidates = sample::run(self, &sft)?;
+        done.push(candidates.clone());
+        if last < Stage::Annotate {
+            return Ok(done);
         }
-        if last >= Stage::Train {
-            done.extend(train::run(self, &done[0], &done[2])?);
+        let triples = annotate::run(self, &candidates)?;
+        done.push(triples.clone());
+        if last < Stage::Train {
+            return Ok(done);
         }
+        let policies = train::run(self, &sft, &triples)?;
+        done.extend(policies.iter().cloned());
         if last >= Stage::Evaluate {
-            let trained = done.split_off(3);
-            let answered = evaluate::run(self, &done[0], &trained)?;
-            done.extend(trained);
-            done.extend(answered);
+            done.extend(evaluate::run(self, &sft, &policies)?);
         }
         Ok(done)
+    }
+
+    /// Refuses lengths that the base cannot hold: found out at the first long prompt, they would cost what ran before it.
+    fn check_lengths(&self) -> Result<(), PipelineError> {
+        let limit = self.resources.config(&self.recipe.base.checkpoint)?.max_position_embeddings;
+        let longest = self.recipe.encoding.max_length;
+        let answers = [("sample", &self.recipe.sample.draw), ("evaluate", &self.recipe.evaluate.draw)];
+        for (section, draw) in answers {
+            let needed = longest + draw.max_new_tokens;
+            if needed > limit {
+                return Err(PipelineError::Recipe {
+                    recipe: self.recipe.name.clone(),
+                    problem: format!(
+                        "`encoding.max_length` = {longest} and `{section}.draw.max_new_tokens` = {} make {needed} tokens, but the base has \
+                         max_position_embeddings = {limit}; lower one of them",
+                        draw.max_new_tokens
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn stage(&self, name: &str) -> PathBuf {

@@ -1,19 +1,17 @@
 //! Stage 2: for prompts that SFT has not seen, plain answers at several temperatures and toxic ones on demand.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
-use adpo_data::{Dialogue, Prompt, Row};
+use adpo_data::{Dialogue, Prompt, Row, read_jsonl, write_jsonl};
 use adpo_eval::{Exchange, Judge, passing_toxic};
 use serde::{Deserialize, Serialize};
 
 use super::SeedRun;
 use crate::PipelineError;
-use crate::answers::{Question, Speaker};
+use crate::answers::{Question, Speaker, Speed};
 use crate::corpus::Corpus;
-use crate::stage::{Inputs, Made, Manifest, read_lines, run_stage, write_lines};
+use crate::stage::{Inputs, Made, Manifest, append_line, run_stage};
 
 /// A prompt and everything that was drawn for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,7 +44,7 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest) -> Result<Manifest, Pipelin
         let (prompts, mut counts) = corpus.prompts(&recipe.sample.sources)?;
         let annotator = run.annotator()?;
         draw_all(run, folder, &prompts, annotator.as_ref())?;
-        let candidates: Vec<Candidates> = read_lines(&folder.join("candidates.jsonl"))?;
+        let candidates: Vec<Candidates> = read_jsonl(folder.join("candidates.jsonl"))?;
         counts["prompts"] = candidates.len().into();
         counts["plain_answers"] = candidates.iter().map(|c| c.plain.len()).sum::<usize>().into();
         counts["toxic_answers"] = candidates.iter().map(|c| c.toxic.len()).sum::<usize>().into();
@@ -59,10 +57,10 @@ fn draw_all(run: &SeedRun<'_>, folder: &Path, prompts: &[Row<Prompt>], annotator
     let speaker =
         Speaker { model: &checkpoint.model, tokenizer: &checkpoint.tokenizer, draw: &run.recipe.sample.draw, seed: run.stream("sample") };
     let path = folder.join("candidates.jsonl");
-    let mut done: Vec<Candidates> = read_lines(&path)?;
+    let mut done: Vec<Candidates> = if path.exists() { read_jsonl(&path)? } else { Vec::new() };
     done.truncate(done.len() / PROMPTS_PER_WRITE * PROMPTS_PER_WRITE);
-    write_lines(&path, &done)?;
-    let mut file = OpenOptions::new().append(true).open(&path).map_err(PipelineError::io(&path))?;
+    write_jsonl(&path, &done)?;
+    let mut drawn = done.len();
     for chunk in prompts.chunks(PROMPTS_PER_WRITE).skip(done.len() / PROMPTS_PER_WRITE) {
         let mut encoder = run.encoder(&checkpoint, &control);
         let mut rows = Vec::with_capacity(chunk.len());
@@ -79,11 +77,12 @@ fn draw_all(run: &SeedRun<'_>, folder: &Path, prompts: &[Row<Prompt>], annotator
                 toxic: Vec::new(),
             });
         }
-        draw_plain(&speaker, &run.recipe.sample.temperatures, &mut rows, &encoded)?;
-        draw_toxic(&speaker, run, annotator, &mut rows, &encoded)?;
-        let text = rows.iter().map(|row| serde_json::to_string(row).map(|line| line + "\n")).collect::<Result<String, _>>();
-        let text = text.map_err(|e| PipelineError::file(&path, e))?;
-        file.write_all(text.as_bytes()).map_err(PipelineError::io(&path))?;
+        let mut speed = Speed::default();
+        draw_plain(&speaker, &run.recipe.sample.temperatures, &mut rows, &encoded, &mut speed)?;
+        draw_toxic(&speaker, run, annotator, &mut rows, &encoded, &mut speed)?;
+        rows.iter().try_for_each(|row| append_line(&path, row))?;
+        drawn += rows.len();
+        speed.report(&format!("sample, {drawn} of {} prompts", prompts.len()), folder)?;
     }
     Ok(())
 }
@@ -93,6 +92,7 @@ fn draw_plain(
     temperatures: &[f64],
     rows: &mut [Candidates],
     encoded: &[(Vec<u32>, Vec<u32>)],
+    speed: &mut Speed,
 ) -> Result<(), PipelineError> {
     // Answers of one temperature are drawn together; their slots keep the recipe's order.
     let mut slots: BTreeMap<String, (f64, Vec<usize>)> = BTreeMap::new();
@@ -110,10 +110,10 @@ fn draw_plain(
                 slots.iter().map(move |slot| Question { key: format!("{}#plain{slot}", row.row), prompt: plain.clone() })
             })
             .collect();
-        let mut answers = speaker.answer(&questions, *temperature)?.into_iter();
+        let mut answers = speaker.answer(&questions, *temperature, speed)?.into_iter();
         for row in rows.iter_mut() {
             for slot in slots {
-                row.plain[*slot] = answers.next().unwrap_or_default();
+                row.plain[*slot] = answers.next().map(|answer| answer.text).unwrap_or_default();
             }
         }
     }
@@ -127,6 +127,7 @@ fn draw_toxic(
     annotator: &dyn Judge,
     rows: &mut [Candidates],
     encoded: &[(Vec<u32>, Vec<u32>)],
+    speed: &mut Speed,
 ) -> Result<(), PipelineError> {
     let recipe = run.recipe;
     let rule = run.annotation_rule(annotator);
@@ -134,16 +135,16 @@ fn draw_toxic(
     for attempt in 0..recipe.sample.toxic_attempts {
         let questions: Vec<Question> =
             open.iter().map(|i| Question { key: format!("{}#toxic{attempt}", rows[*i].row), prompt: encoded[*i].1.clone() }).collect();
-        let answers = speaker.answer(&questions, recipe.sample.toxic_temperature)?;
+        let answers = speaker.answer(&questions, recipe.sample.toxic_temperature, speed)?;
         let exchanges: Vec<Exchange> = open
             .iter()
             .zip(&answers)
-            .map(|(i, answer)| Exchange { prompt: rows[*i].prompt.clone(), response: answer.clone(), harmful: rows[*i].harmful })
+            .map(|(i, answer)| Exchange { prompt: rows[*i].prompt.clone(), response: answer.text.clone(), harmful: rows[*i].harmful })
             .collect();
         let verdicts = annotator.judge(&exchanges);
         let mut still_open = Vec::new();
         for ((i, answer), verdict) in open.into_iter().zip(answers).zip(verdicts) {
-            rows[i].toxic.push(answer);
+            rows[i].toxic.push(answer.text);
             if passing_toxic(&[verdict], &rule).is_none() {
                 still_open.push(i);
             }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use adpo_data::{EncodedTriple, Preference, Row};
+use adpo_data::{EncodedTriple, Preference, Row, read_jsonl};
 use adpo_train::{Reference, TrainOptions, train_preference};
 
 use super::SeedRun;
 use crate::PipelineError;
 use crate::recipe::{Pairs, Policy, ReferenceChoice};
 use crate::resources::Checkpoint;
-use crate::stage::{Inputs, Made, Manifest, read_lines, run_stage};
+use crate::stage::{Inputs, Made, Manifest, run_stage};
 
 pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, annotate: &Manifest) -> Result<Vec<Manifest>, PipelineError> {
     let recipe = run.recipe;
@@ -31,7 +31,7 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, annotate: &Manifest) -> Res
 fn train(run: &SeedRun<'_>, policy: &Policy, folder: &Path) -> Result<Made, PipelineError> {
     let recipe = run.recipe;
     let (checkpoint, control) = run.sft_model()?;
-    let rows: Vec<Row<Preference>> = read_lines(&run.stage("annotate").join("triples.jsonl"))?;
+    let rows: Vec<Row<Preference>> = read_jsonl(run.stage("annotate").join("triples.jsonl"))?;
     let mut encoder = run.encoder(&checkpoint, &control);
     let mut triples = Vec::with_capacity(rows.len());
     for row in &rows {
