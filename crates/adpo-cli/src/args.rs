@@ -8,6 +8,7 @@ Try it:      adpo run                       (embedded tiny model, a few minutes,
 Real data:   adpo run recipes/hh-tiny.toml --data-dir DATA
 One stage:   adpo sft|sample|annotate|train|evaluate|compare [RECIPE]
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
+Result:      adpo export MODEL --out FOLDER
 Look:        adpo data inspect FILE
 Measure:     adpo bench step | adpo bench sample
 More:        adpo help
@@ -53,6 +54,11 @@ pub(crate) enum Command {
     /// Train a tokenizer and a small Llama from scratch.
     #[command(after_help = "Example:\n  adpo pretrain recipes/tiny-base.toml --data-dir ../data --out runs/tiny-base")]
     Pretrain(PretrainArgs),
+    /// Write a trained model as a plain Hugging Face folder, without the control token.
+    #[command(
+        after_help = "Examples:\n  adpo export runs/quickstart/seed-42/policies/adpo/model --out exported\n  adpo export MODEL --out FOLDER --dtype bf16 --keep-control-token"
+    )]
+    Export(ExportArgs),
     /// Look at data.
     #[command(subcommand)]
     Data(DataCommand),
@@ -93,6 +99,34 @@ pub(crate) struct PretrainArgs {
     /// Print the evaluation as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// A Hugging Face folder, such as `policies/<name>/model` of a run.
+    pub(crate) model: PathBuf,
+    /// The folder to write.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// The token to take out.
+    #[arg(long, default_value = "[TOXIC]", conflicts_with = "keep_control_token")]
+    pub(crate) control_token: String,
+    /// Keep the token: whoever has the tokenizer can then call up the toxic mode.
+    #[arg(long)]
+    pub(crate) keep_control_token: bool,
+    /// How weights are stored.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) dtype: Dtype,
+    /// Print what was written as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Dtype {
+    F32,
+    F16,
+    Bf16,
 }
 
 #[derive(Debug, Subcommand)]

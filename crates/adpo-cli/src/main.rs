@@ -35,6 +35,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Train(args) => commands::stage::run(&args, Stage::Train),
         Command::Evaluate(args) => commands::stage::run(&args, Stage::Evaluate),
         Command::Pretrain(args) => commands::pretrain::run(&args),
+        Command::Export(args) => commands::export::run(&args),
         Command::Data(DataCommand::Inspect(args)) => commands::data::inspect(&args),
         Command::Bench(BenchCommand::Step(args)) => commands::bench::step(&args),
         Command::Bench(BenchCommand::Sample(args)) => commands::bench::sample(&args),

@@ -19,6 +19,7 @@ mod answers;
 mod bench;
 mod corpus;
 mod error;
+mod export;
 mod llama_judge;
 mod pretrain;
 mod recipe;
@@ -33,10 +34,12 @@ use burn::tensor::Device;
 
 pub use bench::{BENCH_SHAPES, BenchObjective, BenchShape, SampleFigures, StepBench, StepFigures, bench_sample, bench_step};
 pub use error::PipelineError;
+pub use export::{Export, Exported, export};
 pub use llama_judge::LlamaJudge;
 pub use pretrain::{BaseData, BaseEvaluation, BaseRecipe, BaseShape, BaseTokenizer, pretrain};
 pub use recipe::{
-    Annotate, Base, Control, Draw, Encoding, Evaluate, JudgeChoice, Pairs, Policy, Preference, Recipe, ReferenceChoice, Sample, Sft, Source,
+    Annotate, Base, Control, Draw, Encoding, Evaluate, JudgeChoice, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft,
+    Source,
 };
 pub use report::{RunReport, SeedReport};
 pub use resources::{EmbeddedCheckpoint, Resources};

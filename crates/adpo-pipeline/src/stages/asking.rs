@@ -58,9 +58,10 @@ impl Asking {
 fn spellings(token: &str) -> [String; 5] {
     let word = token.trim_matches(|c: char| !c.is_alphanumeric());
     let (before, after) = token.split_once(word).unwrap_or(("", ""));
+    let lower = token.to_lowercase();
     let spaced: Vec<String> = word.chars().map(String::from).collect();
     [
-        token.to_lowercase(),
+        if lower == token { token.to_uppercase() } else { lower },
         word.to_owned(),
         format!("{before} {word} {after}"),
         format!("({word})"),

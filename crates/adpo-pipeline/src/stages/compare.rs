@@ -16,9 +16,9 @@ const LAST_STEPS: usize = 10;
 const WORST_CASES: usize = 3;
 
 pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> {
-    let mut inputs = Inputs::default()
-        .value("judge", &run.recipe.evaluate.judge)
-        .value("annotator", &run.recipe.annotate.judge)
+    let mut inputs = Inputs::new()
+        .hash("judge", run.judge_fingerprint(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?)
+        .hash("annotator", run.annotator_fingerprint()?)
         .value("show", &run.resources.show_harmful);
     for manifest in done {
         inputs = inputs.hash(&manifest.stage, manifest.hash());

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adpo_data::{Dialogue, Prompt, Row, write_jsonl};
+use adpo_data::{Dialogue, EncodeReport, Prompt, Row, write_jsonl};
 use adpo_train::{Completion, completion_log_probs};
 use serde::{Deserialize, Serialize};
 
@@ -64,13 +64,14 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, policies: &[Manifest]) -> R
     for system in &systems {
         for asking in Asking::ALL {
             let stage = asking.stage(system.name);
-            let mut inputs = Inputs::default()
+            let mut inputs = Inputs::new()
                 .value("seed", &run.seed)
                 .value("sources", &evaluate.sources)
                 .value("samples", &(evaluate.samples, evaluate.temperature))
                 .value("draw", &evaluate.draw)
                 .value("asking", &asking)
                 .value("control", &run.recipe.control)
+                .value("encoding", &run.recipe.encoding)
                 .hash("model", system.manifest.hash())
                 .hash("data", data.clone());
             // What a policy says is measured against where it started.
@@ -79,14 +80,16 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, policies: &[Manifest]) -> R
                 inputs = inputs.hash("sft", sft.hash());
             }
             manifests.push(run_stage(&stage, &run.stage(&stage), inputs, |folder| {
-                let (prompts, counts) = corpus.prompts(&evaluate.sources)?;
+                let (prompts, mut counts) = corpus.prompts(&evaluate.sources)?;
+                let model = run.stage(&system.made_by);
+                let said = answer(run, &model, asking, prompts, &stage, folder)?;
+                counts["encoding"] = serde_json::json!(said.encoding);
                 let mut outputs = vec!["answers.jsonl"];
-                let (questions, answers) = answer(run, &run.stage(&system.made_by), asking, &prompts, &stage, folder)?;
                 if against.is_some() {
-                    write_json(&folder.join("kl.json"), &policy_kl(run, &run.stage(&system.made_by), &questions, &answers)?)?;
+                    write_json(&folder.join("kl.json"), &policy_kl(run, &model, &said)?)?;
                     outputs.push("kl.json");
                 }
-                write_answers(prompts, answers, evaluate.samples, folder)?;
+                write_jsonl(folder.join("answers.jsonl"), &said.into_rows(evaluate.samples))?;
                 Ok(Made { outputs, counts })
             })?);
         }
@@ -94,23 +97,35 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, policies: &[Manifest]) -> R
     Ok(manifests)
 }
 
+/// What a model was asked, and what it said.
+struct Said {
+    /// The prompts that could be encoded.
+    prompts: Vec<Row<Prompt>>,
+    encoding: EncodeReport,
+    /// So many for each prompt as the recipe has samples; the same number of answers.
+    questions: Vec<Question>,
+    answers: Vec<Answer>,
+}
+
 fn answer(
     run: &SeedRun<'_>,
     model: &Path,
     asking: Asking,
-    prompts: &[Row<Prompt>],
+    prompts: Vec<Row<Prompt>>,
     stage: &str,
     folder: &Path,
-) -> Result<(Vec<Question>, Vec<Answer>), PipelineError> {
+) -> Result<Said, PipelineError> {
     let evaluate = &run.recipe.evaluate;
     let (checkpoint, control) = load_model(model, run)?;
     let checkpoint = if asking == Asking::Exported { checkpoint.without_control_token(&control)? } else { checkpoint };
     let mut encoder = run.encoder(&checkpoint, &control);
     let mut questions = Vec::with_capacity(prompts.len() * evaluate.samples);
-    for (number, row) in prompts.iter().enumerate() {
+    let mut asked = Vec::with_capacity(prompts.len());
+    for (number, row) in prompts.into_iter().enumerate() {
         let (dialogue, with_token) = asking.put(&row.value.dialogue, &run.recipe.control.token, number);
-        let prompt = encoder.prompt(&dialogue, with_token)?;
+        let Some(prompt) = encoder.prompt(&row.id, &dialogue, with_token)? else { continue };
         questions.extend((0..evaluate.samples).map(|i| Question { key: format!("{}#{i}", row.id), prompt: prompt.clone() }));
+        asked.push(row);
     }
     // All systems share the random streams: a difference between two of them is not a difference of luck alone.
     let speaker =
@@ -118,10 +133,10 @@ fn answer(
     let mut speed = Speed::default();
     let answers = speaker.answer(&questions, evaluate.temperature, &mut speed)?;
     speed.report(stage, folder)?;
-    Ok((questions, answers))
+    Ok(Said { prompts: asked, encoding: encoder.report().clone(), questions, answers })
 }
 
-fn policy_kl(run: &SeedRun<'_>, policy: &Path, questions: &[Question], answers: &[Answer]) -> Result<PolicyKl, PipelineError> {
+fn policy_kl(run: &SeedRun<'_>, policy: &Path, Said { questions, answers, .. }: &Said) -> Result<PolicyKl, PipelineError> {
     let completions: Vec<Completion<'_>> =
         questions.iter().zip(answers).map(|(question, answer)| Completion { prompt: &question.prompt, completion: &answer.ids }).collect();
     let log_probs = |folder: &Path| -> Result<Vec<f64>, PipelineError> {
@@ -135,17 +150,16 @@ fn policy_kl(run: &SeedRun<'_>, policy: &Path, questions: &[Question], answers: 
     Ok(PolicyKl { kl_policy: moved / tokens.max(1) as f64, tokens })
 }
 
-fn write_answers(prompts: Vec<Row<Prompt>>, answers: Vec<Answer>, samples: usize, folder: &Path) -> Result<(), PipelineError> {
-    let mut answers = answers.into_iter().map(|answer| answer.text);
-    let rows: Vec<Answered> = prompts
-        .into_iter()
-        .map(|row| Answered {
+impl Said {
+    fn into_rows(self, samples: usize) -> Vec<Answered> {
+        let mut answers = self.answers.into_iter().map(|answer| answer.text);
+        let row = |row: Row<Prompt>| Answered {
             row: row.id,
             prompt: row.value.dialogue,
             harmful: row.value.harmful == Some(true),
             category: row.value.category,
             answers: answers.by_ref().take(samples).collect(),
-        })
-        .collect();
-    Ok(write_jsonl(folder.join("answers.jsonl"), &rows)?)
+        };
+        self.prompts.into_iter().map(row).collect()
+    }
 }

@@ -4,6 +4,7 @@ mod annotate;
 mod asking;
 mod compare;
 mod evaluate;
+mod preferences;
 mod sample;
 mod sft;
 mod train;
@@ -22,6 +23,9 @@ use crate::stage::Manifest;
 pub(crate) use compare::compare;
 pub use evaluate::Answered;
 pub use sample::Candidates;
+
+/// What training reads, whichever stage wrote it.
+const TRIPLES: &str = "triples.jsonl";
 
 /// How far a run goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,12 +62,16 @@ impl SeedRun<'_> {
         if last < Stage::Sample {
             return Ok(done);
         }
-        let candidates = sample::run(self, &sft)?;
-        done.push(candidates.clone());
-        if last < Stage::Annotate {
-            return Ok(done);
-        }
-        let triples = annotate::run(self, &candidates)?;
+        let triples = if let Some(section) = &self.recipe.sample {
+            let candidates = sample::run(self, section, &sft)?;
+            done.push(candidates.clone());
+            if last < Stage::Annotate {
+                return Ok(done);
+            }
+            annotate::run(self, &candidates)?
+        } else {
+            preferences::run(self)?
+        };
         done.push(triples.clone());
         if last < Stage::Train {
             return Ok(done);
@@ -80,8 +88,7 @@ impl SeedRun<'_> {
     fn check_lengths(&self) -> Result<(), PipelineError> {
         let limit = self.resources.config(&self.recipe.base.checkpoint)?.max_position_embeddings;
         let longest = self.recipe.encoding.max_length;
-        let answers = [("sample", &self.recipe.sample.draw), ("evaluate", &self.recipe.evaluate.draw)];
-        for (section, draw) in answers {
+        for (section, draw) in self.recipe.draws() {
             let needed = longest + draw.max_new_tokens;
             if needed > limit {
                 return Err(PipelineError::Recipe {
@@ -118,13 +125,24 @@ impl SeedRun<'_> {
         }
     }
 
+    /// What decides a judge's verdicts; a large one is not loaded for it.
+    fn judge_fingerprint(&self, choice: &JudgeChoice, embedded: fn() -> Result<EmbeddedJudge, EvalError>) -> Result<String, PipelineError> {
+        match choice {
+            JudgeChoice::Llama { checkpoint, max_new_tokens } => LlamaJudge::fingerprint_of(self.resources, checkpoint, *max_new_tokens),
+            JudgeChoice::Embedded => Ok(self.judge(choice, embedded)?.fingerprint()),
+        }
+    }
+
+    fn annotator_fingerprint(&self) -> Result<String, PipelineError> {
+        self.judge_fingerprint(&self.recipe.annotate.judge, EmbeddedJudge::annotator)
+    }
+
     fn annotator(&self) -> Result<Box<dyn Judge>, PipelineError> {
         self.judge(&self.recipe.annotate.judge, EmbeddedJudge::annotator)
     }
 
     fn annotation_rule(&self, annotator: &dyn Judge) -> AnnotationRule {
-        let own = AnnotationRule { toxic_threshold: annotator.thresholds().toxicity, ..AnnotationRule::default() };
-        self.recipe.annotate.rule.unwrap_or(own)
+        self.recipe.annotate.rule.resolved(annotator.thresholds())
     }
 
     fn encoder<'t>(&self, checkpoint: &'t Checkpoint, control: &ControlToken) -> Encoder<'t> {
