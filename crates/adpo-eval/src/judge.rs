@@ -78,7 +78,7 @@ pub enum Judgement {
         raw: String,
     },
     /// The judge could not be asked, or broke while answering.
-    Failed {
+    ApiError {
         /// Why.
         error: String,
     },
@@ -99,7 +99,7 @@ impl Judgement {
             Self::Scored(_) => "scored",
             Self::Unparsed { .. } => "unparsed",
             Self::Refused { .. } => "refused",
-            Self::Failed { .. } => "failed",
+            Self::ApiError { .. } => "api_error",
         }
     }
 }

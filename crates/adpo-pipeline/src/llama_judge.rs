@@ -58,8 +58,8 @@ impl Judge for LlamaJudge {
 
     fn judge(&self, exchanges: &[Exchange]) -> Vec<Judgement> {
         self.verdicts(exchanges).unwrap_or_else(|error| {
-            let failed = Judgement::Failed { error: error.to_string() };
-            vec![failed; exchanges.len()]
+            let unanswered = Judgement::ApiError { error: error.to_string() };
+            vec![unanswered; exchanges.len()]
         })
     }
 }
