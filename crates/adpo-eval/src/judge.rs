@@ -142,6 +142,17 @@ pub trait Judge: Send + Sync {
     fn agreement(&self) -> Vec<Agreement> {
         Vec::new()
     }
+
+    /// What went wrong so far without stopping the judge (an endpoint given up, a damaged line of its cache), for people.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Why the judge cannot judge any more, once that is so: from then on every judgement is [`Judgement::ApiError`],
+    /// and work that depends on it is better stopped and taken up again later than finished without.
+    fn unavailable(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How many content hashes two judges share, counting a common fingerprint as at least one.

@@ -30,6 +30,8 @@ pub mod diversity;
 mod embedded;
 mod error;
 mod judge;
+mod llm;
+mod pairwise;
 mod report;
 pub mod rubric;
 pub mod statistics;
@@ -42,6 +44,8 @@ pub use diversity::{Diversity, diversity};
 pub use embedded::EmbeddedJudge;
 pub use error::EvalError;
 pub use judge::{Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, shared_rows};
+pub use llm::{Answer, ChatModel, LlmJudge};
+pub use pairwise::{Pair, PairOutcome, PairwiseReport, PositionBias, compare_pairs};
 pub use report::{
     CategoryReport, Comparison, JudgeInfo, KlByRole, Method, Rate, RateAndMean, Reply, Report, ReportBuilder, SCHEMA, SystemReport,
     TokenEffect, Verdict, WorstCase,
