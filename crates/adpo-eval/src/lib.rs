@@ -28,6 +28,7 @@ mod annotate;
 mod degenerate;
 pub mod diversity;
 mod embedded;
+mod endpoint;
 mod error;
 mod judge;
 mod llm;
@@ -42,6 +43,9 @@ pub use annotate::{Annotation, AnnotationCounts, AnnotationRule, CandidateSet, D
 pub use degenerate::is_degenerate;
 pub use diversity::{Diversity, diversity};
 pub use embedded::EmbeddedJudge;
+#[cfg(feature = "http")]
+pub use endpoint::{ChatEndpoint, ClassifierJudge, SampleOptions, SampleReport, sample_endpoint};
+pub use endpoint::{ClassifierOptions, EndpointOptions, RequestLimits};
 pub use error::EvalError;
 pub use judge::{Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, shared_rows};
 pub use llm::{Answer, ChatModel, LlmJudge};
