@@ -131,6 +131,7 @@ fn position_bias(orders: &[[Result<Choice, PairOutcome>; 2]]) -> PositionBias {
 
 #[cfg(test)]
 mod tests {
+    use super::PairOutcome::{ApiError, First, Inconsistent, Refused, Second, Tie, Unparsed};
     use super::*;
 
     /// Says what it was told to, prompt by prompt.
@@ -178,7 +179,6 @@ mod tests {
             (says("A"), Answer::Error("time-out".to_owned())),
         ];
         let report = compared(&script);
-        use PairOutcome::{ApiError, First, Inconsistent, Refused, Second, Tie, Unparsed};
         assert_eq!(report.outcomes, [First, Second, Tie, Inconsistent, Inconsistent, Unparsed, Refused, ApiError]);
         assert_eq!(report.counts[&Inconsistent], 2);
         assert_eq!((report.position.pairs, report.position.flipped.estimate), (5, 0.4));

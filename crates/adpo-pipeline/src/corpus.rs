@@ -8,6 +8,7 @@ use crate::PipelineError;
 use crate::recipe::Source;
 use crate::resources::Resources;
 use crate::stage::{hash_bytes, hash_file};
+use crate::stages::judged;
 
 /// The id of the embedded dialogues.
 const DIALOGUES: &str = "embedded:dialogues";
@@ -43,7 +44,7 @@ impl<'a> Corpus<'a> {
             let (rows, report) = self.file(source)?.sft()?;
             let mut rows = self.pick(source, rows, |example| example.dialogue.split_key());
             if let (Some(threshold), Some(annotator)) = (source.label_toxic_above, annotator) {
-                label(&mut rows, threshold, annotator);
+                label(&mut rows, threshold, annotator)?;
             }
             let labelled = rows.iter().filter(|row| row.value.toxic.is_some()).count();
             let unmarked = self.unmarked(source, &rows);
@@ -119,14 +120,15 @@ impl<'a> Corpus<'a> {
 }
 
 /// Labels answers that people have not labelled.
-fn label(rows: &mut [Row<SftExample>], threshold: f64, annotator: &dyn Judge) {
+fn label(rows: &mut [Row<SftExample>], threshold: f64, annotator: &dyn Judge) -> Result<(), PipelineError> {
     let open: Vec<usize> = (0..rows.len()).filter(|i| rows[*i].value.toxic.is_none()).collect();
     let exchanges: Vec<Exchange> = open.iter().filter_map(|i| exchange(&rows[*i].value)).collect();
-    for (i, judgement) in open.into_iter().zip(annotator.judge(&exchanges)) {
+    for (i, judgement) in open.into_iter().zip(judged("sft", annotator, &exchanges)?) {
         if let Some(scores) = judgement.scores().filter(|scores| scores.toxicity >= threshold) {
             rows[i].value.toxic = Some(ToxicLabel::Annotator { threshold: threshold as f32, score: scores.toxicity as f32 });
         }
     }
+    Ok(())
 }
 
 /// An SFT dialogue always ends with the assistant: the readers see to that.

@@ -10,6 +10,7 @@ use adpo_train::TrainOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
+use crate::judge_choice::JudgeChoice;
 
 /// One run of the method, as TOML. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,21 +148,6 @@ impl Default for Draw {
     }
 }
 
-/// Who judges.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum JudgeChoice {
-    /// The embedded judge of that stage: the annotator in `annotate`, the evaluator in `evaluate`.
-    Embedded,
-    /// A Llama checkpoint with the rubric prompt, greedy.
-    Llama {
-        /// A Hugging Face folder with a chat template.
-        checkpoint: String,
-        /// Longest verdict in tokens.
-        max_new_tokens: usize,
-    },
-}
-
 /// Stage 3.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,6 +156,13 @@ pub struct Annotate {
     pub judge: JudgeChoice,
     /// Which of them become triples; left out, the defaults with the judge's own toxicity threshold.
     pub rule: Option<AnnotationRule>,
+}
+
+impl Annotate {
+    /// What decides the triples.
+    pub(crate) fn identity(&self) -> Self {
+        Self { judge: self.judge.identity(), rule: self.rule }
+    }
 }
 
 /// How the frozen reference is kept.

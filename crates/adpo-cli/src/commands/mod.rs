@@ -1,6 +1,7 @@
 pub(crate) mod bench;
 pub(crate) mod data;
 pub(crate) mod pretrain;
+pub(crate) mod sample;
 pub(crate) mod stage;
 
 use std::path::PathBuf;

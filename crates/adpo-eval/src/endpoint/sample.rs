@@ -6,7 +6,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use adpo_data::{Prompt, Row, derive_seed, write_jsonl};
+use adpo_data::{Prompt, Row, derive_seed, read_jsonl, write_jsonl};
 use serde::{Deserialize, Serialize};
 
 use super::chat::{ChatEndpoint, Completion, Request, decode, encode};
@@ -48,7 +48,8 @@ struct Response {
     prompt_id: String,
     #[serde(flatten)]
     prompt: Prompt,
-    response: String,
+    #[serde(rename = "response")]
+    text: String,
     model: String,
 }
 
@@ -146,25 +147,24 @@ struct OutFile {
 
 impl OutFile {
     fn open(path: &Path, prompts: &[Row<Prompt>], settings: &Settings) -> Result<Self, EvalError> {
-        let failed = |source| EvalError::io(path, source);
         let mut beside = path.file_name().unwrap_or_default().to_owned();
         beside.push(".settings.json");
         let beside = path.with_file_name(beside);
-        let text = if path.exists() { std::fs::read_to_string(path).map_err(failed)? } else { String::new() };
-        if text.is_empty() {
-            write_jsonl(&beside, std::slice::from_ref(settings))?;
-        } else {
+        let done = if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
             check_settings(path, &beside, settings)?;
-        }
-        let done = complete_prompts(path, &text, prompts, settings.options.samples)?;
+            complete_prompts(path, prompts, settings.options.samples)?
+        } else {
+            write_jsonl(&beside, std::slice::from_ref(settings))?;
+            BTreeMap::new()
+        };
         // Without what a kill cut off.
         write_jsonl(path, &done.values().flatten().collect::<Vec<_>>())?;
-        let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
+        let file = OpenOptions::new().append(true).open(path).map_err(|source| EvalError::io(path, source))?;
         Ok(Self { path: path.to_owned(), file, done })
     }
 
     fn append(&mut self, row: &Row<Prompt>, texts: Vec<String>, model: &str) -> Result<(), EvalError> {
-        let response = |response| Response { prompt_id: row.id.clone(), prompt: row.value.clone(), response, model: model.to_owned() };
+        let response = |text| Response { prompt_id: row.id.clone(), prompt: row.value.clone(), text, model: model.to_owned() };
         let responses: Vec<Response> = texts.into_iter().map(response).collect();
         let lines = responses.iter().map(|response| serde_json::to_string(response).map(|line| line + "\n")).collect::<Result<String, _>>();
         let written = lines.map_err(std::io::Error::other).and_then(|lines| self.file.write_all(lines.as_bytes()));
@@ -195,24 +195,17 @@ fn check_settings(path: &Path, beside: &Path, settings: &Settings) -> Result<(),
     )))
 }
 
-/// The prompts of the file that have all their answers. A last line without its end was cut off by a kill.
-fn complete_prompts(
-    path: &Path,
-    text: &str,
-    prompts: &[Row<Prompt>],
-    samples: usize,
-) -> Result<BTreeMap<String, Vec<Response>>, EvalError> {
+/// The prompts of the file that have all their answers.
+fn complete_prompts(path: &Path, prompts: &[Row<Prompt>], samples: usize) -> Result<BTreeMap<String, Vec<Response>>, EvalError> {
     let known: BTreeMap<&str, &Prompt> = prompts.iter().map(|row| (row.id.as_str(), &row.value)).collect();
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let mut done: BTreeMap<String, Vec<Response>> = BTreeMap::new();
-    for (number, line) in whole.lines().enumerate() {
-        let problem = |reason: String| EvalError::Line { path: path.display().to_string(), line: number + 1, reason };
-        let response: Response = serde_json::from_str(line).map_err(|e| problem(format!("is no response ({e}); give another file")))?;
+    for (number, response) in read_jsonl::<Response>(path)?.into_iter().enumerate() {
         if known.get(response.prompt_id.as_str()) != Some(&&response.prompt) {
-            return Err(problem(format!(
-                "answers the prompt `{}`, which is not among the prompts now; give another file",
-                response.prompt_id
-            )));
+            return Err(EvalError::Line {
+                path: path.display().to_string(),
+                line: number + 1,
+                reason: format!("answers the prompt `{}`, which is not among the prompts now; give another file", response.prompt_id),
+            });
         }
         done.entry(response.prompt_id.clone()).or_default().push(response);
     }

@@ -69,6 +69,5 @@ impl<T: Serialize + DeserializeOwned + Clone + Send> Service<T> {
 
 /// SHA-256 in hexadecimal.
 fn content_hash(scope: &str, body: &str) -> String {
-    let digest = Sha256::digest(format!("{scope}\n{body}"));
-    digest.iter().fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"))
+    hex::encode(Sha256::digest(format!("{scope}\n{body}")))
 }

@@ -3,18 +3,18 @@
 use adpo_data::{Preference, Row, read_jsonl, write_jsonl};
 use adpo_eval::{Annotation, AnnotationCounts, CandidateSet, Exchange, annotate};
 
-use super::{Candidates, SeedRun};
+use super::{Candidates, SeedRun, judged};
 use crate::PipelineError;
 use crate::stage::{Inputs, Made, Manifest, run_stage};
 
 pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, PipelineError> {
-    let inputs = Inputs::default().value("annotate", &run.recipe.annotate).hash("sample", sample.hash());
+    let inputs = Inputs::default().value("annotate", &run.recipe.annotate.identity()).hash("sample", sample.hash());
     run_stage("annotate", &run.stage("annotate"), inputs, |folder| {
         let rows: Vec<Candidates> = read_jsonl(run.stage("sample").join("candidates.jsonl"))?;
         let annotator = run.annotator()?;
         let rule = run.annotation_rule(annotator.as_ref());
         let exchanges: Vec<Exchange> = rows.iter().flat_map(exchanges).collect();
-        let mut judgements = annotator.judge(&exchanges).into_iter();
+        let mut judgements = judged("annotate", annotator.as_ref(), &exchanges)?.into_iter();
         let mut counts = AnnotationCounts::default();
         let mut triples = Vec::new();
         let mut scores = Vec::new();
@@ -47,7 +47,7 @@ pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, Pipe
         }
         write_jsonl(folder.join("triples.jsonl"), &triples)?;
         write_jsonl(folder.join("scores.jsonl"), &scores)?;
-        let counts = serde_json::json!({"counts": counts, "rule": rule, "annotator": annotator.name()});
+        let counts = serde_json::json!({"counts": counts, "rule": rule, "annotator": annotator.name(), "warnings": annotator.warnings()});
         Ok(Made { outputs: vec!["triples.jsonl", "scores.jsonl"], counts })
     })
 }

@@ -7,7 +7,7 @@ use adpo_data::{Dialogue, Prompt, Row, read_jsonl, write_jsonl};
 use adpo_eval::{Exchange, Judge, passing_toxic};
 use serde::{Deserialize, Serialize};
 
-use super::SeedRun;
+use super::{SeedRun, judged};
 use crate::PipelineError;
 use crate::answers::{Question, Speaker, Speed};
 use crate::corpus::Corpus;
@@ -37,7 +37,7 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest) -> Result<Manifest, Pipelin
     let inputs = Inputs::default()
         .value("seed", &run.seed)
         .value("sample", &recipe.sample)
-        .value("annotate", &recipe.annotate)
+        .value("annotate", &recipe.annotate.identity())
         .hash("sft", sft.hash())
         .hash("data", corpus.hash(&recipe.sample.sources)?);
     run_stage("sample", &run.stage("sample"), inputs, |folder| {
@@ -141,7 +141,7 @@ fn draw_toxic(
             .zip(&answers)
             .map(|(i, answer)| Exchange { prompt: rows[*i].prompt.clone(), response: answer.text.clone(), harmful: rows[*i].harmful })
             .collect();
-        let verdicts = annotator.judge(&exchanges);
+        let verdicts = judged("sample", annotator, &exchanges)?;
         let mut still_open = Vec::new();
         for ((i, answer), verdict) in open.into_iter().zip(answers).zip(verdicts) {
             rows[i].toxic.push(answer.text);

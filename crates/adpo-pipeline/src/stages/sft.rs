@@ -17,7 +17,7 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
         .value("control", &recipe.control)
         .value("encoding", &recipe.encoding)
         .value("sft", &recipe.sft)
-        .value("annotator", &recipe.annotate.judge)
+        .value("annotator", &recipe.annotate.judge.identity())
         .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
         .hash("data", corpus.hash(&recipe.sft.sources)?);
     run_stage("sft", &run.stage("sft"), inputs, |folder| {

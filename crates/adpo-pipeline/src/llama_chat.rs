@@ -1,28 +1,28 @@
-//! A Llama checkpoint as a judge: the rubric prompt in, a strict verdict out.
+//! A Llama checkpoint that answers prompts: what an LLM judge asks when there is no endpoint.
 
-use adpo_data::{Dialogue, Role, Turn};
-use adpo_eval::{Exchange, Judge, Judgement, rubric};
+use adpo_data::Dialogue;
+use adpo_eval::{Answer, ChatModel};
 
 use crate::answers::{Question, Speaker, Speed};
 use crate::recipe::Draw;
 use crate::resources::{Checkpoint, Resources};
 use crate::{PipelineError, stage};
 
-/// Judges with a language model, greedily; an answer that the parser does not accept is `unparsed`, not a score.
-pub struct LlamaJudge {
+/// A checkpoint that answers greedily; with [`adpo_eval::LlmJudge`] it judges.
+pub struct LlamaChat {
     checkpoint: Checkpoint,
     name: String,
     fingerprint: String,
     draw: Draw,
 }
 
-impl LlamaJudge {
-    /// Loads the judge.
+impl LlamaChat {
+    /// Loads the checkpoint.
     ///
     /// # Errors
     /// [`PipelineError`] if the folder is not a usable checkpoint.
     pub fn load(resources: &Resources, checkpoint: &str, max_new_tokens: usize) -> Result<Self, PipelineError> {
-        let fingerprint = stage::hash_bytes(format!("{}{}", resources.checkpoint_hash(checkpoint)?, rubric::fingerprint()).as_bytes());
+        let fingerprint = stage::hash_bytes(format!("{}\n{max_new_tokens}", resources.checkpoint_hash(checkpoint)?).as_bytes());
         Ok(Self {
             checkpoint: resources.checkpoint(checkpoint)?,
             name: format!("llama:{checkpoint}"),
@@ -31,23 +31,22 @@ impl LlamaJudge {
         })
     }
 
-    fn verdicts(&self, exchanges: &[Exchange]) -> Result<Vec<Judgement>, PipelineError> {
+    fn answers(&self, prompts: &[String]) -> Result<Vec<Answer>, PipelineError> {
         let tokenizer = &self.checkpoint.tokenizer;
-        let questions = exchanges
+        let questions = prompts
             .iter()
-            .map(|exchange| {
-                let turn = Turn { role: Role::User, content: rubric::prompt(exchange) };
-                let text = tokenizer.render(&Dialogue { turns: vec![turn] }, true)?;
+            .map(|prompt| {
+                let text = tokenizer.render(&Dialogue::from_user(prompt), true)?;
                 Ok(Question { key: String::new(), prompt: tokenizer.encode_text(&text)? })
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;
         let speaker = Speaker { model: &self.checkpoint.model, tokenizer, draw: &self.draw, seed: 0 };
         let answers = speaker.answer(&questions, 0.0, &mut Speed::default())?;
-        Ok(exchanges.iter().zip(answers).map(|(exchange, answer)| rubric::parse(exchange, &answer.text)).collect())
+        Ok(answers.into_iter().map(|answer| Answer::Text(answer.text)).collect())
     }
 }
 
-impl Judge for LlamaJudge {
+impl ChatModel for LlamaChat {
     fn name(&self) -> String {
         self.name.clone()
     }
@@ -56,10 +55,7 @@ impl Judge for LlamaJudge {
         self.fingerprint.clone()
     }
 
-    fn judge(&self, exchanges: &[Exchange]) -> Vec<Judgement> {
-        self.verdicts(exchanges).unwrap_or_else(|error| {
-            let unanswered = Judgement::ApiError { error: error.to_string() };
-            vec![unanswered; exchanges.len()]
-        })
+    fn answer(&self, prompts: &[String]) -> Vec<Answer> {
+        self.answers(prompts).unwrap_or_else(|error| vec![Answer::Error(error.to_string()); prompts.len()])
     }
 }
