@@ -1,8 +1,8 @@
 //! A Llama checkpoint as a judge. The fixture model says nothing that can be parsed, which is what is tested.
 
 use adpo_data::Dialogue;
-use adpo_eval::{Exchange, Judge};
-use adpo_pipeline::{LlamaJudge, Resources, default_device};
+use adpo_eval::{Exchange, Judge, Judgement, LlmJudge};
+use adpo_pipeline::{LlamaChat, Resources, default_device};
 use adpo_tests::fixture;
 
 #[test]
@@ -10,13 +10,12 @@ fn noise_is_unparsed_and_a_dialogue_that_is_too_long_fails_alone() {
     let resources = Resources { tiny_base: None, dialogues: None, data_dir: None, device: default_device(), show_harmful: false };
     // The rubric alone takes most of the 512 tokens that the fixture has, and more under its tokenizer of 768 tokens.
     let checkpoint = wide_fixture();
-    let judge = LlamaJudge::load(&resources, checkpoint.path().to_str().expect("UTF-8"), 8).expect("loads");
+    let judge = LlmJudge::new(LlamaChat::load(&resources, checkpoint.path().to_str().expect("UTF-8"), 8).expect("loads"));
     let exchange = |text: &str| Exchange { prompt: Dialogue::from_user(text), response: "An hour.".into(), harmful: false };
     let long = "word ".repeat(3000);
     let judged = judge.judge(&[exchange("How long does paint dry?"), exchange(&long), exchange("And glue?")]);
-    let states: Vec<&str> = judged.iter().map(adpo_eval::Judgement::state).collect();
-    assert_eq!((states[0], states[2]), ("unparsed", "unparsed"));
-    assert!(!matches!(states[1], "unparsed" | "scored"), "{}", states[1]);
+    let states: Vec<&str> = judged.iter().map(Judgement::state).collect();
+    assert_eq!(states, ["unparsed", "api_error", "unparsed"]);
     assert_eq!(judge.judge(&[exchange("How long does paint dry?")])[0], judged[0], "a verdict does not depend on the others");
 }
 

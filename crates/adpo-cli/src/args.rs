@@ -18,6 +18,14 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the run failed (message on standard error); 2 the command line is wrong.
 Data are looked up by id below --data-dir (or ADPO_DATA); ids that begin with `embedded:` are in the program.";
 
+#[cfg(feature = "http")]
+const SAMPLE_EXAMPLES: &str = "\
+Examples:
+  adpo sample recipes/hh-tiny.toml --data-dir ../data
+  adpo sample --endpoint http://localhost:8000/v1 --model my-model --prompts prompts.jsonl --out responses.jsonl";
+#[cfg(not(feature = "http"))]
+const SAMPLE_EXAMPLES: &str = "Example:\n  adpo sample recipes/hh-tiny.toml --data-dir ../data";
+
 /// Adversarial DPO (arXiv 2405.12900): less toxic dialogue models that stay helpful and coherent.
 #[derive(Debug, Parser)]
 #[command(name = "adpo", version, after_help = EXIT_CODES)]
@@ -37,8 +45,12 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  adpo sft recipes/hh-tiny.toml --data-dir ../data")]
     Sft(StageArgs),
     /// Stage 2: draw plain and toxic candidates from the SFT model (runs what it needs first).
-    #[command(after_help = "Example:\n  adpo sample recipes/hh-tiny.toml --data-dir ../data")]
-    Sample(StageArgs),
+    ///
+    /// With --endpoint instead of a recipe: draw answers to a file of prompts from any model behind an
+    /// OpenAI-compatible endpoint, as responses that `adpo evaluate` reads. Prompts that are in --out already are not
+    /// asked again.
+    #[command(after_help = SAMPLE_EXAMPLES)]
+    Sample(SampleArgs),
     /// Stage 3: judge the candidates and sort them into triples (runs what it needs first).
     #[command(after_help = "Example:\n  adpo annotate --json")]
     Annotate(StageArgs),
@@ -84,6 +96,66 @@ pub(crate) struct StageArgs {
     /// Show harmful text in the report instead of redacting it.
     #[arg(long)]
     pub(crate) show: bool,
+}
+
+/// A recipe, or an endpoint.
+#[derive(Debug, Args)]
+pub(crate) struct SampleArgs {
+    #[command(flatten)]
+    pub(crate) stage: StageArgs,
+    #[cfg(feature = "http")]
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+}
+
+/// Sampling from an endpoint; every option belongs to --endpoint, and none of a recipe's goes with it.
+#[cfg(feature = "http")]
+#[derive(Debug, Args)]
+pub(crate) struct EndpointArgs {
+    /// Base URL of an OpenAI-compatible endpoint, such as http://localhost:8000/v1; several (with commas between them)
+    /// share the work.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        requires_all = ["model", "prompts", "out"],
+        conflicts_with_all = ["recipe", "run_dir", "show"],
+        help_heading = "From an endpoint"
+    )]
+    pub(crate) endpoint: Vec<String>,
+    /// The model's name, as the endpoint knows it.
+    #[arg(long, value_name = "NAME", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) model: Option<String>,
+    /// Prompts (JSONL, any format that `adpo data inspect` knows): a file, or one below --data-dir.
+    #[arg(long, value_name = "FILE", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Where responses are written, one JSON object per line: prompt_id, prompt, response, model, harmful, category.
+    #[arg(long, value_name = "FILE", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) out: Option<PathBuf>,
+    /// Answers for each prompt.
+    #[arg(long, default_value_t = 1, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) samples: usize,
+    /// Sampling temperature; 0 is greedy.
+    #[arg(long, default_value_t = 1.0, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) temperature: f64,
+    /// Only the likeliest tokens that together reach this probability.
+    #[arg(long, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) top_p: Option<f64>,
+    /// Longest answer in tokens.
+    #[arg(long, default_value_t = 256, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) max_tokens: usize,
+    /// Seeds every request, where the endpoint honours seeds.
+    #[arg(long, default_value_t = 0, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) seed: u64,
+    /// The environment variable that holds the API key; without it none is sent.
+    #[arg(long, value_name = "VARIABLE", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) api_key_env: Option<String>,
+    /// Requests in flight, for each endpoint.
+    #[arg(long, default_value_t = 8, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) concurrency: usize,
+    /// Seconds until a request without a complete answer counts as failed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) timeout: f64,
 }
 
 #[derive(Debug, Args)]

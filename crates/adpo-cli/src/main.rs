@@ -30,7 +30,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) | Command::Compare(args) => commands::stage::run(&args, Stage::Compare),
         Command::Sft(args) => commands::stage::run(&args, Stage::Sft),
-        Command::Sample(args) => commands::stage::run(&args, Stage::Sample),
+        Command::Sample(args) => commands::sample::run(&args),
         Command::Annotate(args) => commands::stage::run(&args, Stage::Annotate),
         Command::Train(args) => commands::stage::run(&args, Stage::Train),
         Command::Evaluate(args) => commands::stage::run(&args, Stage::Evaluate),

@@ -28,8 +28,11 @@ mod annotate;
 mod degenerate;
 pub mod diversity;
 mod embedded;
+mod endpoint;
 mod error;
 mod judge;
+mod llm;
+mod pairwise;
 mod report;
 pub mod rubric;
 pub mod statistics;
@@ -40,8 +43,13 @@ pub use annotate::{Annotation, AnnotationCounts, AnnotationRule, CandidateSet, D
 pub use degenerate::is_degenerate;
 pub use diversity::{Diversity, diversity};
 pub use embedded::EmbeddedJudge;
+#[cfg(feature = "http")]
+pub use endpoint::{ChatEndpoint, ClassifierJudge, SampleOptions, SampleReport, sample_endpoint};
+pub use endpoint::{ClassifierOptions, EndpointOptions, RequestLimits};
 pub use error::EvalError;
 pub use judge::{Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, shared_rows};
+pub use llm::{Answer, ChatModel, LlmJudge};
+pub use pairwise::{Pair, PairOutcome, PairwiseReport, PositionBias, compare_pairs};
 pub use report::{
     CategoryReport, Comparison, JudgeInfo, KlByRole, Method, Rate, RateAndMean, Reply, Report, ReportBuilder, SCHEMA, SystemReport,
     TokenEffect, Verdict, WorstCase,

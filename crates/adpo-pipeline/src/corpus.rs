@@ -10,6 +10,7 @@ use crate::PipelineError;
 use crate::recipe::Source;
 use crate::resources::Resources;
 use crate::stage::{hash_bytes, hash_file};
+use crate::stages::judged;
 
 /// The id of the embedded dialogues.
 const DIALOGUES: &str = "embedded:dialogues";
@@ -46,7 +47,7 @@ impl<'a> Corpus<'a> {
             let mut rows = self.pick(source, rows, |example| example.dialogue.split_key());
             let mut judged = BTreeMap::new();
             if let (Some(threshold), Some(annotator)) = (source.label_toxic_above, annotator) {
-                judged = label(&mut rows, threshold, annotator);
+                judged = label(&mut rows, threshold, annotator)?;
             }
             let labelled = rows.iter().filter(|row| row.value.toxic.is_some()).count();
             let unmarked = self.unmarked(source, &rows);
@@ -145,17 +146,17 @@ impl<'a> Corpus<'a> {
 
 /// Labels answers that people have not labelled; counts judgements by their state, because one that failed says nothing
 /// of its answer.
-fn label(rows: &mut [Row<SftExample>], threshold: f64, annotator: &dyn Judge) -> BTreeMap<&'static str, usize> {
+fn label(rows: &mut [Row<SftExample>], threshold: f64, annotator: &dyn Judge) -> Result<BTreeMap<&'static str, usize>, PipelineError> {
     let mut states = BTreeMap::new();
     let open: Vec<usize> = (0..rows.len()).filter(|i| rows[*i].value.toxic.is_none()).collect();
     let exchanges: Vec<Exchange> = open.iter().filter_map(|i| exchange(&rows[*i].value)).collect();
-    for (i, judgement) in open.into_iter().zip(annotator.judge(&exchanges)) {
+    for (i, judgement) in open.into_iter().zip(judged("sft", annotator, &exchanges)?) {
         *states.entry(judgement.state()).or_default() += 1;
         if let Some(scores) = judgement.scores().filter(|scores| scores.toxicity >= threshold) {
             rows[i].value.toxic = Some(ToxicLabel::Annotator { threshold: threshold as f32, score: scores.toxicity as f32 });
         }
     }
-    states
+    Ok(states)
 }
 
 /// An SFT dialogue always ends with the assistant: the readers see to that.

@@ -18,9 +18,11 @@
 mod answers;
 mod bench;
 mod corpus;
+mod endpoints;
 mod error;
 mod export;
-mod llama_judge;
+mod judge_choice;
+mod llama_chat;
 mod pretrain;
 mod recipe;
 mod report;
@@ -35,11 +37,11 @@ use burn::tensor::Device;
 pub use bench::{BENCH_SHAPES, BenchObjective, BenchShape, SampleFigures, StepBench, StepFigures, bench_sample, bench_step};
 pub use error::PipelineError;
 pub use export::{Export, Exported, export};
-pub use llama_judge::LlamaJudge;
+pub use judge_choice::JudgeChoice;
+pub use llama_chat::LlamaChat;
 pub use pretrain::{BaseData, BaseEvaluation, BaseRecipe, BaseShape, BaseTokenizer, pretrain};
 pub use recipe::{
-    Annotate, Base, Control, Draw, Encoding, Evaluate, JudgeChoice, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft,
-    Source,
+    Annotate, Base, Control, Draw, Encoding, Evaluate, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,
 };
 pub use report::{RunReport, SeedReport};
 pub use resources::{EmbeddedCheckpoint, Resources};

@@ -10,6 +10,7 @@ use adpo_train::TrainOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
+use crate::judge_choice::JudgeChoice;
 
 /// One run of the method, as TOML. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,22 +148,6 @@ impl Default for Draw {
     fn default() -> Self {
         Self { max_new_tokens: 128, top_k: None, top_p: None, batch_size: 64 }
     }
-}
-
-/// Who judges.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum JudgeChoice {
-    /// The embedded judge of that stage: the annotator in `annotate`, the evaluator in `evaluate`.
-    #[default]
-    Embedded,
-    /// A Llama checkpoint with the rubric prompt, greedy.
-    Llama {
-        /// A Hugging Face folder with a chat template.
-        checkpoint: String,
-        /// Longest verdict in tokens.
-        max_new_tokens: usize,
-    },
 }
 
 /// Stage 3.

@@ -2,6 +2,7 @@ pub(crate) mod bench;
 pub(crate) mod data;
 pub(crate) mod export;
 pub(crate) mod pretrain;
+pub(crate) mod sample;
 pub(crate) mod stage;
 
 use std::io::{ErrorKind, Write};

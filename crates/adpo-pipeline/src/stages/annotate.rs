@@ -3,19 +3,21 @@
 use adpo_data::{Preference, Row, read_jsonl, write_jsonl};
 use adpo_eval::{Annotation, AnnotationCounts, CandidateSet, Exchange, annotate};
 
-use super::{Candidates, SeedRun, TRIPLES};
+use super::{Candidates, SeedRun, TRIPLES, judged};
 use crate::PipelineError;
 use crate::stage::{Inputs, Made, Manifest, run_stage};
 
 pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, PipelineError> {
-    let inputs =
-        Inputs::new().value("annotate", &run.recipe.annotate).hash("annotator", run.annotator_fingerprint()?).hash("sample", sample.hash());
+    let inputs = Inputs::new()
+        .value("rule", &run.recipe.annotate.rule)
+        .hash("annotator", run.annotator_fingerprint()?)
+        .hash("sample", sample.hash());
     run_stage("annotate", &run.stage("annotate"), inputs, |folder| {
         let rows: Vec<Candidates> = read_jsonl(run.stage("sample").join("candidates.jsonl"))?;
         let annotator = run.annotator()?;
         let rule = run.annotation_rule(annotator.as_ref());
         let exchanges: Vec<Exchange> = rows.iter().flat_map(exchanges).collect();
-        let mut judgements = annotator.judge(&exchanges).into_iter();
+        let mut judgements = judged("annotate", annotator.as_ref(), &exchanges)?.into_iter();
         let mut counts = AnnotationCounts::default();
         let mut triples = Vec::new();
         let mut scores = Vec::new();
@@ -48,7 +50,7 @@ pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, Pipe
         }
         write_jsonl(folder.join(TRIPLES), &triples)?;
         write_jsonl(folder.join("scores.jsonl"), &scores)?;
-        let counts = serde_json::json!({"counts": counts, "rule": rule, "annotator": annotator.name()});
+        let counts = serde_json::json!({"counts": counts, "rule": rule, "annotator": annotator.name(), "warnings": annotator.warnings()});
         Ok(Made { outputs: vec![TRIPLES, "scores.jsonl"], counts })
     })
 }

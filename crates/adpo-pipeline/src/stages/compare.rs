@@ -3,9 +3,9 @@
 use adpo_data::{read_jsonl, write_text};
 use adpo_eval::{EmbeddedJudge, Exchange, KlByRole, Reply, Report, ReportBuilder};
 
-use super::SeedRun;
 use super::asking::Asking;
 use super::evaluate::{Answered, SFT};
+use super::{SeedRun, still_there};
 use crate::PipelineError;
 use crate::stage::{Inputs, Made, Manifest, read_json, run_stage};
 
@@ -17,7 +17,7 @@ const WORST_CASES: usize = 3;
 
 pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> {
     let mut inputs = Inputs::new()
-        .hash("judge", run.judge_fingerprint(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?)
+        .hash("judge", run.recipe.evaluate.judge.fingerprint(run.resources, EmbeddedJudge::evaluator)?)
         .hash("annotator", run.annotator_fingerprint()?)
         .value("show", &run.resources.show_harmful);
     for manifest in done {
@@ -57,7 +57,9 @@ fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> 
             report = report.dropped(format!("annotate: {reason}"), count.as_u64().unwrap_or(0) as usize);
         }
     }
-    Ok(report.build(evaluator.as_ref())?)
+    let report = report.build(evaluator.as_ref())?;
+    still_there("compare", evaluator.as_ref())?;
+    Ok(report)
 }
 
 fn replies(run: &SeedRun<'_>, asking: Asking, system: &str) -> Result<Vec<Reply>, PipelineError> {

@@ -12,11 +12,11 @@ mod train;
 use std::path::{Path, PathBuf};
 
 use adpo_data::{ControlToken, Encoder, EncodingOptions, derive_seed};
-use adpo_eval::{AnnotationRule, EmbeddedJudge, EvalError, Judge};
+use adpo_eval::{AnnotationRule, EmbeddedJudge, EvalError, Exchange, Judge, Judgement};
 
 use crate::PipelineError;
-use crate::llama_judge::LlamaJudge;
-use crate::recipe::{JudgeChoice, Recipe};
+use crate::judge_choice::JudgeChoice;
+use crate::recipe::Recipe;
 use crate::resources::{Checkpoint, Resources};
 use crate::stage::Manifest;
 
@@ -117,24 +117,12 @@ impl SeedRun<'_> {
     }
 
     fn judge(&self, choice: &JudgeChoice, embedded: fn() -> Result<EmbeddedJudge, EvalError>) -> Result<Box<dyn Judge>, PipelineError> {
-        match choice {
-            JudgeChoice::Embedded => Ok(Box::new(embedded()?)),
-            JudgeChoice::Llama { checkpoint, max_new_tokens } => {
-                Ok(Box::new(LlamaJudge::load(self.resources, checkpoint, *max_new_tokens)?))
-            }
-        }
-    }
-
-    /// What decides a judge's verdicts; a large one is not loaded for it.
-    fn judge_fingerprint(&self, choice: &JudgeChoice, embedded: fn() -> Result<EmbeddedJudge, EvalError>) -> Result<String, PipelineError> {
-        match choice {
-            JudgeChoice::Llama { checkpoint, max_new_tokens } => LlamaJudge::fingerprint_of(self.resources, checkpoint, *max_new_tokens),
-            JudgeChoice::Embedded => Ok(self.judge(choice, embedded)?.fingerprint()),
-        }
+        // All seeds of a run share what a judge was asked before.
+        choice.open(self.resources, embedded, &self.folder.with_file_name("judge-cache"))
     }
 
     fn annotator_fingerprint(&self) -> Result<String, PipelineError> {
-        self.judge_fingerprint(&self.recipe.annotate.judge, EmbeddedJudge::annotator)
+        self.recipe.annotate.judge.fingerprint(self.resources, EmbeddedJudge::annotator)
     }
 
     fn annotator(&self) -> Result<Box<dyn Judge>, PipelineError> {
@@ -156,6 +144,22 @@ impl SeedRun<'_> {
                 control: Some(control.clone()),
             },
         )
+    }
+}
+
+/// Judgements for a stage. Where the judge cannot judge any more, the stage stops instead of ending with holes.
+pub(crate) fn judged(stage: &str, judge: &dyn Judge, exchanges: &[Exchange]) -> Result<Vec<Judgement>, PipelineError> {
+    let judgements = judge.judge(exchanges);
+    still_there(stage, judge).map(|()| judgements)
+}
+
+/// Whether the judge's verdicts so far can be built on.
+fn still_there(stage: &str, judge: &dyn Judge) -> Result<(), PipelineError> {
+    match judge.unavailable() {
+        Some(reason) => {
+            Err(PipelineError::stage(stage, format!("the judge {} is gone: {reason}; run again, answers so far are kept", judge.name())))
+        }
+        None => Ok(()),
     }
 }
 

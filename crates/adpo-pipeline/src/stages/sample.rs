@@ -7,7 +7,7 @@ use adpo_data::{Dialogue, Encoder, Prompt, Row, read_jsonl, write_jsonl};
 use adpo_eval::{AnnotationRule, Exchange, Judge, passing_toxic};
 use serde::{Deserialize, Serialize};
 
-use super::SeedRun;
+use super::{SeedRun, judged};
 use crate::PipelineError;
 use crate::answers::{Question, Speaker, Speed};
 use crate::corpus::Corpus;
@@ -43,7 +43,7 @@ pub(super) fn run(run: &SeedRun<'_>, section: &Sample, sft: &Manifest) -> Result
     let inputs = Inputs::new()
         .value("seed", &run.seed)
         .value("sample", section)
-        .value("annotate", &recipe.annotate)
+        .value("rule", &recipe.annotate.rule)
         .value("control", &recipe.control)
         .value("encoding", &recipe.encoding)
         .hash("annotator", run.annotator_fingerprint()?)
@@ -165,7 +165,7 @@ fn draw_toxic(
             .zip(&answers)
             .map(|(i, answer)| Exchange { prompt: rows[*i].prompt.clone(), response: answer.text.clone(), harmful: rows[*i].harmful })
             .collect();
-        let verdicts = annotator.judge(&exchanges);
+        let verdicts = judged("sample", annotator, &exchanges)?;
         let mut still_open = Vec::new();
         for ((i, answer), verdict) in open.into_iter().zip(answers).zip(verdicts) {
             rows[i].toxic.push(answer.text);
