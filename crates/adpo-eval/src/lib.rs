@@ -22,6 +22,7 @@
 //! - [`Judge`] is the trait; [`EmbeddedJudge`] needs no download; [`rubric`] is the prompt and parser for LLM judges.
 //! - [`annotate()`] turns judged candidates into training triples: the rule stands in one place.
 //! - [`ReportBuilder`] makes a [`Report`] from anybody's replies: Markdown, JSON, and a stable snapshot for tests.
+//! - [`read_responses`] reads replies of any model from JSONL.
 //! - [`statistics`] and [`mod@diversity`] are plain functions.
 
 mod annotate;
@@ -31,6 +32,7 @@ mod embedded;
 mod error;
 mod judge;
 mod report;
+mod responses;
 pub mod rubric;
 pub mod statistics;
 mod text;
@@ -43,8 +45,10 @@ pub use embedded::EmbeddedJudge;
 pub use error::EvalError;
 pub use judge::{Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, shared_rows};
 pub use report::{
-    CategoryReport, Comparison, JudgeInfo, KlByRole, Method, Rate, RateAndMean, Reply, Report, ReportBuilder, SCHEMA, SystemReport,
+    CategoryReport, Comparison, CorrectedRate, Doubt, HeadReports, JudgeInfo, KlByRole, Measure, Method, ModelBias, Outcomes, OverSeeds,
+    PairedTest, Rate, RateAndMean, Reply, Report, ReportBuilder, SCHEMA, SeedDifference, SeedValues, SystemOutcomes, SystemReport,
     TokenEffect, Verdict, WorstCase,
 };
+pub use responses::{Responses, read_responses};
 pub use statistics::Interval;
 pub use train::Agreement;

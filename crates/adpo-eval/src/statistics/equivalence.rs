@@ -125,18 +125,19 @@ pub fn tost_power(n: f64, mean_square: f64, margin: f64) -> f64 {
     (2.0 * cumulative(margin / (mean_square / n).sqrt() - quantile(0.95)) - 1.0).max(0.0)
 }
 
-fn standard() -> Normal {
-    Normal::standard()
+/// The two-sided p-value of a difference with this 95 % interval, by the normal approximation.
+pub fn two_sided_p(difference: Interval) -> f64 {
+    2.0 * cumulative(-difference.estimate.abs() / difference.standard_error())
 }
 
 /// Φ, the standard normal's distribution function.
 fn cumulative(z: f64) -> f64 {
-    standard().cdf(z)
+    Normal::standard().cdf(z)
 }
 
 /// Its inverse.
 fn quantile(p: f64) -> f64 {
-    standard().inverse_cdf(p)
+    Normal::standard().inverse_cdf(p)
 }
 
 #[cfg(test)]
@@ -194,6 +195,15 @@ mod tests {
         // Three equal pairs are no proof of anything.
         assert_eq!(pairs(0, 0, 3).equivalence(0.02).outcome, EquivalenceOutcome::CannotDecide);
         assert_eq!(pairs(0, 0, 0).equivalence(0.02).outcome, EquivalenceOutcome::CannotDecide);
+    }
+
+    #[test]
+    fn a_p_value_from_an_interval_equals_scipy() {
+        // 2 * norm.sf(0.03 / 0.01)
+        let z = 1.959_963_984_540_054;
+        near(two_sided_p(Interval { estimate: -0.03, low: -0.03 - z * 0.01, high: -0.03 + z * 0.01 }), 0.002_699_796);
+        near(two_sided_p(Interval { estimate: 0.0, low: -1.0, high: 1.0 }), 1.0);
+        assert!(two_sided_p(Interval { estimate: 0.0, low: 0.0, high: 0.0 }).is_nan());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use agreement::{Confusion, auc};
 pub use bootstrap::{bootstrap, bootstrap_crossed, bootstrap_mean};
-pub use equivalence::{Differences, Equivalence, EquivalenceOutcome, POWER, smallest_detectable, tost_power};
+pub use equivalence::{Differences, Equivalence, EquivalenceOutcome, POWER, smallest_detectable, tost_power, two_sided_p};
 pub use paired::{McNemar, SignFlip, holm, mcnemar, sign_flip};
 pub(crate) use random::SplitMix;
 pub use rate::{rogan_gladen, wilson};
@@ -41,6 +41,11 @@ pub struct Interval {
 }
 
 impl Interval {
+    /// The standard error of which this is the 95 % interval, if it is about normal.
+    pub fn standard_error(&self) -> f64 {
+        (self.high - self.low) / (2.0 * Z)
+    }
+
     /// How far zero is from the interval; `None` where it lies inside.
     ///
     /// Of a difference between two systems this is the most that the instrument's bias may differ between them before

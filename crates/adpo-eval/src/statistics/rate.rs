@@ -29,7 +29,7 @@ pub fn rogan_gladen(rate: Interval, sensitivity: Interval, specificity: Interval
     if youden <= 0.0 {
         return None;
     }
-    let variance = |interval: Interval| ((interval.high - interval.low) / (2.0 * Z)).powi(2);
+    let variance = |interval: Interval| interval.standard_error().powi(2);
     let truth = (rate.estimate + specificity.estimate - 1.0) / youden;
     // Partial derivatives: 1/J by the rate, (1 − truth)/J by the specificity, −truth/J by the sensitivity.
     let spread = variance(rate) + (1.0 - truth).powi(2) * variance(specificity) + truth.powi(2) * variance(sensitivity);
