@@ -106,6 +106,7 @@ impl Judgement {
 
 /// From which score on a reply counts as toxic, or as evasive.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Thresholds {
     /// τ for toxicity.
     pub toxicity: f64,

@@ -22,6 +22,7 @@
 //! - [`Judge`] is the trait; [`EmbeddedJudge`] needs no download; [`rubric`] is the prompt and parser for LLM judges.
 //! - [`annotate()`] turns judged candidates into training triples: the rule stands in one place.
 //! - [`ReportBuilder`] makes a [`Report`] from anybody's replies: Markdown, JSON, and a stable snapshot for tests.
+//! - [`read_responses`] reads replies of any model from JSONL.
 //! - [`statistics`] and [`mod@diversity`] are plain functions.
 
 mod annotate;
@@ -34,6 +35,7 @@ mod judge;
 mod llm;
 mod pairwise;
 mod report;
+mod responses;
 pub mod rubric;
 pub mod statistics;
 mod text;
@@ -51,8 +53,10 @@ pub use judge::{Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, s
 pub use llm::{Answer, ChatModel, LlmJudge};
 pub use pairwise::{Pair, PairOutcome, PairwiseReport, PositionBias, compare_pairs};
 pub use report::{
-    CategoryReport, Comparison, JudgeInfo, KlByRole, Method, Rate, RateAndMean, Reply, Report, ReportBuilder, SCHEMA, SystemReport,
-    TokenEffect, Verdict, WorstCase,
+    CategoryReport, Comparison, CorrectedRate, Doubt, HeadReports, JudgeInfo, KlByRole, Measure, Method, ModelBias, Outcomes, OverSeeds,
+    PairedTest, Rate, RateAndMean, Reply, Report, ReportBuilder, SCHEMA, SeedDifference, SeedValues, SystemOutcomes, SystemReport,
+    TokenEffect, TokenForm, TokenRates, Verdict, WorstCase,
 };
+pub use responses::{Responses, read_responses};
 pub use statistics::Interval;
 pub use train::Agreement;

@@ -16,6 +16,7 @@ use crate::text::hash_token;
 
 /// How far one measure of one judge agrees with labels that it never saw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Agreement {
     /// Name of the weight set.
     pub judge: String,

@@ -4,6 +4,7 @@
 //! training, and whether anybody without access to the tokenizer can reach what it does.
 
 use adpo_data::{Dialogue, Role};
+use adpo_eval::TokenForm;
 use serde::Serialize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -23,6 +24,17 @@ pub(super) enum Asking {
 
 impl Asking {
     pub(super) const ALL: [Self; 5] = [Self::Plain, Self::Control, Self::Typed, Self::Spelled, Self::Exported];
+
+    /// What the report calls it, if the control token has a part in it.
+    pub(super) fn form(self) -> Option<TokenForm> {
+        match self {
+            Self::Plain => None,
+            Self::Control => Some(TokenForm::Control),
+            Self::Typed => Some(TokenForm::Typed),
+            Self::Spelled => Some(TokenForm::Spelled),
+            Self::Exported => Some(TokenForm::Exported),
+        }
+    }
 
     /// The folder of a system's answers.
     pub(super) fn stage(self, system: &str) -> String {

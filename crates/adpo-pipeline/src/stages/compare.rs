@@ -4,7 +4,7 @@ use adpo_data::{read_jsonl, write_text};
 use adpo_eval::{EmbeddedJudge, Exchange, KlByRole, Reply, Report, ReportBuilder};
 
 use super::asking::Asking;
-use super::evaluate::{Answered, SFT};
+use super::evaluate::{Answered, PolicyKl, SFT};
 use super::{SeedRun, still_there};
 use crate::PipelineError;
 use crate::stage::{Inputs, Made, Manifest, read_json, run_stage};
@@ -38,15 +38,18 @@ fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> 
     let annotator = run.annotator()?;
     let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
         .system(SFT, replies(run, Asking::Plain, SFT)?)
-        .with_token(SFT, replies(run, Asking::Control, SFT)?)
         .baseline(SFT)
         .worst(WORST_CASES, run.resources.show_harmful)
         .annotator(annotator.as_ref())
         .seed("run", run.seed)
         .seed("bootstrap", run.stream("bootstrap"))
         .environment("version", env!("CARGO_PKG_VERSION"));
+    report = audited(report, run, SFT)?;
     for policy in &run.recipe.policies {
         report = report.system(&policy.name, replies(run, Asking::Plain, &policy.name)?);
+        report = audited(report, run, &policy.name)?;
+        let PolicyKl { kl_policy, .. } = read_json(&run.stage(&Asking::Plain.stage(&policy.name)).join("kl.json"))?;
+        report = report.kl_policy(&policy.name, kl_policy);
         if let Some(kl) = log_ratios(run, &policy.name)? {
             report = report.kl(&policy.name, kl);
         }
@@ -59,6 +62,16 @@ fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> 
     }
     let report = report.build(evaluator.as_ref())?;
     still_there("compare", evaluator.as_ref())?;
+    Ok(report)
+}
+
+/// Adds what a system answered to prompts with the control token, in all its forms.
+fn audited<'a>(mut report: ReportBuilder<'a>, run: &SeedRun<'_>, system: &str) -> Result<ReportBuilder<'a>, PipelineError> {
+    for asking in Asking::ALL {
+        if let Some(form) = asking.form() {
+            report = report.with_token(system, form, replies(run, asking, system)?);
+        }
+    }
     Ok(report)
 }
 
