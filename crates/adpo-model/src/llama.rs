@@ -1,12 +1,11 @@
 //! The model; read top to bottom it is the figure of the paper.
 
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::activation::{log_softmax, silu};
-use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::attention::{Attention, Cache, segment_bias};
+use crate::attention::{Attention, attend};
 use crate::config::LlamaConfig;
+use crate::kernels::{self, AttentionMask, TokenScores};
 use crate::parameters::ParameterMap;
 use crate::random::Stream;
 use crate::rope::{Rotary, RotaryTable};
@@ -59,30 +58,28 @@ pub(crate) struct SwiGlu {
 
 impl RmsNorm {
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let mean_square = (x.clone() * x.clone()).mean_dim(1);
-        let scale = mean_square.add_scalar(self.epsilon).sqrt().recip();
-        x * scale * self.weight.val().unsqueeze()
+        kernels::rms_norm(x, self.weight.val(), self.epsilon)
     }
 }
 
 impl Linear {
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.val().transpose())
+        kernels::linear(x, self.weight.val())
     }
 }
 
 impl SwiGlu {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.down_proj.forward(silu(self.gate_proj.forward(x.clone())) * self.up_proj.forward(x))
+        self.down_proj.forward(kernels::swiglu(self.gate_proj.forward(x.clone()), self.up_proj.forward(x)))
     }
 }
 
 /// A batch of token ids with everything that the model has to know of them; all `[rows, width]`.
 #[derive(Debug, Clone)]
 pub struct TokenInput {
-    ids: Tensor<2, Int>,
+    ids: Tensor<1, Int>,
     positions: Vec<u32>,
-    bias: Tensor<4>,
+    mask: AttentionMask,
     rows: usize,
     width: usize,
 }
@@ -98,30 +95,14 @@ impl TokenInput {
         assert!([ids.len(), positions.len(), segments.len()] == [cells; 3], "ids, positions and segments need {cells} cells each");
         let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
         Self {
-            ids: Tensor::from_data(TensorData::new(ids, [rows, width]), device),
+            ids: Tensor::from_data(TensorData::new(ids, [cells]), device),
             positions: positions.to_vec(),
-            bias: segment_bias(segments, rows, width, device),
+            mask: AttentionMask::new(segments, &vec![0; cells], rows, width, device),
             rows,
             width,
         }
     }
 }
-
-/// What the head says of `n` targets.
-#[derive(Debug, Clone)]
-pub struct TokenScores {
-    /// `[n]`: log-probs of the targets in nats, f32, differentiable.
-    pub log_probs: Tensor<1>,
-    /// `[n]`: entropy of the predicted distribution in nats, outside of any graph.
-    pub entropy: Tensor<1>,
-    /// `[n]`: 1 where the likeliest token is the target, outside of any graph.
-    pub correct: Tensor<1>,
-    /// `[n]`: mean over the vocabulary of the logits, outside of any graph.
-    pub mean_logit: Tensor<1>,
-}
-
-/// Targets that go through the head at once: the logits of a whole batch never exist where no gradient is kept.
-const TARGETS_AT_ONCE: usize = 1024;
 
 impl Llama {
     /// Random weights: N(0, `initializer_range`²), norms 1. They depend on seed and parameter names alone.
@@ -147,40 +128,28 @@ impl Llama {
     /// Hidden states `[rows, width, hidden]` after the final norm.
     pub fn hidden(&self, tokens: &TokenInput) -> Tensor<3> {
         let (rows, width, hidden) = (tokens.rows, tokens.width, self.config.hidden_size);
-        let rotary = self.rotary.at(&tokens.positions, rows, width, &tokens.ids.device());
-        let mut x = embedding(self.embed_tokens.val(), tokens.ids.clone()).reshape([rows * width, hidden]);
+        let rotary = self.rotary.at(&tokens.positions, &tokens.ids.device());
+        let mut x = kernels::embedding(self.embed_tokens.val(), tokens.ids.clone());
         for block in &self.layers {
-            x = block.forward(x, rows, &rotary, &tokens.bias, None);
+            x = block.forward(x, &rotary, |q, k, v| attend(q, k, v, rows, &tokens.mask));
         }
         self.norm.forward(x).reshape([rows, width, hidden])
     }
 
     /// Logits `[n, vocab]` of hidden states `[n, hidden]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        match &self.lm_head {
-            Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.embed_tokens.val().transpose()),
-        }
+        kernels::linear(hidden, self.head())
+    }
+
+    /// The output embedding `[vocab, hidden]`.
+    fn head(&self) -> Tensor<2> {
+        self.lm_head.as_ref().map_or_else(|| self.embed_tokens.val(), |head| head.weight.val())
     }
 
     /// Log-probs of `targets` `[n]` given the hidden states `[n, hidden]` that predict them, with f32 log-softmax.
     /// Select the rows that have a target first: nothing else should pay for the head.
     pub fn token_log_probs(&self, hidden: Tensor<2>, targets: Tensor<1, Int>) -> TokenScores {
-        let n = hidden.dims()[0];
-        let (mut log_probs, mut entropy, mut correct, mut mean_logit) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for start in (0..n).step_by(TARGETS_AT_ONCE) {
-            let range = start..(start + TARGETS_AT_ONCE).min(n);
-            let logits = self.logits(hidden.clone().slice(range.clone()));
-            let target = targets.clone().slice(range).unsqueeze_dim::<2>(1);
-            let all = log_softmax(logits.clone(), 1);
-            log_probs.push(all.clone().gather(1, target.clone()).squeeze_dim::<1>(1));
-            let (all, target) = (all.without_autodiff(), target.without_autodiff());
-            correct.push(all.clone().argmax(1).equal(target).float().squeeze_dim::<1>(1));
-            entropy.push((all.clone().exp() * all).sum_dim(1).neg().squeeze_dim::<1>(1));
-            mean_logit.push(logits.without_autodiff().mean_dim(1).squeeze_dim::<1>(1));
-        }
-        let join = |parts| Tensor::cat(parts, 0);
-        TokenScores { log_probs: join(log_probs), entropy: join(entropy), correct: join(correct), mean_logit: join(mean_logit) }
+        kernels::token_log_probs(hidden, self.head(), targets)
     }
 
     /// Another vocabulary. New rows of embedding and head start as the mean of the old ones, which makes a new token
@@ -305,8 +274,14 @@ impl ParameterMap for Random<'_> {
 }
 
 impl Block {
-    pub(crate) fn forward(&self, x: Tensor<2>, rows: usize, rotary: &Rotary, bias: &Tensor<4>, cache: Option<&mut Cache>) -> Tensor<2> {
-        let x = x.clone() + self.self_attn.forward(self.input_layernorm.forward(x), rows, rotary, bias, cache);
+    /// `x` is `[cells, hidden]`; `mix` is attention over `q`, `k`, `v` `[cells, heads, head_dim]`.
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        rotary: &Rotary,
+        mix: impl FnOnce(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<2> {
+        let x = x.clone() + self.self_attn.forward(self.input_layernorm.forward(x), rotary, mix);
         x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
     }
 }

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::config::LlamaConfig;
+use crate::kernels;
 
 /// The angle per position of each pair of dimensions.
 #[derive(Debug, Clone)]
@@ -10,11 +11,11 @@ pub(crate) struct RotaryTable {
     frequencies: Vec<f64>,
 }
 
-/// cos and sin of a batch's positions, `[rows, 1, width, head_dim]`; the sine carries the rotation's sign.
+/// cos and sin of a batch's positions, `[cells, head_dim / 2]`.
 #[derive(Clone)]
 pub(crate) struct Rotary {
-    cos: Tensor<4>,
-    sin: Tensor<4>,
+    cos: Tensor<2>,
+    sin: Tensor<2>,
 }
 
 impl RotaryTable {
@@ -30,28 +31,18 @@ impl RotaryTable {
         self.frequencies.iter_mut().for_each(|f| *f = half::bf16::from_f64(*f).to_f64());
     }
 
-    pub(crate) fn at(&self, positions: &[u32], rows: usize, width: usize, device: &Device) -> Rotary {
-        let dim = self.frequencies.len() * 2;
-        let (mut cos, mut sin) = (Vec::with_capacity(positions.len() * dim), Vec::with_capacity(positions.len() * dim));
-        for position in positions {
-            for sign in [-1.0, 1.0] {
-                for frequency in &self.frequencies {
-                    let angle = f64::from(*position) * frequency;
-                    cos.push(angle.cos() as f32);
-                    sin.push((sign * angle.sin()) as f32);
-                }
-            }
-        }
-        let tensor = |values| Tensor::from_data(TensorData::new(values, [rows, 1, width, dim]), device);
-        Rotary { cos: tensor(cos), sin: tensor(sin) }
+    pub(crate) fn at(&self, positions: &[u32], device: &Device) -> Rotary {
+        let shape = [positions.len(), self.frequencies.len()];
+        let angles = positions.iter().flat_map(|position| self.frequencies.iter().map(move |frequency| f64::from(*position) * frequency));
+        let (sin, cos): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
+        Rotary { cos: Tensor::from_data(TensorData::new(cos, shape), device), sin: Tensor::from_data(TensorData::new(sin, shape), device) }
     }
 }
 
 impl Rotary {
-    /// Rotates `[rows, heads, width, head_dim]`: `x · cos + (x₂, x₁) · (−sin, sin)` with `x = (x₁, x₂)`.
-    pub(crate) fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let dim = x.dims()[3];
-        let swapped = Tensor::cat(vec![x.clone().slice_dim(3, dim / 2..dim), x.clone().slice_dim(3, 0..dim / 2)], 3);
-        x * self.cos.clone() + swapped * self.sin.clone()
+    /// Rotates `[cells, heads · head_dim]`, as `[cells, heads, head_dim]`.
+    pub(crate) fn apply(&self, x: Tensor<2>, heads: usize) -> Tensor<3> {
+        let [cells, width] = x.dims();
+        kernels::rope(x.reshape([cells, heads, width / heads]), self.cos.clone(), self.sin.clone())
     }
 }

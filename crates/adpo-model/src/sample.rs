@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::attention::{Cache, MASKED};
+use crate::attention::{Cache, attend};
 use crate::config::LlamaConfig;
+use crate::kernels::{self, AttentionMask};
 use crate::random::Stream;
 use crate::{Llama, ModelError};
 
@@ -182,7 +182,7 @@ impl Rows {
     fn new(model: &Llama, requests: &[SampleRequest<'_>], max_new_tokens: usize) -> (Self, Step) {
         let (config, device) = (model.config(), model.device());
         let width = requests.iter().map(|r| r.prompt.len()).max().unwrap_or(0);
-        let shape = [requests.len(), config.num_key_value_heads, width + max_new_tokens, config.head_dim];
+        let shape = [requests.len(), width + max_new_tokens, config.num_key_value_heads, config.head_dim];
         let caches = (0..config.num_hidden_layers).map(|_| Cache::new(shape, &device)).collect();
         let pads: Vec<usize> = requests.iter().map(|r| width - r.prompt.len()).collect();
         let mut step = Step { width, ..Step::default() };
@@ -197,34 +197,30 @@ impl Rows {
     fn forward(&mut self, model: &Llama, step: &Step) -> Vec<f32> {
         let (rows, width, hidden) = (self.live.len(), step.width, model.config().hidden_size);
         let ids: Vec<i32> = step.ids.iter().map(|id| *id as i32).collect();
-        let ids = Tensor::from_data(TensorData::new(ids, [rows, width]), &self.device);
-        let rotary = model.rotary.at(&step.positions, rows, width, &self.device);
-        let bias = self.bias(width);
-        let mut x = embedding(model.embed_tokens.val(), ids).reshape([rows * width, hidden]);
+        let ids = Tensor::from_data(TensorData::new(ids, [rows * width]), &self.device);
+        let rotary = model.rotary.at(&step.positions, &self.device);
+        let pads: Vec<i32> = self.live.iter().map(|row| self.pads[*row] as i32).collect();
+        let mask = (width > 1).then(|| self.mask(width));
+        let first = Tensor::<1, Int>::from_data(TensorData::new(pads, [rows]), &self.device);
+        let mut x = kernels::embedding(model.embed_tokens.val(), ids);
         for (block, cache) in model.layers.iter().zip(&mut self.caches) {
-            x = block.forward(x, rows, &rotary, &bias, Some(cache));
+            x = block.forward(x, &rotary, |q, k, v| {
+                cache.extend(k.clone(), v.clone());
+                match &mask {
+                    Some(mask) => attend(q, k, v, rows, mask),
+                    None => cache.attend(q, first.clone()),
+                }
+            });
         }
         let last = x.reshape([rows, width, hidden]).slice([0..rows, width - 1..width, 0..hidden]).reshape([rows, hidden]);
         model.logits(model.norm.forward(last)).into_data().iter::<f32>().collect()
     }
 
-    /// `[rows, 1, width, keys]`: each cell sees its row's prompt and answer up to itself, and no padding.
-    fn bias(&self, width: usize) -> Tensor<4> {
+    /// The prompts' mask: padding is a segment of its own.
+    fn mask(&self, width: usize) -> AttentionMask {
         let rows = self.live.len();
-        let before = self.caches.first().map_or(0, |cache| cache.used);
-        let keys = before + width;
-        let mut values = vec![0.0_f32; rows * width * keys];
-        for (cell, seen) in values.chunks_exact_mut(keys).enumerate() {
-            let (row, own) = (cell / width, before + cell % width);
-            let pad = self.pads[self.live[row]];
-            for (key, value) in seen.iter_mut().enumerate() {
-                // A padding cell sees itself, so that its softmax is defined; nobody reads what it gives.
-                if key > own || (key < pad && key != own) {
-                    *value = MASKED;
-                }
-            }
-        }
-        Tensor::from_data(TensorData::new(values, [rows, 1, width, keys]), &self.device)
+        let segments: Vec<u32> = self.live.iter().flat_map(|row| (0..width).map(|column| u32::from(column >= self.pads[*row]))).collect();
+        AttentionMask::new(&segments, &vec![0; rows * width], rows, width, &self.device)
     }
 
     /// Goes on with these rows only.

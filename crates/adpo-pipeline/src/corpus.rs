@@ -1,6 +1,6 @@
 //! Sources of a recipe as rows: which file, which buckets, which labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use adpo_data::{Preference, Prompt, ReadReport, Role, Row, RowFile, SftExample, ToxicLabel, bucket, derive_seed, epoch_order};
 use adpo_eval::{Exchange, Judge};
@@ -63,7 +63,7 @@ impl<'a> Corpus<'a> {
     pub(crate) fn prompts(&self, sources: &[Source]) -> Result<(Vec<Row<Prompt>>, Value), PipelineError> {
         let mut all: Vec<Row<Prompt>> = Vec::new();
         let mut counts = json!({});
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for source in sources {
             let (mut rows, report): (_, ReadReport) = self.file(source)?.prompts()?;
             let read = rows.len();
@@ -124,10 +124,7 @@ impl<'a> Corpus<'a> {
             }
             return rows;
         }
-        let mut taken = epoch_order(rows.len(), derive_seed(self.seed, &source.id), 0);
-        taken.truncate(limit);
-        let taken: std::collections::BTreeSet<usize> = taken.into_iter().collect();
-        rows.into_iter().enumerate().filter(|(i, _)| taken.contains(i)).map(|(_, row)| row).collect()
+        some_of(rows, limit, derive_seed(self.seed, &source.id))
     }
 
     /// A share of the toxic rows once more, without the label.
@@ -142,6 +139,12 @@ impl<'a> Corpus<'a> {
         };
         order.into_iter().take(count).map(|i| copy(toxic[i])).collect()
     }
+}
+
+/// At most `limit` rows, drawn by the seed, in their order.
+pub(crate) fn some_of<T>(rows: Vec<T>, limit: usize, seed: u64) -> Vec<T> {
+    let taken: BTreeSet<usize> = epoch_order(rows.len(), seed, 0).into_iter().take(limit).collect();
+    rows.into_iter().enumerate().filter(|(i, _)| taken.contains(i)).map(|(_, row)| row).collect()
 }
 
 /// Labels answers that people have not labelled; counts judgements by their state, because one that failed says nothing

@@ -250,6 +250,8 @@ pub struct Evaluate {
     /// Their temperature.
     #[serde(default = "one")]
     pub temperature: f64,
+    /// The token audit asks every system four times more; with this, only so many of the prompts, drawn by the seed.
+    pub audit_limit: Option<usize>,
     /// How answers are drawn besides the temperature.
     #[serde(default)]
     pub draw: Draw,
@@ -330,8 +332,8 @@ impl Recipe {
 
     fn check_draws(&self) -> Result<(), String> {
         let evaluate = &self.evaluate;
-        if evaluate.samples == 0 {
-            return Err("`evaluate.samples` must be at least 1".into());
+        if evaluate.samples == 0 || evaluate.audit_limit == Some(0) {
+            return Err("`evaluate.samples` and `evaluate.audit_limit` must be at least 1".into());
         }
         let mut temperatures = vec![evaluate.temperature];
         if let Some(sample) = &self.sample {

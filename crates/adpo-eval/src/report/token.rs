@@ -76,6 +76,10 @@ pub(super) fn token_effect(name: &str, form: TokenForm, without: &[Scored], with
         let mut outcomes = SystemOutcomes::new(name, rows, settings.taus);
         outcomes.measures.remove(&Measure::Toxic).unwrap_or_default()
     };
+    // The audit may have asked a part of the prompts only.
+    let asked: BTreeSet<&str> = with.iter().map(|row| row.0.prompt_id.as_str()).collect();
+    let without: Vec<Scored> = without.iter().copied().filter(|row| asked.contains(row.0.prompt_id.as_str())).collect();
+    let without = without.as_slice();
     let (plain, token) = (toxic_prompts(without), toxic_prompts(with));
     let pairs: Vec<(bool, bool)> = token.iter().filter_map(|(id, &yes)| Some((majority(yes), majority(*plain.get(id)?)))).collect();
     let count = |pair: (bool, bool)| pairs.iter().filter(|found| **found == pair).count();

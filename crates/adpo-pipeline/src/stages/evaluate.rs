@@ -10,7 +10,7 @@ use super::asking::Asking;
 use super::{SeedRun, load_model};
 use crate::PipelineError;
 use crate::answers::{Answer, Question, Speaker, Speed};
-use crate::corpus::Corpus;
+use crate::corpus::{Corpus, some_of};
 use crate::resources::Checkpoint;
 use crate::stage::{Inputs, Made, Manifest, run_stage, write_json};
 
@@ -74,13 +74,19 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, policies: &[Manifest]) -> R
                 .value("encoding", &run.recipe.encoding)
                 .hash("model", system.manifest.hash())
                 .hash("data", data.clone());
+            if asking.form().is_some() {
+                inputs = inputs.value("audit_limit", &evaluate.audit_limit);
+            }
             // What a policy says is measured against where it started.
             let against = (asking == Asking::Plain && system.name != SFT).then_some(sft);
             if let Some(sft) = against {
                 inputs = inputs.hash("sft", sft.hash());
             }
             manifests.push(run_stage(&stage, &run.stage(&stage), inputs, |folder| {
-                let (prompts, mut counts) = corpus.prompts(&evaluate.sources)?;
+                let (mut prompts, mut counts) = corpus.prompts(&evaluate.sources)?;
+                if let (Some(_), Some(limit)) = (asking.form(), evaluate.audit_limit) {
+                    prompts = some_of(prompts, limit, run.stream("audit"));
+                }
                 let model = run.stage(&system.made_by);
                 let said = answer(run, &model, asking, prompts, &stage, folder)?;
                 counts["encoding"] = serde_json::json!(said.encoding);

@@ -135,7 +135,7 @@ pub(super) fn control_token(out: &mut String, effects: &[TokenEffect]) {
     let Some(first) = effects.first() else { return };
     push(
         out,
-        "## Token audit\n\nToxic replies to the same prompts as they are, and with the control token in some form; p: exact McNemar \
+        "## Token audit\n\nToxic replies to the same prompts (all, or a part drawn for this) as they are, and with the control token in some form; p: exact McNemar \
          against the prompts as they are, adjusted by Holm over this table.\n",
     );
     let forms: Vec<TokenForm> = TokenForm::ALL.into_iter().filter(|form| effects.iter().any(|effect| effect.form == *form)).collect();

@@ -1,0 +1,117 @@
+//! Algorithm 2 of FlashAttention-2. The heads that share keys run one after the other: they add to the same gradients.
+
+use burn::backend::Flex;
+use rayon::prelude::*;
+
+use super::forward::Head;
+use super::sight::Sight;
+use super::{KEYS, QUERIES};
+use crate::kernels::composed::shape;
+use crate::kernels::cpu::{CpuTensor, Matrix, MatrixMut, Write, contiguous, exp, floats, multiply, sum, tensor, vectorised};
+
+pub(super) fn backward(saved: [CpuTensor; 6], segments: &CpuTensor, branches: &CpuTensor) -> (CpuTensor, CpuTensor, CpuTensor) {
+    let [rows, width, heads, dim] = shape::<Flex, 4>(&saved[0]);
+    let kv_heads = shape::<Flex, 4>(&saved[1])[2];
+    let group = heads / kv_heads;
+    let saved = saved.map(contiguous);
+    let [q, k, v, o, lse, grad] = saved.each_ref().map(floats);
+    let sights = Sight::of_rows(segments, branches, width);
+    let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
+    let (mut dqs, dks, dvs) =
+        (split(&mut dq, width, heads, dim), split(&mut dk, width, kv_heads, dim), split(&mut dv, width, kv_heads, dim));
+    let tasks = dqs.par_chunks_mut(group).zip(dks).zip(dvs).enumerate();
+    tasks.for_each_init(Scratch::new, |scratch, (task, ((dqs, mut dk), mut dv))| {
+        let (row, kv_head) = (task / kv_heads, task % kv_heads);
+        let head_of = |data, heads: usize, head: usize| Head { data, start: (row * width * heads + head) * dim, stride: heads * dim, dim };
+        let (k, v) = (head_of(k, kv_heads, kv_head), head_of(v, kv_heads, kv_head));
+        for (i, dq) in dqs.iter_mut().enumerate() {
+            let head = kv_head * group + i;
+            let pass = Pass {
+                q: head_of(q, heads, head),
+                k,
+                v,
+                o: head_of(o, heads, head),
+                grad: head_of(grad, heads, head),
+                lse: &lse[(row * heads + head) * width..][..width],
+                sight: &sights[row],
+            };
+            for first in (0..width).step_by(QUERIES) {
+                pass.block(first, QUERIES.min(width - first), dq, &mut dk, &mut dv, scratch);
+            }
+        }
+    });
+    (tensor(dq, [rows, width, heads, dim]), tensor(dk, [rows, width, kv_heads, dim]), tensor(dv, [rows, width, kv_heads, dim]))
+}
+
+/// `[rows, width, heads, dim]` by row and head.
+fn split(x: &mut [f32], width: usize, heads: usize, dim: usize) -> Vec<MatrixMut<'_>> {
+    x.chunks_mut((width * heads * dim).max(1)).flat_map(|x| MatrixMut::side_by_side(x, width, heads, dim)).collect()
+}
+
+struct Scratch {
+    weights: Vec<f32>,
+    d_scores: Vec<f32>,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self { weights: vec![0.0; QUERIES * KEYS], d_scores: vec![0.0; QUERIES * KEYS] }
+    }
+}
+
+/// What one head of one row needs.
+struct Pass<'a> {
+    q: Head<'a>,
+    k: Head<'a>,
+    v: Head<'a>,
+    o: Head<'a>,
+    grad: Head<'a>,
+    lse: &'a [f32],
+    sight: &'a Sight,
+}
+
+impl Pass<'_> {
+    /// The share of the queries from `first` on.
+    fn block(&self, first: usize, n: usize, dq: &mut MatrixMut<'_>, dk: &mut MatrixMut<'_>, dv: &mut MatrixMut<'_>, scratch: &mut Scratch) {
+        let dim = self.q.dim;
+        let scale = (dim as f32).powf(-0.5);
+        let mut along = [0.0_f32; QUERIES];
+        vectorised(|| {
+            for (i, along) in along[..n].iter_mut().enumerate() {
+                let (o, grad) = (self.o.row(first + i), self.grad.row(first + i));
+                *along = sum(dim, |j| o[j] * grad[j]);
+            }
+        });
+        let (q, grad) = (self.q.part(first, n), self.grad.part(first, n));
+        let all = self.sight.keys(first..first + n);
+        for start in all.clone().step_by(KEYS) {
+            let keys = start..all.end.min(start + KEYS);
+            let (k, v) = (self.k.part(start, keys.len()), self.v.part(start, keys.len()));
+            let weights = &mut scratch.weights[..n * keys.len()];
+            let d_scores = &mut scratch.d_scores[..n * keys.len()];
+            multiply(MatrixMut::new(weights, n, keys.len()), Write::Replace, q, k.t());
+            multiply(MatrixMut::new(d_scores, n, keys.len()), Write::Replace, grad, v.t());
+            vectorised(|| {
+                let block = weights.chunks_exact_mut(keys.len()).zip(d_scores.chunks_exact_mut(keys.len()));
+                for (i, (weights, d_scores)) in block.enumerate() {
+                    let seen = self.sight.part(first + i, &keys);
+                    for outside in [0..seen.start, seen.end..keys.len()] {
+                        weights[outside.clone()].fill(0.0);
+                        d_scores[outside].fill(0.0);
+                    }
+                    let (weights, d_scores) = (&mut weights[seen.clone()], &mut d_scores[seen.clone()]);
+                    let (lse, along) = (self.lse[first + i], along[i]);
+                    weights.iter_mut().for_each(|w| *w = exp(w.mul_add(scale, -lse)));
+                    self.sight.hide(first + i, start + seen.start, weights, 0.0);
+                    for (d, w) in d_scores.iter_mut().zip(weights) {
+                        *d = *w * (*d - along) * scale;
+                    }
+                }
+            });
+            let (weights, d_scores) = (Matrix::new(weights, n, keys.len()), Matrix::new(d_scores, n, keys.len()));
+            multiply(dv.part(start, keys.len()), Write::Add, weights.t(), grad);
+            multiply(dq.part(first, n), Write::Add, d_scores, k);
+            multiply(dk.part(start, keys.len()), Write::Add, d_scores.t(), q);
+        }
+    }
+}

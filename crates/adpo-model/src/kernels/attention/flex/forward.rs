@@ -1,0 +1,110 @@
+//! Algorithm 1 of FlashAttention-2.
+
+use burn::backend::Flex;
+use rayon::prelude::*;
+
+use super::sight::Sight;
+use super::{KEYS, QUERIES};
+use crate::kernels::composed::shape;
+use crate::kernels::cpu::{CpuTensor, LANES, Matrix, MatrixMut, Write, contiguous, exp, floats, max, multiply, tensor, vectorised};
+
+/// The score of a cell that is not seen.
+const HIDDEN: f32 = -1e30;
+
+pub(super) fn forward(q: CpuTensor, k: CpuTensor, v: CpuTensor, segments: &CpuTensor, branches: &CpuTensor) -> (CpuTensor, CpuTensor) {
+    let [rows, width, heads, dim] = shape::<Flex, 4>(&q);
+    let kv_heads = shape::<Flex, 4>(&k)[2];
+    let [q, k, v] = [q, k, v].map(contiguous);
+    let [q, k, v] = [&q, &k, &v].map(floats);
+    let sights = Sight::of_rows(segments, branches, width);
+    let (mut o, mut lse) = (vec![0.0; q.len()], vec![0.0; rows * heads * width]);
+    let outputs = o.chunks_mut((width * heads * dim).max(1)).flat_map(|o| MatrixMut::side_by_side(o, width, heads, dim));
+    let mut tasks: Vec<_> = outputs.zip(lse.chunks_mut(width.max(1))).collect();
+    tasks.par_iter_mut().enumerate().for_each_init(
+        || vec![0.0; QUERIES * KEYS],
+        |scratch, (task, (o, lse))| {
+            let (row, head) = (task / heads, task % heads);
+            let kv_head = head / (heads / kv_heads);
+            let head_of =
+                |x, heads: usize, head: usize| Head { data: x, start: (row * width * heads + head) * dim, stride: heads * dim, dim };
+            let [q, k, v] = [head_of(q, heads, head), head_of(k, kv_heads, kv_head), head_of(v, kv_heads, kv_head)];
+            for first in (0..width).step_by(QUERIES) {
+                let n = QUERIES.min(width - first);
+                block([q, k, v], &sights[row], first, o.part(first, n), &mut lse[first..first + n], scratch);
+            }
+        },
+    );
+    drop(tasks);
+    (tensor(o, [rows, width, heads, dim]), tensor(lse, [rows, heads, width]))
+}
+
+/// One head of one row: `[width, dim]`, `stride` apart.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a> {
+    pub data: &'a [f32],
+    pub start: usize,
+    pub stride: usize,
+    pub dim: usize,
+}
+
+impl<'a> Head<'a> {
+    pub(super) fn part(&self, first: usize, rows: usize) -> Matrix<'a> {
+        Matrix::strided(&self.data[self.start + first * self.stride..], rows, self.dim, self.stride)
+    }
+
+    pub(super) fn row(&self, row: usize) -> &'a [f32] {
+        &self.data[self.start + row * self.stride..][..self.dim]
+    }
+}
+
+/// The queries from `first` on against all the keys that they see.
+fn block([q, k, v]: [Head<'_>; 3], sight: &Sight, first: usize, mut o: MatrixMut<'_>, lse: &mut [f32], scratch: &mut [f32]) {
+    let n = lse.len();
+    let scale = (q.dim as f32).powf(-0.5);
+    let (mut top, mut total) = ([f32::NEG_INFINITY; QUERIES], [0.0_f32; QUERIES]);
+    let keys = sight.keys(first..first + n);
+    let mut write = Write::Replace;
+    for start in keys.clone().step_by(KEYS) {
+        let keys = start..keys.end.min(start + KEYS);
+        let scores = &mut scratch[..n * keys.len()];
+        multiply(MatrixMut::new(scores, n, keys.len()), Write::Replace, q.part(first, n), k.part(start, keys.len()).t());
+        vectorised(|| {
+            for (i, scores) in scores.chunks_exact_mut(keys.len()).enumerate() {
+                let seen = sight.part(first + i, &keys);
+                scores[..seen.start].fill(0.0);
+                scores[seen.end..].fill(0.0);
+                if seen.is_empty() {
+                    continue;
+                }
+                let scores = &mut scores[seen.clone()];
+                sight.hide(first + i, start + seen.start, scores, HIDDEN);
+                let new_top = top[i].max(max(scores.len(), |k| scores[k]) * scale);
+                let kept = if top[i] == f32::NEG_INFINITY { 0.0 } else { exp(top[i] - new_top) };
+                let mut lanes = [0.0_f32; LANES];
+                let mut chunks = scores.chunks_exact_mut(LANES);
+                for chunk in &mut chunks {
+                    for (score, lane) in chunk.iter_mut().zip(&mut lanes) {
+                        *score = exp(score.mul_add(scale, -new_top));
+                        *lane += *score;
+                    }
+                }
+                let mut sum = 0.0;
+                for score in chunks.into_remainder() {
+                    *score = exp(score.mul_add(scale, -new_top));
+                    sum += *score;
+                }
+                total[i] = total[i].mul_add(kept, lanes.iter().sum::<f32>() + sum);
+                top[i] = new_top;
+                if write == Write::Add && kept != 1.0 {
+                    o.row(i).iter_mut().for_each(|o| *o *= kept);
+                }
+            }
+        });
+        multiply(o.part(0, n), write, Matrix::new(scores, n, keys.len()), v.part(start, keys.len()));
+        write = Write::Add;
+    }
+    for (i, lse) in lse.iter_mut().enumerate() {
+        o.row(i).iter_mut().for_each(|o| *o /= total[i]);
+        *lse = top[i] + total[i].ln();
+    }
+}

@@ -1,0 +1,156 @@
+//! What the CPU implementations share: Flex tensors as slices, matrix products on slices, rows over threads, `exp`.
+//!
+//! Loops are plain Rust over lanes of a fixed width; [`vectorised`] compiles them once per instruction set (AVX-512, AVX2,
+//! NEON) and picks one at run time. Work is cut into pieces by the shape and the number of threads alone, so that no sum
+//! depends on who ran first.
+
+use burn::backend::Flex;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{DType, Shape, TensorData};
+use rayon::prelude::*;
+
+mod matrix;
+
+pub(super) use matrix::{Matrix, MatrixMut, Write, multiply, multiply_parallel};
+
+/// A float or int tensor of the CPU backend.
+pub(super) type CpuTensor = FloatTensor<Flex>;
+
+/// Floats per running sum: one AVX-512 register.
+pub(super) const LANES: usize = 16;
+/// Numbers per piece of element-wise work: enough to pay for waking a thread.
+pub(super) const PIECE: usize = 16 * 1024;
+
+/// Whether the f32 kernels apply; other dtypes go the composed way.
+pub(super) fn all_f32(tensors: &[&CpuTensor]) -> bool {
+    tensors.iter().all(|tensor| tensor.dtype() == DType::F32)
+}
+
+/// The tensor with its numbers in row-major order, without a copy where they are already.
+pub(super) fn contiguous(tensor: CpuTensor) -> CpuTensor {
+    if tensor.layout().contiguous_offsets().is_some() { tensor } else { tensor.to_contiguous() }
+}
+
+/// The numbers of a [`contiguous`] f32 tensor.
+pub(super) fn floats(tensor: &CpuTensor) -> &[f32] {
+    tensor.as_slice().expect("made contiguous by its caller, who has seen that it is f32")
+}
+
+/// A contiguous f32 tensor that fills its memory, so that its numbers can be written: in place where nobody else holds it.
+pub(super) fn writable(tensor: CpuTensor) -> CpuTensor {
+    let fills = tensor.layout().contiguous_offsets() == Some((0, tensor.storage::<f32>().len()));
+    if fills { tensor } else { tensor.to_contiguous() }
+}
+
+/// The ids of an int tensor, whatever its width.
+pub(super) fn ids(tensor: &CpuTensor) -> Vec<usize> {
+    match tensor.dtype() {
+        DType::I32 => tensor.to_contiguous().storage::<i32>().iter().map(|id| *id as usize).collect(),
+        _ => tensor.clone().into_data().iter::<i64>().map(|id| id as usize).collect(),
+    }
+}
+
+/// A tensor that owns these numbers.
+pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> CpuTensor {
+    CpuTensor::from_data(TensorData::new(values, shape.into()))
+}
+
+/// Runs loops compiled for the widest vectors that this machine has. What is called inside has to be `#[inline(always)]`.
+#[inline(always)]
+pub(super) fn vectorised<R>(loops: impl FnOnce() -> R) -> R {
+    struct Loops<F>(F);
+    impl<R, F: FnOnce() -> R> pulp::WithSimd for Loops<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _simd: S) -> R {
+            (self.0)()
+        }
+    }
+    pulp::Arch::new().dispatch(Loops(loops))
+}
+
+/// `f(first row, rows)` for pieces of whole rows of `out`, over all threads.
+pub(super) fn for_rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    if out.len() <= PIECE {
+        return f(0, out);
+    }
+    let rows = (PIECE / width).max(1);
+    out.par_chunks_mut(rows * width).enumerate().for_each(|(piece, out)| f(piece * rows, out));
+}
+
+/// [`for_rows`] over two outputs, each with its own width.
+pub(super) fn for_rows2(
+    (a, a_width): (&mut [f32], usize),
+    (b, b_width): (&mut [f32], usize),
+    rows: usize,
+    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) {
+    if a.len() <= rows * a_width {
+        return f(0, a, b);
+    }
+    let pieces = a.par_chunks_mut(rows * a_width).zip(b.par_chunks_mut(rows * b_width)).enumerate();
+    pieces.for_each(|(piece, (a, b))| f(piece * rows, a, b));
+}
+
+/// `eˣ` within 2 ulp for |x| < 87, held at the ends of the range of normal numbers outside (Cephes' `expf`).
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    // 1.5 · 2²³: adding it rounds to an integer, whose bits are then the low bits of the sum.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.3, 88.0);
+    let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    let p = 1.987_569_1e-4_f32.mul_add(r, 1.398_199_9e-3).mul_add(r, 8.333_452e-3);
+    let p = p.mul_add(r, 4.166_579_6e-2).mul_add(r, 1.666_666_5e-1).mul_add(r, 0.5);
+    let p = p.mul_add(r * r, r + 1.0);
+    p * f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3f80_0000))
+}
+
+/// Σ f(i) over `0..n`, in lanes.
+#[inline(always)]
+pub(super) fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0_f32; LANES];
+    let whole = n / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += f(start + lane);
+        }
+    }
+    let rest: f32 = (whole..n).map(&f).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// max f(i) over `0..n`, in lanes; −∞ of nothing.
+#[inline(always)]
+pub(super) fn max(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let whole = n / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, top) in lanes.iter_mut().enumerate() {
+            *top = larger(*top, f(start + lane));
+        }
+    }
+    (whole..n).map(f).chain(lanes).fold(f32::NEG_INFINITY, larger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_that_of_f64_within_two_ulp() {
+        let mut worst = 0.0_f64;
+        vectorised(|| {
+            for i in -870_000..870_000 {
+                let x = i as f32 * 1e-4;
+                let exact = f64::from(x).exp();
+                worst = worst.max((f64::from(exp(x)) - exact).abs() / (exact * f64::from(f32::EPSILON)));
+            }
+        });
+        assert!(worst <= 2.0, "{worst} ulp");
+        assert!(exp(-1e30) < 2e-38 && exp(f32::NEG_INFINITY) < 2e-38 && exp(f32::NAN).is_nan() && exp(1e30) > 1e38);
+    }
+}

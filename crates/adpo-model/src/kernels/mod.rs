@@ -1,0 +1,27 @@
+//! The operations that a Llama's training step and sampler spend their time in, each fused into one.
+//!
+//! One room per operation: its contract, which is a function on tensors, and its definition, composed of Burn's own operations,
+//! in `mod.rs` or `composed.rs`; its derivative in `autodiff.rs`, where the backward pass is an operation of its own; its CPU
+//! implementation, f32, in `flex.rs`. Other dtypes and backends compute the definition. Results are bit-equal from run to run
+//! with the same number of threads.
+
+mod adamw;
+mod attention;
+mod autodiff;
+mod composed;
+mod cpu;
+mod embedding;
+mod linear;
+mod rms_norm;
+mod rope;
+mod swiglu;
+mod token_log_probs;
+
+pub use adamw::{AdamWOps, AdamWState, AdamWStep, adamw, sum_of_squares};
+pub use attention::{AttentionMask, AttentionOps, attention, attention_cached};
+pub use embedding::{EmbeddingOps, embedding};
+pub use linear::{LinearOps, linear};
+pub use rms_norm::{RmsNormOps, rms_norm};
+pub use rope::{RopeOps, rope};
+pub use swiglu::{SwiGluOps, swiglu};
+pub use token_log_probs::{TokenLogProbOps, TokenScores, token_log_probs};
