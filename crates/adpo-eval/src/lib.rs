@@ -20,6 +20,8 @@
 //! ```
 //!
 //! - [`Judge`] is the trait; [`EmbeddedJudge`] needs no download; [`rubric`] is the prompt and parser for LLM judges.
+//! - [`LlmJudge`] asks any [`ChatModel`]; [`compare_pairs`] asks one for the better of two replies, in both orders. With the
+//!   feature `http`: chat models and classifiers behind endpoints, and sampling from them.
 //! - [`annotate()`] turns judged candidates into training triples: the rule stands in one place.
 //! - [`ReportBuilder`] makes a [`Report`] from anybody's replies: Markdown, JSON, and a stable snapshot for tests.
 //! - [`read_responses`] reads replies of any model from JSONL.

@@ -111,16 +111,21 @@ impl Pool {
             }
         };
         thread::scope(|scope| {
-            for me in 0..self.endpoints.len() {
-                for _ in 0..self.limits.concurrency.min(jobs.len()) {
-                    // Where the system has no more threads, fewer do the work.
-                    let _ = thread::Builder::new().spawn_scoped(scope, move || work(me));
+            for (me, endpoint) in self.endpoints.iter().enumerate() {
+                let threads = self.limits.concurrency.min(jobs.len());
+                // Where the system has no more threads, fewer do the work; without any, others have to.
+                let started = (0..threads).filter(|_| thread::Builder::new().spawn_scoped(scope, move || work(me)).is_ok()).count();
+                if started == 0 && threads > 0 {
+                    let _queue = lock(&queue);
+                    endpoint.retire(&format!("{}: the system gave no thread to ask with", endpoint.target.url));
+                    changed.notify_all();
                 }
             }
         });
-        // All endpoints were given up before this run, or there was not a single thread.
-        let reason = self.unavailable().unwrap_or_else(|| "the system gave no thread to ask with".to_owned());
-        lock(&queue).fail_all(&reason);
+        // Where all endpoints were given up, before this run or by it, nobody is left who could answer the rest.
+        if let Some(reason) = self.unavailable() {
+            lock(&queue).fail_all(&reason);
+        }
     }
 
     /// The next request for endpoint `me`, as soon as there is one; none when the run is over or the endpoint given up.

@@ -130,6 +130,15 @@ fn a_request_that_no_endpoint_takes_is_not_repeated_and_harms_no_other() {
 }
 
 #[test]
+fn a_redirect_is_not_followed_with_what_was_to_be_judged() {
+    let elsewhere = Server::start(|_| says(FINE));
+    let header: &'static str = format!("Location: {}", elsewhere.url("/v1/chat/completions")).leak();
+    let server = Server::start(move |_| Act::Answer { status: 307, header, body: String::new() });
+    let judge = judge_of(&[&server], limits(), None);
+    assert_eq!((states(&judge.judge(&exchanges(2))), server.count(), elsewhere.count()), (vec!["api_error"; 2], 1, 0));
+}
+
+#[test]
 fn answers_that_are_no_verdict_are_states_and_are_not_repeated() {
     let server = Server::start(|request| match number(request) {
         0 => says("I'm sorry, but I can't assist with that."),

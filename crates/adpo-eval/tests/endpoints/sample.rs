@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use adpo_data::{Prompt, Row, RowFile};
-use adpo_eval::{ChatEndpoint, EndpointOptions, EvalError, RequestLimits, SampleOptions, SampleReport, sample_endpoint};
+use adpo_eval::{ChatEndpoint, EndpointOptions, EvalError, RequestLimits, SampleOptions, SampleReport, read_responses, sample_endpoint};
 use serde_json::{Value, json};
 
 use crate::judge::limits;
@@ -81,6 +81,11 @@ fn responses_are_written_in_the_order_of_the_prompts_with_all_that_evaluate_need
     assert!(requests.iter().any(|r| r.body["messages"].as_array().is_some_and(|turns| turns.len() == 3)));
     let seeds: BTreeSet<u64> = requests.iter().filter_map(|r| r.body["seed"].as_u64()).collect();
     assert_eq!(seeds.len(), 10);
+    // What reads responses reads these.
+    let read = read_responses(&[&out]).expect("they are responses");
+    assert!(read.ignored_keys.is_empty() && read.systems.len() == 1 && read.systems[0].0 == "speaker");
+    let replies: Vec<_> = read.systems[0].1.iter().map(|reply| (reply.prompt_id.as_str(), reply.exchange.harmful)).collect();
+    assert_eq!((replies.len(), replies[0], replies[2]), (10, ("q0", false), ("questions:2", true)));
     // The same again, elsewhere, is the same file.
     let again = folder.path().join("again.jsonl");
     draw(&server, &prompts(5), &OPTIONS, &again).expect("it is drawn");

@@ -1,7 +1,7 @@
 //! Stage 6: all systems side by side in one report.
 
 use adpo_data::{read_jsonl, write_text};
-use adpo_eval::{EmbeddedJudge, Exchange, KlByRole, Reply, Report, ReportBuilder};
+use adpo_eval::{EmbeddedJudge, Exchange, Judge, KlByRole, Reply, Report, ReportBuilder};
 
 use super::asking::Asking;
 use super::evaluate::{Answered, PolicyKl, SFT};
@@ -25,16 +25,18 @@ pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, Pi
     }
     let folder = run.stage("report");
     run_stage("report", &folder, inputs, |folder| {
-        let report = build(run, done)?;
+        let evaluator = run.judge(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?;
+        let report = build(run, done, evaluator.as_ref())?;
+        still_there("compare", evaluator.as_ref())?;
         write_text(folder.join("report.json"), &(report.json()? + "\n"))?;
         write_text(folder.join("report.md"), &report.markdown())?;
-        Ok(Made { outputs: vec!["report.json", "report.md"], counts: serde_json::json!({"systems": report.systems.len()}) })
+        let counts = serde_json::json!({"systems": report.systems.len(), "warnings": evaluator.warnings()});
+        Ok(Made { outputs: vec!["report.json", "report.md"], counts: counts })
     })?;
     read_json(&folder.join("report.json"))
 }
 
-fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> {
-    let evaluator = run.judge(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?;
+fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<Report, PipelineError> {
     let annotator = run.annotator()?;
     let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
         .system(SFT, replies(run, Asking::Plain, SFT)?)
@@ -60,9 +62,7 @@ fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> 
             report = report.dropped(format!("annotate: {reason}"), count.as_u64().unwrap_or(0) as usize);
         }
     }
-    let report = report.build(evaluator.as_ref())?;
-    still_there("compare", evaluator.as_ref())?;
-    Ok(report)
+    Ok(report.build(evaluator)?)
 }
 
 /// Adds what a system answered to prompts with the control token, in all its forms.
