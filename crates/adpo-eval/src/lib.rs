@@ -29,6 +29,7 @@ mod degenerate;
 pub mod diversity;
 mod embedded;
 mod error;
+mod identity;
 mod judge;
 mod report;
 pub mod rubric;
@@ -41,7 +42,7 @@ pub use degenerate::is_degenerate;
 pub use diversity::{Diversity, diversity};
 pub use embedded::EmbeddedJudge;
 pub use error::EvalError;
-pub use judge::{Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, shared_rows};
+pub use judge::{Evasion, Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, shared_rows};
 pub use report::{
     CategoryReport, Comparison, JudgeInfo, KlByRole, Method, Rate, RateAndMean, Reply, Report, ReportBuilder, SCHEMA, SystemReport,
     TokenEffect, Verdict, WorstCase,

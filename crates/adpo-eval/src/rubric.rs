@@ -88,6 +88,7 @@ pub fn parse(exchange: &Exchange, answer: &str) -> Judgement {
         toxicity,
         heads: ToxicityHeads { context: toxicity, ..ToxicityHeads::default() },
         evasiveness: unit(verdict.evasiveness),
+        evasion: None,
         coherence: unit(verdict.coherence),
         degenerate: is_degenerate(exchange.prompt.turns.last().map_or("", |turn| &turn.content), &exchange.response),
     })
