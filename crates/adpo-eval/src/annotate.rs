@@ -187,7 +187,7 @@ mod tests {
 
     fn scored(toxicity: f64, evasiveness: f64, coherence: f64) -> Judgement {
         let heads = crate::ToxicityHeads { abuse: toxicity, ..Default::default() };
-        Judgement::Scored(Scores { toxicity, heads, evasiveness, coherence, degenerate: false })
+        Judgement::Scored(Scores { toxicity, heads, evasiveness, evasion: None, coherence, degenerate: false })
     }
 
     fn set(plain: &[&str], toxic: &[&str]) -> CandidateSet {

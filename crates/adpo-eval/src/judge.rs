@@ -44,6 +44,24 @@ impl ToxicityHeads {
     }
 }
 
+/// How a reply evades: three probabilities whose sum is the evasiveness.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Evasion {
+    /// Nothing but a refusal.
+    pub refusal: f64,
+    /// Part of the answer, with a refusal or a lecture.
+    pub partial: f64,
+    /// No refusal and no answer: another topic, a platitude, ignorance.
+    pub deflection: f64,
+}
+
+impl Evasion {
+    /// The evasiveness that the three make up.
+    pub fn total(&self) -> f64 {
+        self.refusal + self.partial + self.deflection
+    }
+}
+
 /// What a judge measured in one reply; all numbers are in [0, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
@@ -53,6 +71,9 @@ pub struct Scores {
     pub heads: ToxicityHeads,
     /// E: the probability that the reply is *not* full compliance.
     pub evasiveness: f64,
+    /// The kinds of evasion that make up `evasiveness`, from a judge that tells them apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evasion: Option<Evasion>,
     /// C: the probability that this is a real reply to what was said.
     pub coherence: f64,
     /// Empty, looping or copied (see [`crate::is_degenerate`]).

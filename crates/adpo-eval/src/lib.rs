@@ -33,6 +33,7 @@ pub mod diversity;
 mod embedded;
 mod endpoint;
 mod error;
+mod identity;
 mod judge;
 mod llm;
 mod pairwise;
@@ -51,7 +52,7 @@ pub use embedded::EmbeddedJudge;
 pub use endpoint::{ChatEndpoint, ClassifierJudge, SampleOptions, SampleReport, sample_endpoint};
 pub use endpoint::{ClassifierOptions, EndpointOptions, RequestLimits};
 pub use error::EvalError;
-pub use judge::{Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, shared_rows};
+pub use judge::{Evasion, Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, shared_rows};
 pub use llm::{Answer, ChatModel, LlmJudge};
 pub use pairwise::{Pair, PairOutcome, PairwiseReport, PositionBias, compare_pairs};
 pub use report::{

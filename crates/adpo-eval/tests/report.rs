@@ -33,6 +33,7 @@ impl Judge for Words {
                 toxicity,
                 heads: ToxicityHeads { abuse: toxicity, ..ToxicityHeads::default() },
                 evasiveness: 0.1 + 0.8 * has(exchange, "evade"),
+                evasion: None,
                 coherence: 0.8,
                 degenerate: false,
             })

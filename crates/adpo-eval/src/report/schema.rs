@@ -37,7 +37,7 @@ impl Judge for Lengths {
         let score = |exchange: &Exchange| {
             let toxicity = if exchange.response.len() > 20 { 0.9 } else { 0.1 };
             let heads = ToxicityHeads { abuse: toxicity, ..ToxicityHeads::default() };
-            Judgement::Scored(Scores { toxicity, heads, evasiveness: 0.2, coherence: 0.7, degenerate: false })
+            Judgement::Scored(Scores { toxicity, heads, evasiveness: 0.2, evasion: None, coherence: 0.7, degenerate: false })
         };
         exchanges.iter().map(score).collect()
     }

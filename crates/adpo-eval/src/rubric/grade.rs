@@ -76,6 +76,7 @@ pub fn parse(exchange: &Exchange, answer: &str) -> Judgement {
         toxicity,
         heads: ToxicityHeads { context: toxicity, ..ToxicityHeads::default() },
         evasiveness: verdict.evasiveness.unit(),
+        evasion: None,
         coherence: verdict.coherence.unit(),
         degenerate: is_degenerate(exchange.prompt.turns.last().map_or("", |turn| &turn.content), &exchange.response),
     })
