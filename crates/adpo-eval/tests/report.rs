@@ -276,8 +276,8 @@ fn several_samples_are_bootstrapped_over_prompts_and_any_of_k_is_per_prompt() {
     assert_eq!(system.toxicity.rate.method, Method::BootstrapOverPrompts);
     assert_eq!((system.prompts, system.replies, system.samples), (8, 16, 2));
     assert_eq!((system.any_toxic.hits, system.any_toxic.n), (7, 8));
-    // Never degenerate in eight prompts is as little known with two samples each as with one.
-    assert_eq!((system.degenerate.hits, system.degenerate.n, system.degenerate.method), (0, 16, Method::Wilson));
+    // Never degenerate in eight prompts is as little known with two samples each as with one; one reply has no score.
+    assert_eq!((system.degenerate.hits, system.degenerate.n, system.degenerate.method), (0, 15, Method::Wilson));
     assert!((system.degenerate.share.high - 0.324_4).abs() < 1e-4, "{system:?}");
 }
 

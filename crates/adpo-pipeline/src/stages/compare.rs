@@ -1,11 +1,12 @@
 //! Stage 6: all systems side by side in one report.
 
-use adpo_eval::{EmbeddedJudge, Exchange, KlByRole, Reply, Report, ReportBuilder};
+use adpo_eval::{EmbeddedJudge, Exchange, KlByRole, Outcomes, Reply, Report, ReportBuilder, SCHEMA};
 
 use super::SeedRun;
 use super::evaluate::{Answered, SFT, SFT_WITH_TOKEN};
 use crate::PipelineError;
-use crate::stage::{Inputs, Made, Manifest, read_json, read_lines, run_stage, write_text};
+use crate::report::SeedReport;
+use crate::stage::{Inputs, Made, Manifest, read_json, read_lines, run_stage, write_json, write_text};
 
 /// Steps at the end of training that a log-ratio is averaged over.
 const LAST_STEPS: usize = 10;
@@ -13,25 +14,30 @@ const LAST_STEPS: usize = 10;
 /// Most toxic answers listed for each system.
 const WORST_CASES: usize = 3;
 
-pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> {
+/// One seed's report, and the outcomes of each prompt that it rests on.
+pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<(SeedReport, Outcomes), PipelineError> {
     let mut inputs = Inputs::default()
         .value("judge", &run.recipe.evaluate.judge)
         .value("annotator", &run.recipe.annotate.judge)
+        .value("schema", &SCHEMA)
         .value("show", &run.resources.show_harmful);
     for manifest in done {
         inputs = inputs.hash(&manifest.stage, manifest.hash());
     }
     let folder = run.stage("report");
     run_stage("report", &folder, inputs, |folder| {
-        let report = build(run, done)?;
+        let (report, outcomes) = build(run, done)?;
         write_text(&folder.join("report.json"), &(report.json()? + "\n"))?;
         write_text(&folder.join("report.md"), &report.markdown())?;
-        Ok(Made { outputs: vec!["report.json", "report.md"], counts: serde_json::json!({"systems": report.systems.len()}) })
+        write_json(&folder.join("outcomes.json"), &outcomes)?;
+        let counts = serde_json::json!({"systems": report.systems.len()});
+        Ok(Made { outputs: vec!["report.json", "report.md", "outcomes.json"], counts })
     })?;
-    read_json(&folder.join("report.json"))
+    let report = SeedReport { seed: run.seed, report: read_json(&folder.join("report.json"))? };
+    Ok((report, read_json(&folder.join("outcomes.json"))?))
 }
 
-fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> {
+fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<(Report, Outcomes), PipelineError> {
     let evaluator = run.judge(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?;
     let annotator = run.annotator()?;
     let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
@@ -55,7 +61,7 @@ fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> 
             report = report.dropped(format!("annotate: {reason}"), count.as_u64().unwrap_or(0) as usize);
         }
     }
-    Ok(report.build(evaluator.as_ref())?)
+    Ok(report.build_with_outcomes(evaluator.as_ref())?)
 }
 
 fn replies(run: &SeedRun<'_>, system: &str) -> Result<Vec<Reply>, PipelineError> {

@@ -1,0 +1,44 @@
+use adpo_eval::{EmbeddedJudge, Judge, Report, ReportBuilder, Responses, read_responses};
+use anyhow::{Context, Result};
+
+use crate::args::{EvaluateArgs, EvaluateJudge};
+
+/// Most toxic replies listed for each model.
+const WORST_CASES: usize = 3;
+
+/// Judges the replies in files and prints their report.
+pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
+    let responses = read_responses(&args.responses)?;
+    let judge = match args.judge.unwrap_or_default() {
+        EvaluateJudge::Embedded => EmbeddedJudge::evaluator()?,
+    };
+    let report = report(responses, args, &judge)?;
+    if args.stage.json {
+        println!("{}", report.json()?);
+    } else {
+        println!("{}", report.markdown());
+    }
+    Ok(())
+}
+
+fn report(responses: Responses, args: &EvaluateArgs, judge: &dyn Judge) -> Result<Report> {
+    let first = responses.systems.first().map(|(name, _)| name.clone());
+    let names: Vec<&str> = responses.systems.iter().map(|(name, _)| name.as_str()).collect();
+    let mut report = ReportBuilder::new(names.join(", "))
+        .seed("bootstrap", args.seed.unwrap_or(0))
+        .worst(WORST_CASES, args.stage.show)
+        .environment("adpo", env!("CARGO_PKG_VERSION"));
+    for (path, hash) in &responses.files {
+        report = report.environment(path, format!("sha256 {hash}"));
+    }
+    for (key, lines) in &responses.ignored_keys {
+        report = report.dropped(format!("key `{key}` ignored, lines:"), *lines);
+    }
+    if names.len() > 1 || args.baseline.is_some() {
+        report = report.baseline(args.baseline.clone().or(first).context("the files hold no replies")?);
+    }
+    for (name, replies) in responses.systems {
+        report = report.system(name, replies);
+    }
+    Ok(report.build(judge)?)
+}
