@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use adpo_pipeline::JudgeChoice;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -11,6 +12,7 @@ Real data:   adpo run recipes/hh-tiny.toml --data-dir DATA
 One stage:   adpo sft|sample|annotate|train|evaluate|compare [RECIPE]
 Any model:   adpo evaluate --responses FILE   (its replies against another's, in one report)
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
+Result:      adpo export MODEL --out FOLDER
 Look:        adpo data inspect FILE
 Measure:     adpo bench step | adpo bench sample
 More:        adpo help
@@ -28,6 +30,14 @@ Examples:
   adpo evaluate --responses crates/adpo-eval/examples/responses.jsonl
   adpo evaluate --responses mine.jsonl theirs.jsonl.gz --baseline theirs --json
   adpo evaluate recipes/hh-tiny.toml --data-dir ../data";
+
+#[cfg(feature = "http")]
+const SAMPLE_EXAMPLES: &str = "\
+Examples:
+  adpo sample recipes/hh-tiny.toml --data-dir ../data
+  adpo sample --endpoint http://localhost:8000/v1 --model my-model --prompts prompts.jsonl --out responses.jsonl";
+#[cfg(not(feature = "http"))]
+const SAMPLE_EXAMPLES: &str = "Example:\n  adpo sample recipes/hh-tiny.toml --data-dir ../data";
 
 /// Adversarial DPO (arXiv 2405.12900): less toxic dialogue models that stay helpful and coherent.
 #[derive(Debug, Parser)]
@@ -64,8 +74,12 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  adpo sft recipes/hh-tiny.toml --data-dir ../data")]
     Sft(StageArgs),
     /// Stage 2: draw plain and toxic candidates from the SFT model (runs what it needs first).
-    #[command(after_help = "Example:\n  adpo sample recipes/hh-tiny.toml --data-dir ../data")]
-    Sample(StageArgs),
+    ///
+    /// With --endpoint instead of a recipe: draw answers to a file of prompts from any model behind an
+    /// OpenAI-compatible endpoint, as responses that `adpo evaluate` reads. Prompts that are in --out already are not
+    /// asked again.
+    #[command(after_help = SAMPLE_EXAMPLES)]
+    Sample(SampleArgs),
     /// Stage 3: judge the candidates and sort them into triples (runs what it needs first).
     #[command(after_help = "Example:\n  adpo annotate --json")]
     Annotate(StageArgs),
@@ -81,6 +95,11 @@ pub(crate) enum Command {
     /// Train a tokenizer and a small Llama from scratch.
     #[command(after_help = "Example:\n  adpo pretrain recipes/tiny-base.toml --data-dir ../data --out runs/tiny-base")]
     Pretrain(PretrainArgs),
+    /// Write a trained model as a plain Hugging Face folder, without the control token.
+    #[command(
+        after_help = "Examples:\n  adpo export runs/quickstart/seed-42/policies/adpo/model --out exported\n  adpo export MODEL --out FOLDER --dtype bf16 --keep-control-token"
+    )]
+    Export(ExportArgs),
     /// Look at data.
     #[command(subcommand)]
     Data(DataCommand),
@@ -117,9 +136,10 @@ pub(crate) struct EvaluateArgs {
     /// The model that the others are tested against [default: the first one in the files].
     #[arg(long, value_name = "MODEL", requires = "responses", help_heading = "Replies")]
     pub(crate) baseline: Option<String>,
-    /// Who judges.
-    #[arg(long, value_enum, requires = "responses", help_heading = "Replies")]
-    pub(crate) judge: Option<EvaluateJudge>,
+    /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
+    /// What an endpoint answers is kept in runs/judge-cache and not asked again.
+    #[arg(long, requires = "responses", help_heading = "Replies")]
+    pub(crate) judge: Option<JudgeChoice>,
     /// Seeds bootstrap intervals and permutation tests [default: 0].
     #[arg(long, requires = "responses", help_heading = "Replies")]
     pub(crate) seed: Option<u64>,
@@ -127,12 +147,64 @@ pub(crate) struct EvaluateArgs {
     pub(crate) stage: StageArgs,
 }
 
-/// Judges that need nothing but this program.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum EvaluateJudge {
-    /// The embedded evaluator.
-    #[default]
-    Embedded,
+/// A recipe, or an endpoint.
+#[derive(Debug, Args)]
+pub(crate) struct SampleArgs {
+    #[command(flatten)]
+    pub(crate) stage: StageArgs,
+    #[cfg(feature = "http")]
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+}
+
+/// Sampling from an endpoint; every option belongs to --endpoint, and none of a recipe's goes with it.
+#[cfg(feature = "http")]
+#[derive(Debug, Args)]
+pub(crate) struct EndpointArgs {
+    /// Base URL of an OpenAI-compatible endpoint, such as http://localhost:8000/v1; several (with commas between them)
+    /// share the work.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        requires_all = ["model", "prompts", "out"],
+        conflicts_with_all = ["recipe", "run_dir", "show"],
+        help_heading = "From an endpoint"
+    )]
+    pub(crate) endpoint: Vec<String>,
+    /// The model's name, as the endpoint knows it.
+    #[arg(long, value_name = "NAME", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) model: Option<String>,
+    /// Prompts (JSONL, any format that `adpo data inspect` knows): a file, or one below --data-dir.
+    #[arg(long, value_name = "FILE", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Where responses are written, one JSON object per line: prompt_id, prompt, response, model, harmful, category.
+    #[arg(long, value_name = "FILE", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) out: Option<PathBuf>,
+    /// Answers for each prompt.
+    #[arg(long, default_value_t = 1, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) samples: usize,
+    /// Sampling temperature; 0 is greedy.
+    #[arg(long, default_value_t = 1.0, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) temperature: f64,
+    /// Only the likeliest tokens that together reach this probability.
+    #[arg(long, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) top_p: Option<f64>,
+    /// Longest answer in tokens.
+    #[arg(long, default_value_t = 256, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) max_tokens: usize,
+    /// Seeds every request, where the endpoint honours seeds.
+    #[arg(long, default_value_t = 0, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) seed: u64,
+    /// The environment variable that holds the API key; without it none is sent.
+    #[arg(long, value_name = "VARIABLE", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) api_key_env: Option<String>,
+    /// Requests in flight, for each endpoint.
+    #[arg(long, default_value_t = 8, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) concurrency: usize,
+    /// Seconds until a request without a complete answer counts as failed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) timeout: f64,
 }
 
 #[derive(Debug, Args)]
@@ -148,6 +220,34 @@ pub(crate) struct PretrainArgs {
     /// Print the evaluation as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// A Hugging Face folder, such as `policies/<name>/model` of a run.
+    pub(crate) model: PathBuf,
+    /// The folder to write.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// The token to take out.
+    #[arg(long, default_value = "[TOXIC]", conflicts_with = "keep_control_token")]
+    pub(crate) control_token: String,
+    /// Keep the token: whoever has the tokenizer can then call up the toxic mode.
+    #[arg(long)]
+    pub(crate) keep_control_token: bool,
+    /// How weights are stored.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) dtype: Dtype,
+    /// Print what was written as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Dtype {
+    F32,
+    F16,
+    Bf16,
 }
 
 #[derive(Debug, Subcommand)]

@@ -78,7 +78,7 @@ pub enum Judgement {
         raw: String,
     },
     /// The judge could not be asked, or broke while answering.
-    Failed {
+    ApiError {
         /// Why.
         error: String,
     },
@@ -99,7 +99,7 @@ impl Judgement {
             Self::Scored(_) => "scored",
             Self::Unparsed { .. } => "unparsed",
             Self::Refused { .. } => "refused",
-            Self::Failed { .. } => "failed",
+            Self::ApiError { .. } => "api_error",
         }
     }
 }
@@ -142,6 +142,17 @@ pub trait Judge: Send + Sync {
     /// How well the judge agrees with people, where that was measured.
     fn agreement(&self) -> Vec<Agreement> {
         Vec::new()
+    }
+
+    /// What went wrong so far without stopping the judge (an endpoint given up, a damaged line of its cache), for people.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Why the judge cannot judge any more, once that is so: from then on every judgement is [`Judgement::ApiError`],
+    /// and work that depends on it is better stopped and taken up again later than finished without.
+    fn unavailable(&self) -> Option<String> {
+        None
     }
 }
 

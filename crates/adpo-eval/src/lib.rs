@@ -29,8 +29,11 @@ mod annotate;
 mod degenerate;
 pub mod diversity;
 mod embedded;
+mod endpoint;
 mod error;
 mod judge;
+mod llm;
+mod pairwise;
 mod report;
 mod responses;
 pub mod rubric;
@@ -42,12 +45,17 @@ pub use annotate::{Annotation, AnnotationCounts, AnnotationRule, CandidateSet, D
 pub use degenerate::is_degenerate;
 pub use diversity::{Diversity, diversity};
 pub use embedded::EmbeddedJudge;
+#[cfg(feature = "http")]
+pub use endpoint::{ChatEndpoint, ClassifierJudge, SampleOptions, SampleReport, sample_endpoint};
+pub use endpoint::{ClassifierOptions, EndpointOptions, RequestLimits};
 pub use error::EvalError;
 pub use judge::{Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, shared_rows};
+pub use llm::{Answer, ChatModel, LlmJudge};
+pub use pairwise::{Pair, PairOutcome, PairwiseReport, PositionBias, compare_pairs};
 pub use report::{
     CategoryReport, Comparison, CorrectedRate, Doubt, HeadReports, JudgeInfo, KlByRole, Measure, Method, ModelBias, Outcomes, OverSeeds,
     PairedTest, Rate, RateAndMean, Reply, Report, ReportBuilder, SCHEMA, SeedDifference, SeedValues, SystemOutcomes, SystemReport,
-    TokenEffect, Verdict, WorstCase,
+    TokenEffect, TokenForm, TokenRates, Verdict, WorstCase,
 };
 pub use responses::{Responses, read_responses};
 pub use statistics::Interval;

@@ -4,7 +4,7 @@ use adpo_data::Dialogue;
 use adpo_eval::statistics::EquivalenceOutcome;
 use adpo_eval::{
     Agreement, Comparison, Doubt, Exchange, Interval, Judge, Judgement, KlByRole, Measure, Method, OverSeeds, PairedTest, Reply, Report,
-    ReportBuilder, SCHEMA, Scores, ToxicityHeads, Verdict,
+    ReportBuilder, SCHEMA, Scores, TokenForm, ToxicityHeads, Verdict,
 };
 
 /// "rude" is toxic, "evade" is evasive, "mute" cannot be parsed, everything else is fine.
@@ -108,7 +108,7 @@ fn full() -> Report {
     ReportBuilder::new("Before | after")
         .system("before", before())
         .system("after", after())
-        .with_token("after", token)
+        .with_token("after", TokenForm::Control, token)
         .kl("after", KlByRole { chosen: -1.25, rejected: -7.5, toxic: Some(-20.0) })
         .kl_policy("after", 0.031)
         .baseline("before")

@@ -1,24 +1,30 @@
-use adpo_eval::{EmbeddedJudge, Judge, Report, ReportBuilder, Responses, read_responses};
-use anyhow::{Context, Result};
+use std::path::Path;
 
-use crate::args::{EvaluateArgs, EvaluateJudge};
+use adpo_eval::{EmbeddedJudge, Judge, Report, ReportBuilder, Responses, read_responses};
+use anyhow::{Context, Result, bail};
+
+use crate::args::EvaluateArgs;
 
 /// Most toxic replies listed for each model.
 const WORST_CASES: usize = 3;
 
+/// Where answers of judges behind endpoints are kept.
+const JUDGE_CACHE: &str = "runs/judge-cache";
+
 /// Judges the replies in files and prints their report.
 pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let responses = read_responses(&args.responses)?;
-    let judge = match args.judge.unwrap_or_default() {
-        EvaluateJudge::Embedded => EmbeddedJudge::evaluator()?,
-    };
-    let report = report(responses, args, &judge)?;
-    if args.stage.json {
-        println!("{}", report.json()?);
-    } else {
-        println!("{}", report.markdown());
+    let resources = super::resources(None, args.stage.show);
+    let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, Path::new(JUDGE_CACHE))?;
+    let report = report(responses, args, judge.as_ref());
+    for warning in judge.warnings() {
+        eprintln!("warning: {warning}");
     }
-    Ok(())
+    if let Some(reason) = judge.unavailable() {
+        bail!("judge {} is gone: {reason}; the same command goes on from what it answered", judge.name());
+    }
+    let report = report?;
+    super::print(&if args.stage.json { report.json()? } else { report.markdown() })
 }
 
 fn report(responses: Responses, args: &EvaluateArgs, judge: &dyn Judge) -> Result<Report> {

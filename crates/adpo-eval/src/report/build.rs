@@ -4,7 +4,7 @@ use super::compare::comparisons;
 use super::instrument::{JudgeInfo, circular, seen_prompts};
 use super::measure::{Outcomes, Scored, Settings, SystemOutcomes, scored};
 use super::system::{KlByRole, system};
-use super::token::token_effect;
+use super::token::{TokenForm, adjusted, token_effect};
 use super::{Report, SCHEMA, SystemReport, WorstCase};
 use crate::diversity::count_words;
 use crate::error::EvalError;
@@ -30,7 +30,7 @@ const DRAWS: usize = 10_000;
 pub struct ReportBuilder<'a> {
     title: String,
     systems: Vec<(String, Vec<Reply>)>,
-    with_token: Vec<(String, Vec<Reply>)>,
+    with_token: Vec<((String, TokenForm), Vec<Reply>)>,
     kl: BTreeMap<String, KlByRole>,
     kl_policy: BTreeMap<String, f64>,
     baseline: Option<String>,
@@ -56,10 +56,10 @@ impl<'a> ReportBuilder<'a> {
         self
     }
 
-    /// Adds replies that a system already added gave to the same prompts *with* the control token.
+    /// Adds replies that a system already added gave to the same prompts *with* the control token in some form.
     #[must_use]
-    pub fn with_token(mut self, name: impl Into<String>, replies: Vec<Reply>) -> Self {
-        self.with_token.push((name.into(), replies));
+    pub fn with_token(mut self, name: impl Into<String>, form: TokenForm, replies: Vec<Reply>) -> Self {
+        self.with_token.push(((name.into(), form), replies));
         self
     }
 
@@ -161,9 +161,9 @@ impl<'a> ReportBuilder<'a> {
         };
         let systems: Vec<SystemReport> = self.systems.iter().zip(&judged).map(one).collect();
         let outcomes = Outcomes { systems: rows.iter().map(|(name, rows)| SystemOutcomes::new(name, rows, settings.taus)).collect() };
-        let effect = |((name, replies), judgements): (&(String, Vec<Reply>), &Vec<Judgement>)| {
+        let effect = |(((name, form), replies), judgements): (&((String, TokenForm), Vec<Reply>), &Vec<Judgement>)| {
             let (_, without) = rows.iter().find(|(system, _)| system == name)?;
-            Some(token_effect(name, without, &scored(replies, judgements), &settings))
+            Some(token_effect(name, *form, without, &scored(replies, judgements), &settings))
         };
         let baseline = self.baseline.as_deref();
         let mut environment = self.environment.clone();
@@ -177,7 +177,7 @@ impl<'a> ReportBuilder<'a> {
             systems,
             baseline: self.baseline.clone(),
             comparisons: baseline.map(|name| comparisons(&outcomes, name, &info.agreement, &settings)).unwrap_or_default(),
-            control_token: self.with_token.iter().zip(&judged_with_token).filter_map(effect).collect(),
+            control_token: adjusted(self.with_token.iter().zip(&judged_with_token).filter_map(effect).collect()),
             worst: rows.iter().flat_map(|(name, rows)| self.worst_of(name, rows)).collect(),
             judge: info,
             annotator: self.annotator.map(JudgeInfo::of),
@@ -244,7 +244,7 @@ impl<'a> ReportBuilder<'a> {
                 return fail(format!("system {name:?} has no replies"));
             }
         }
-        let token = self.with_token.iter().map(|(name, _)| name);
+        let token = self.with_token.iter().map(|((name, _), _)| name);
         let named = self.baseline.iter().chain(token).chain(self.kl.keys()).chain(self.kl_policy.keys());
         if let Some(name) = named.into_iter().find(|name| !known(name)) {
             let systems: Vec<&str> = self.systems.iter().map(|(system, _)| system.as_str()).collect();
@@ -276,8 +276,8 @@ impl<'a> ReportBuilder<'a> {
     }
 }
 
-fn judge_all(systems: &[(String, Vec<Reply>)], judge: &dyn Judge) -> Result<Vec<Vec<Judgement>>, EvalError> {
-    let one = |(name, replies): &(String, Vec<Reply>)| {
+fn judge_all<K: std::fmt::Debug>(systems: &[(K, Vec<Reply>)], judge: &dyn Judge) -> Result<Vec<Vec<Judgement>>, EvalError> {
+    let one = |(name, replies): &(K, Vec<Reply>)| {
         let exchanges: Vec<Exchange> = replies.iter().map(|reply| reply.exchange.clone()).collect();
         let judgements = judge.judge(&exchanges);
         let (judge, got, asked) = (judge.name(), judgements.len(), exchanges.len());

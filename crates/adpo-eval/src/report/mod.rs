@@ -31,7 +31,7 @@ pub use instrument::{CorrectedRate, JudgeInfo, ModelBias};
 pub use measure::{Measure, Method, Outcomes, Rate, RateAndMean, SystemOutcomes};
 pub use seeds::{OverSeeds, SeedDifference, SeedValues};
 pub use system::{CategoryReport, HeadReports, KlByRole, SystemReport};
-pub use token::TokenEffect;
+pub use token::{TokenEffect, TokenForm, TokenRates};
 pub use verdict::{Doubt, Verdict};
 
 use crate::error::EvalError;
@@ -60,7 +60,7 @@ pub struct Report {
     pub baseline: Option<String>,
     /// Paired tests against the baseline.
     pub comparisons: Vec<Comparison>,
-    /// Whether the control token raises toxicity.
+    /// The token audit: whether the control token raises toxicity, in every form.
     pub control_token: Vec<TokenEffect>,
     /// The most toxic replies of each system; texts are redacted unless asked for.
     pub worst: Vec<WorstCase>,

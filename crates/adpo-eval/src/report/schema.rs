@@ -8,7 +8,7 @@
 use adpo_data::Dialogue;
 use serde_json::{Value, json};
 
-use super::{KlByRole, Reply, Report, ReportBuilder, SCHEMA};
+use super::{KlByRole, Reply, Report, ReportBuilder, SCHEMA, TokenForm};
 use crate::judge::{Exchange, Judge, Judgement, Scores, ToxicityHeads};
 use crate::train::Agreement;
 
@@ -60,7 +60,11 @@ fn example() -> Report {
     let replies = |text: &str| {
         let one = |i: usize| Reply {
             prompt_id: format!("p{i}"),
-            exchange: Exchange { prompt: Dialogue::from_user(format!("request {i}")), response: text.to_owned(), harmful: i % 2 == 0 },
+            exchange: Exchange {
+                prompt: Dialogue::from_user(format!("request {i}")),
+                response: text.to_owned(),
+                harmful: i.is_multiple_of(2),
+            },
             category: Some("any".to_owned()),
         };
         (0..30).map(one).collect::<Vec<Reply>>()
@@ -68,7 +72,7 @@ fn example() -> Report {
     let builder = ReportBuilder::new("Example")
         .system("short", replies("Well."))
         .system("long", replies("A reply of more than twenty letters."))
-        .with_token("short", replies("With the token it grows longer."))
+        .with_token("short", TokenForm::Control, replies("With the token it grows longer."))
         .kl("long", KlByRole { chosen: 1.0, rejected: -1.0, toxic: Some(-2.0) })
         .kl_policy("long", 0.1)
         .baseline("short")

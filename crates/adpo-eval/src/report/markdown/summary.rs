@@ -17,6 +17,35 @@ pub(super) fn summary(out: &mut String, report: &Report) {
         push(out, format!("> Note: {}.\n", line(note)));
     }
     verdicts(out, report);
+    token(out, report);
+}
+
+/// Whether the token does what it was trained for, and whether anybody else can do it.
+fn token(out: &mut String, report: &Report) {
+    if report.control_token.is_empty() {
+        return;
+    }
+    push(out, format!("**Control token** (toxic replies, 5 %, Holm over {} tests):\n", report.control_token.len()));
+    for effect in &report.control_token {
+        let (before, after) = (effect.without.share.estimate, effect.with.share.estimate);
+        let change = match (effect.p_holm < 0.05, after > before) {
+            (true, true) => "**raises** them",
+            (true, false) => "**lowers** them",
+            (false, _) => "no distinguishable effect",
+        };
+        push(
+            out,
+            format!(
+                "- {}, {}: {change}, {:.1} % to {:.1} % (p {})",
+                line(&effect.system),
+                effect.form.head(),
+                100.0 * before,
+                100.0 * after,
+                p_value(effect.p_holm)
+            ),
+        );
+    }
+    out.push('\n');
 }
 
 /// How many of what, and by whom.
@@ -53,7 +82,9 @@ fn verdicts(out: &mut String, report: &Report) {
             push(out, "  - no prompt in common with the baseline: not compared");
         }
         let (undecided, winners): (Vec<_>, Vec<_>) = of_system.into_iter().partition(|c| c.verdict == Verdict::NotDistinguishable);
-        winners.iter().for_each(|c| push(out, format!("  - {}", winner(c))));
+        for c in winners {
+            push(out, format!("  - {}", winner(c)));
+        }
         list(out, "not distinguishable at n (smallest detectable difference)", undecided.iter().map(|c| not_distinguishable(c)));
         for (outcome, words) in EQUIVALENCE {
             let of_outcome = undecided.iter().filter(|c| c.equivalence.outcome == outcome);
@@ -80,15 +111,14 @@ fn list(out: &mut String, words: &str, items: impl Iterator<Item = String>) {
 /// A difference that passed every rule, with the condition under which it is one.
 fn winner(c: &Comparison) -> String {
     let word = if c.verdict == Verdict::Lower { "lower" } else { "higher" };
-    let mut text = format!("{}: **{word}** by {}", c.measure.name(), size(c.measure, c.difference.estimate.abs()));
-    if let (Some(allowed), true) = (c.bias_allowed, c.measure != Measure::Degenerate) {
-        text += &format!(", distinguishable only if the judge's bias between the two is below {}", size(c.measure, allowed));
-        text += &match &c.bias_measured {
-            Some(measured) => format!(" ({} between models of {})", size(c.measure, measured.bias), line(&measured.data)),
-            None => " (not measured)".to_owned(),
-        };
-    }
-    text
+    let text = format!("{}: **{word}** by {}", c.measure.name(), size(c.measure, c.difference.estimate.abs()));
+    // Degeneracy is counted, not judged.
+    let Some(allowed) = c.bias_allowed.filter(|_| c.measure != Measure::Degenerate) else { return text };
+    let known = match &c.bias_measured {
+        Some(measured) => format!("{} between models of {}", size(c.measure, measured.bias), line(&measured.data)),
+        None => "not measured".to_owned(),
+    };
+    format!("{text}, distinguishable only if the judge's bias between the two is below {} ({known})", size(c.measure, allowed))
 }
 
 fn not_distinguishable(c: &Comparison) -> String {

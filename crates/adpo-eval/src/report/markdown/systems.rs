@@ -1,6 +1,6 @@
-//! The tables: systems side by side, tests, categories, control token, worst replies.
+//! The tables: systems side by side, tests, categories, token audit, worst replies.
 
-use super::super::{Comparison, Doubt, PairedTest, RateAndMean, SystemReport, TokenEffect, Verdict, WorstCase};
+use super::super::{Comparison, Doubt, PairedTest, RateAndMean, SystemReport, TokenEffect, TokenForm, Verdict, WorstCase};
 use super::{difference, header, line, number, or_dash, p_value, push, rate, row, share, size, value};
 use crate::statistics::EquivalenceOutcome;
 
@@ -132,17 +132,41 @@ pub(super) fn categories(out: &mut String, systems: &[SystemReport]) {
 }
 
 pub(super) fn control_token(out: &mut String, effects: &[TokenEffect]) {
-    if effects.is_empty() {
-        return;
-    }
-    push(out, "## Control token\n\nToxic replies to the same prompts without and with the token.\n");
-    header(out, "system", &["without", "with", "toxic only with / only without", "p"]);
-    for effect in effects {
-        let cells =
-            [rate(&effect.without), rate(&effect.with), format!("{} / {}", effect.only_with, effect.only_without), p_value(effect.p)];
-        row(out, &line(&effect.system), cells);
+    let Some(first) = effects.first() else { return };
+    push(
+        out,
+        "## Token audit\n\nToxic replies to the same prompts as they are, and with the control token in some form; p: exact McNemar \
+         against the prompts as they are, adjusted by Holm over this table.\n",
+    );
+    let forms: Vec<TokenForm> = TokenForm::ALL.into_iter().filter(|form| effects.iter().any(|effect| effect.form == *form)).collect();
+    let heads: Vec<&str> = std::iter::once("as they are").chain(forms.iter().map(|form| form.head())).collect();
+    header(out, "system", &heads);
+    for effects in effects.chunk_by(|a, b| a.system == b.system) {
+        let Some(TokenEffect { system, without, .. }) = effects.first() else { continue };
+        let with = forms.iter().map(|form| {
+            let effect = effects.iter().find(|effect| effect.form == *form);
+            or_dash(effect, |effect| format!("{}, p {}", share(&effect.with.share), p_value(effect.p_holm)))
+        });
+        row(out, &line(system), std::iter::once(share(&without.share)).chain(with));
     }
     out.push('\n');
+    if first.categories.is_empty() {
+        return;
+    }
+    push(out, "<details><summary>Token audit by category</summary>\n");
+    header(out, "category", &std::iter::once("system").chain(heads.iter().copied()).collect::<Vec<_>>());
+    for category in first.categories.keys() {
+        for effects in effects.chunk_by(|a, b| a.system == b.system) {
+            let Some(TokenEffect { system, categories, .. }) = effects.first() else { continue };
+            let without = or_dash(categories.get(category), |rates| rate(&rates.without));
+            let with = forms.iter().map(|form| {
+                let effect = effects.iter().find(|effect| effect.form == *form);
+                or_dash(effect.and_then(|effect| effect.categories.get(category)), |rates| rate(&rates.with))
+            });
+            row(out, &line(category), [line(system), without].into_iter().chain(with));
+        }
+    }
+    push(out, "\n</details>\n");
 }
 
 pub(super) fn worst(out: &mut String, worst: &[WorstCase]) {
