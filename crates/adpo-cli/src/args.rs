@@ -130,18 +130,19 @@ pub(crate) struct StageArgs {
 /// Replies from files, or a recipe and where it runs.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
+    // clap drops a `requires` whose target conflicts with something given, so each option names its own conflicts.
     /// Files of replies; several models, in one file or many, stand side by side and are paired by their prompts.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
     pub(crate) responses: Vec<PathBuf>,
     /// The model that the others are tested against [default: the first one in the files].
-    #[arg(long, value_name = "MODEL", requires = "responses", help_heading = "Replies")]
+    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
     pub(crate) baseline: Option<String>,
     /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
     /// What an endpoint answers is kept in runs/judge-cache and not asked again.
-    #[arg(long, requires = "responses", help_heading = "Replies")]
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
     pub(crate) judge: Option<JudgeChoice>,
     /// Seeds bootstrap intervals and permutation tests [default: 0].
-    #[arg(long, requires = "responses", help_heading = "Replies")]
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) stage: StageArgs,
