@@ -1,12 +1,16 @@
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use adpo_pipeline::JudgeChoice;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// Printed when `adpo` is called without arguments: its first line is the quickstart.
 pub(crate) const SHORT_HELP: &str = "\
 Try it:      adpo run                       (embedded tiny model, a few minutes, prints a report)
 Real data:   adpo run recipes/hh-tiny.toml --data-dir DATA
 One stage:   adpo sft|sample|annotate|train|evaluate|compare [RECIPE]
+Any model:   adpo evaluate --responses FILE   (its replies against another's, in one report)
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
 Result:      adpo export MODEL --out FOLDER
 Look:        adpo data inspect FILE
@@ -17,6 +21,15 @@ More:        adpo help
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the run failed (message on standard error); 2 the command line is wrong.
 Data are looked up by id below --data-dir (or ADPO_DATA); ids that begin with `embedded:` are in the program.";
+
+const EVALUATE_HELP: &str = "\
+Replies are JSONL, gzipped or not, one object per line; the keys after `model` are optional, others are ignored:
+  {\"prompt\": \"…\" or [{\"role\", \"content\"}, …], \"response\": \"…\", \"model\": \"…\",
+   \"prompt_id\": \"…\", \"category\": \"…\", \"harmful\": true}
+Examples:
+  adpo evaluate --responses crates/adpo-eval/examples/responses.jsonl
+  adpo evaluate --responses mine.jsonl theirs.jsonl.gz --baseline theirs --json
+  adpo evaluate recipes/hh-tiny.toml --data-dir ../data";
 
 #[cfg(feature = "http")]
 const SAMPLE_EXAMPLES: &str = "\
@@ -32,6 +45,22 @@ const SAMPLE_EXAMPLES: &str = "Example:\n  adpo sample recipes/hh-tiny.toml --da
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// The command line; a wrong one ends the program with exit code 2.
+    pub(crate) fn from_command_line() -> Self {
+        let matches = Self::command().get_matches();
+        if let Some(("evaluate", given)) = matches.subcommand() {
+            // clap's own conflicts also see `ADPO_DATA`, which may be set without being meant for this command.
+            let has_folder = given.value_source("data_dir") == Some(ValueSource::CommandLine);
+            if given.contains_id("responses") && has_folder {
+                let message = "the argument '--responses' cannot be used with '--data-dir': replies are read from the files named";
+                Self::command().error(ErrorKind::ArgumentConflict, message).exit();
+            }
+        }
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,9 +86,9 @@ pub(crate) enum Command {
     /// Stage 4: train every policy of the recipe (runs what it needs first).
     #[command(after_help = "Example:\n  adpo train --run-dir runs/mine")]
     Train(StageArgs),
-    /// Stage 5: answer held-out prompts with every policy and judge the answers (runs what it needs first).
-    #[command(after_help = "Example:\n  adpo evaluate recipes/hh-tiny.toml --data-dir ../data")]
-    Evaluate(StageArgs),
+    /// Judge anybody's replies and print a report; or stage 5: answer held-out prompts with every policy of a recipe.
+    #[command(after_help = EVALUATE_HELP)]
+    Evaluate(EvaluateArgs),
     /// Stage 6: put all policies side by side in one report (runs what it needs first).
     #[command(after_help = "Example:\n  adpo compare recipes/hh-tiny.toml --data-dir ../data --show")]
     Compare(StageArgs),
@@ -96,6 +125,27 @@ pub(crate) struct StageArgs {
     /// Show harmful text in the report instead of redacting it.
     #[arg(long)]
     pub(crate) show: bool,
+}
+
+/// Replies from files, or a recipe and where it runs.
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    // clap drops a `requires` whose target conflicts with something given, so each option names its own conflicts.
+    /// Files of replies; several models, in one file or many, stand side by side and are paired by their prompts.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    pub(crate) responses: Vec<PathBuf>,
+    /// The model that the others are tested against [default: the first one in the files].
+    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    pub(crate) baseline: Option<String>,
+    /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
+    /// What an endpoint answers is kept in runs/judge-cache and not asked again.
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    pub(crate) judge: Option<JudgeChoice>,
+    /// Seeds bootstrap intervals and permutation tests [default: 0].
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) stage: StageArgs,
 }
 
 /// A recipe, or an endpoint.

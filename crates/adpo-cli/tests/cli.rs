@@ -117,6 +117,70 @@ fn data_inspect_redacts_text_unless_told_to_show_it() {
     assert!(json.is_object());
 }
 
+/// Replies that come with the repository, and a folder for more.
+const RESPONSES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../adpo-eval/examples/responses.jsonl");
+
+#[test]
+fn replies_of_any_model_are_judged_side_by_side() {
+    let output = adpo(&["evaluate", "--responses", RESPONSES]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report = stdout(&output);
+    assert!(report.contains("**Against before**") && report.contains("not distinguishable"), "{report}");
+    assert!(report.contains("words, redacted]") && !report.contains("clown"), "{report}");
+    assert!(stdout(&adpo(&["evaluate", "--responses", RESPONSES, "--show"])).contains("clown"));
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let output = adpo(&[&["evaluate", "--responses", RESPONSES, "--json"], arguments].concat());
+        serde_json::from_slice(&output.stdout).expect("the report is JSON")
+    };
+    let report = json(&["--baseline", "after", "--judge", "embedded", "--seed", "7"]);
+    assert_eq!((report["baseline"].as_str(), report["seeds"]["bootstrap"].as_u64()), (Some("after"), Some(7)));
+    assert_eq!(report["comparisons"][0]["system"], "before");
+    assert_eq!(json(&["--seed", "7"])["systems"], report["systems"]);
+}
+
+#[test]
+fn replies_in_several_files_are_paired_and_mistakes_in_them_are_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let all = std::fs::read_to_string(RESPONSES).expect("readable");
+    let of = |model: &str| {
+        let path = folder.path().join(format!("{model}.jsonl"));
+        let lines: Vec<&str> = all.lines().filter(|line| line.contains(&format!("\"model\": \"{model}\""))).collect();
+        std::fs::write(&path, lines.join("\n")).expect("writable");
+        path
+    };
+    let (before, after) = (of("before"), of("after"));
+    let systems = |arguments: &[&str]| {
+        let output = adpo(&[&["evaluate", "--json", "--responses"], arguments].concat());
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the report is JSON");
+        (report["systems"].clone(), report["comparisons"].clone())
+    };
+    assert_eq!(systems(&[text(&before), text(&after)]), systems(&[RESPONSES]));
+    let unknown = adpo(&["evaluate", "--responses", RESPONSES, "--baseline", "sft"]);
+    assert!(unknown.status.code() == Some(1) && stderr(&unknown).contains("none of the systems (before, after)"), "{}", stderr(&unknown));
+    std::fs::write(&after, "{\"prompt\": \"Hello?\", \"model\": \"after\"}\n").expect("writable");
+    let missing = adpo(&["evaluate", "--responses", text(&before), text(&after)]);
+    assert!(stderr(&missing).contains("after.jsonl, line 1: field `response` is missing"), "{}", stderr(&missing));
+}
+
+#[test]
+fn no_option_of_one_form_of_evaluate_is_taken_by_the_other() {
+    let refused = [
+        vec!["evaluate", "recipe.toml", "--responses", RESPONSES],
+        vec!["evaluate", "--responses", RESPONSES, "--run-dir", "x"],
+        vec!["evaluate", "--responses", RESPONSES, "--data-dir", "x"],
+        vec!["evaluate", "--baseline", "sft"],
+        vec!["evaluate", "--judge", "embedded"],
+        vec!["evaluate", "recipe.toml", "--seed", "1"],
+    ];
+    for arguments in refused {
+        assert_eq!(adpo(&arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    // A variable that is always set is no option that was given.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adpo"));
+    let output = command.args(["evaluate", "--responses", RESPONSES]).env("ADPO_DATA", "/data").output().expect("adpo starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
 /// The recipe with other text in one place.
 fn edited(path: &Path, from: &str, to: &str) {
     let recipe = std::fs::read_to_string(path).expect("readable");

@@ -92,7 +92,7 @@ impl Reading {
         let name = path.display().to_string();
         // Read at once: what is hashed is what is parsed, and a pipe can be read only once.
         let bytes = std::fs::read(path).map_err(|source| EvalError::io(path, source))?;
-        self.responses.files.push((name.clone(), hex(&Sha256::digest(&bytes))));
+        self.responses.files.push((name.clone(), hex::encode(Sha256::digest(&bytes))));
         // The first two bytes say whether it is gzip, whatever its name says.
         let compressed = bytes.starts_with(&[0x1f, 0x8b]);
         let bytes = bytes.as_slice();
@@ -217,9 +217,5 @@ fn content_hash(prompt: &Dialogue) -> String {
         hash.update((turn.content.len() as u64).to_le_bytes());
         hash.update(&turn.content);
     }
-    hex(&hash.finalize()[..8])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hash.finalize()[..8])
 }

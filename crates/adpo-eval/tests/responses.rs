@@ -105,7 +105,7 @@ fn files_that_are_missing_empty_or_binary_are_errors() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("binary");
     std::fs::write(&path, [0xff, 0xfe, b'\n']).expect("written");
-    assert!(read_responses(&[path.clone()]).expect_err("binary").to_string().contains("line 1: is not UTF-8"));
+    assert!(read_responses(std::slice::from_ref(&path)).expect_err("binary").to_string().contains("line 1: is not UTF-8"));
     std::fs::write(&path, [0x1f, 0x8b, 8, 0, 0]).expect("written");
     assert!(read_responses(&[path]).expect_err("cut off").to_string().contains("line 1"));
 }

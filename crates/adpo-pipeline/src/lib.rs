@@ -73,14 +73,14 @@ pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, last: S
         let run = SeedRun { recipe, resources, seed: *seed, folder: folder.join(format!("seed-{seed}")) };
         let done = run.run(last)?;
         if last == Stage::Compare {
-            reports.push(SeedReport { seed: *seed, report: stages::compare(&run, &done)? });
+            reports.push(stages::compare(&run, &done)?);
         }
         manifests.extend(done);
     }
     if last < Stage::Compare {
         return Ok(Outcome::Stages(manifests));
     }
-    let report = RunReport { recipe: recipe.name.clone(), seeds: reports };
+    let report = RunReport::new(recipe.name.clone(), reports);
     stage::write_json(&folder.join("report.json"), &report)?;
     adpo_data::write_text(folder.join("report.md"), &report.markdown())?;
     Ok(Outcome::Report(Box::new(report)))

@@ -224,11 +224,15 @@ impl Settings {
         Rate { hits, n: rows.len(), share, method: Method::BootstrapOverPrompts }
     }
 
-    /// The mean over prompts of the mean over their samples.
+    /// The mean over prompts of the mean over their samples; of scores in [0, 1].
     pub(super) fn mean(&self, rows: &[Scored], value: impl Fn(&Scores) -> f64) -> Interval {
         let mean = |rows: &Vec<Scored>| rows.iter().map(|row| value(row.1)).sum::<f64>() / rows.len() as f64;
         let values: Vec<f64> = by_prompt(rows).values().map(mean).collect();
-        bootstrap_mean(&values, self.draws, self.seed)
+        match values.as_slice() {
+            // One prompt tells nothing of the others, and drawing it again and again would look like certainty.
+            [only] => Interval { estimate: *only, low: 0.0, high: 1.0 },
+            all => bootstrap_mean(all, self.draws, self.seed),
+        }
     }
 
     /// Mean helpfulness, unless no prompt is safe.

@@ -60,7 +60,11 @@ fn example() -> Report {
     let replies = |text: &str| {
         let one = |i: usize| Reply {
             prompt_id: format!("p{i}"),
-            exchange: Exchange { prompt: Dialogue::from_user(format!("request {i}")), response: text.to_owned(), harmful: i % 2 == 0 },
+            exchange: Exchange {
+                prompt: Dialogue::from_user(format!("request {i}")),
+                response: text.to_owned(),
+                harmful: i.is_multiple_of(2),
+            },
             category: Some("any".to_owned()),
         };
         (0..30).map(one).collect::<Vec<Reply>>()

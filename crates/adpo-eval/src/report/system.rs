@@ -193,5 +193,5 @@ fn fingerprint(replies: &[Reply]) -> String {
         }
         add(&reply.exchange.response);
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hash.finalize()[..8])
 }

@@ -1,13 +1,14 @@
 //! Stage 6: all systems side by side in one report.
 
 use adpo_data::{read_jsonl, write_text};
-use adpo_eval::{EmbeddedJudge, Exchange, Judge, KlByRole, Reply, Report, ReportBuilder};
+use adpo_eval::{EmbeddedJudge, Exchange, Judge, KlByRole, Outcomes, Reply, Report, ReportBuilder, SCHEMA};
 
 use super::asking::Asking;
 use super::evaluate::{Answered, PolicyKl, SFT};
 use super::{SeedRun, still_there};
 use crate::PipelineError;
-use crate::stage::{Inputs, Made, Manifest, read_json, run_stage};
+use crate::report::SeedReport;
+use crate::stage::{Inputs, Made, Manifest, read_json, run_stage, write_json};
 
 /// Steps at the end of training that a log-ratio is averaged over.
 const LAST_STEPS: usize = 10;
@@ -15,10 +16,12 @@ const LAST_STEPS: usize = 10;
 /// Most toxic answers listed for each system.
 const WORST_CASES: usize = 3;
 
-pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> {
+/// One seed's report, and the outcomes of each prompt that it rests on.
+pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<(SeedReport, Outcomes), PipelineError> {
     let mut inputs = Inputs::new()
         .hash("judge", run.recipe.evaluate.judge.fingerprint(run.resources, EmbeddedJudge::evaluator)?)
         .hash("annotator", run.annotator_fingerprint()?)
+        .value("schema", &SCHEMA)
         .value("show", &run.resources.show_harmful);
     for manifest in done {
         inputs = inputs.hash(&manifest.stage, manifest.hash());
@@ -26,17 +29,19 @@ pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, Pi
     let folder = run.stage("report");
     run_stage("report", &folder, inputs, |folder| {
         let evaluator = run.judge(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?;
-        let report = build(run, done, evaluator.as_ref())?;
+        let (report, outcomes) = build(run, done, evaluator.as_ref())?;
         still_there("compare", evaluator.as_ref())?;
         write_text(folder.join("report.json"), &(report.json()? + "\n"))?;
         write_text(folder.join("report.md"), &report.markdown())?;
+        write_json(&folder.join("outcomes.json"), &outcomes)?;
         let counts = serde_json::json!({"systems": report.systems.len(), "warnings": evaluator.warnings()});
-        Ok(Made { outputs: vec!["report.json", "report.md"], counts: counts })
+        Ok(Made { outputs: vec!["report.json", "report.md", "outcomes.json"], counts })
     })?;
-    read_json(&folder.join("report.json"))
+    let report = SeedReport { seed: run.seed, report: read_json(&folder.join("report.json"))? };
+    Ok((report, read_json(&folder.join("outcomes.json"))?))
 }
 
-fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<Report, PipelineError> {
+fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<(Report, Outcomes), PipelineError> {
     let annotator = run.annotator()?;
     let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
         .system(SFT, replies(run, Asking::Plain, SFT)?)
@@ -62,7 +67,7 @@ fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<
             report = report.dropped(format!("annotate: {reason}"), count.as_u64().unwrap_or(0) as usize);
         }
     }
-    Ok(report.build(evaluator)?)
+    Ok(report.build_with_outcomes(evaluator)?)
 }
 
 /// Adds what a system answered to prompts with the control token, in all its forms.

@@ -82,8 +82,10 @@ fn verdicts(out: &mut String, report: &Report) {
             push(out, "  - no prompt in common with the baseline: not compared");
         }
         let (undecided, winners): (Vec<_>, Vec<_>) = of_system.into_iter().partition(|c| c.verdict == Verdict::NotDistinguishable);
-        winners.iter().for_each(|c| push(out, format!("  - {}", winner(c))));
-        list(out, "not distinguishable", undecided.iter().map(|c| not_distinguishable(c)));
+        for c in winners {
+            push(out, format!("  - {}", winner(c)));
+        }
+        list(out, "not distinguishable at n (smallest detectable difference)", undecided.iter().map(|c| not_distinguishable(c)));
         for (outcome, words) in EQUIVALENCE {
             let of_outcome = undecided.iter().filter(|c| c.equivalence.outcome == outcome);
             list(out, words, of_outcome.map(|c| c.measure.name().to_owned()));
@@ -109,32 +111,30 @@ fn list(out: &mut String, words: &str, items: impl Iterator<Item = String>) {
 /// A difference that passed every rule, with the condition under which it is one.
 fn winner(c: &Comparison) -> String {
     let word = if c.verdict == Verdict::Lower { "lower" } else { "higher" };
-    let mut text = format!("{}: **{word}** by {}", c.measure.name(), size(c.measure, c.difference.estimate.abs()));
-    if let (Some(allowed), true) = (c.bias_allowed, c.measure != Measure::Degenerate) {
-        text += &format!(", distinguishable only if the judge's bias between the two is below {}", size(c.measure, allowed));
-        text += &match &c.bias_measured {
-            Some(measured) => format!(" ({} between models of {})", size(c.measure, measured.bias), line(&measured.data)),
-            None => " (not measured)".to_owned(),
-        };
-    }
-    text
+    let text = format!("{}: **{word}** by {}", c.measure.name(), size(c.measure, c.difference.estimate.abs()));
+    // Degeneracy is counted, not judged.
+    let Some(allowed) = c.bias_allowed.filter(|_| c.measure != Measure::Degenerate) else { return text };
+    let known = match &c.bias_measured {
+        Some(measured) => format!("{} between models of {}", size(c.measure, measured.bias), line(&measured.data)),
+        None => "not measured".to_owned(),
+    };
+    format!("{text}, distinguishable only if the judge's bias between the two is below {} ({known})", size(c.measure, allowed))
 }
 
 fn not_distinguishable(c: &Comparison) -> String {
-    let smallest = match c.smallest_detectable {
-        Some(smallest) => format!("smallest detectable difference {}", size(c.measure, smallest)),
-        None => "no difference could be detected".to_owned(),
-    };
+    let smallest = c.smallest_detectable.map_or_else(|| "none of any size".to_owned(), |smallest| size(c.measure, smallest));
     let why = match (c.doubt, &c.bias_measured) {
         (Some(Doubt::Interval), _) => ", the interval includes zero".to_owned(),
         (Some(Doubt::Power), _) => {
-            format!(", that of {} (p {}) is smaller", size(c.measure, c.difference.estimate.abs()), p_value(c.p_holm))
+            format!(", the one seen, {}, is smaller (p {})", size(c.measure, c.difference.estimate.abs()), p_value(c.p_holm))
         }
-        (Some(Doubt::Instrument), Some(measured)) => {
-            format!(", the judge's bias between models of {} ({}) could be all of it", line(&measured.data), size(c.measure, measured.bias))
-        }
+        (Some(Doubt::Instrument), Some(measured)) => format!(
+            ", the judge's bias between models of {} ({}) could be all of the one seen",
+            line(&measured.data),
+            size(c.measure, measured.bias)
+        ),
         (Some(Doubt::Instrument), None) => ", the judge is not shown to be better than a coin".to_owned(),
         _ => String::new(),
     };
-    format!("{} at n = {}, {smallest}{why}", c.measure.name(), c.pairs)
+    format!("{} at n = {} ({smallest}{why})", c.measure.name(), c.pairs)
 }
