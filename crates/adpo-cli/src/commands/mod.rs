@@ -1,5 +1,6 @@
 pub(crate) mod bench;
 pub(crate) mod data;
+pub(crate) mod evaluators;
 pub(crate) mod pretrain;
 pub(crate) mod stage;
 
