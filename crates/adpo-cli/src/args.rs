@@ -126,7 +126,7 @@ pub(crate) struct ValidateArgs {
     /// Which judge: `embedded` (the evaluator) or `annotator`.
     #[arg(long, default_value = "embedded")]
     pub(crate) judge: String,
-    /// One row in eight: seconds, for CI.
+    /// One row in seven: seconds, for CI.
     #[arg(long)]
     pub(crate) quick: bool,
     /// Print JSON for programs instead of Markdown.

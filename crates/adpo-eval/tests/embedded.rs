@@ -151,8 +151,8 @@ fn agreement_with_people_has_not_fallen() {
     let corpus = Corpus::read(&data, &own).expect("data");
     for judge in judges() {
         let options = ValidateOptions { quick: true };
-        let found = validate(&judge, &corpus, &options);
+        let found = validate(&judge, &corpus, options);
         assert!(found.unscored.is_empty() && found.figures.len() > 30);
-        assert_eq!(found.shortfalls(&judge.agreement(), &options), [""; 0], "{}", judge.name());
+        assert_eq!(found.shortfalls(&judge.agreement(), options), [""; 0], "{}", judge.name());
     }
 }

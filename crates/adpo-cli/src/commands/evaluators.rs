@@ -16,7 +16,7 @@ pub(crate) fn rebuild(args: &TrainEvaluatorsArgs) -> Result<()> {
         let judge = train(&corpus, name)?;
         write(&args.out.join(format!("{name}.bin")), &judge.to_bytes())?;
         println!("{name}: learnt from {} keys, fingerprint {}", judge.training_rows().len(), judge.fingerprint());
-        figures.extend(validate(&judge, &corpus, &ValidateOptions::default()).figures);
+        figures.extend(validate(&judge, &corpus, ValidateOptions::default()).figures);
     }
     write(&args.out.join("agreement.json"), format!("{}\n", serde_json::to_string_pretty(&figures)?).as_bytes())
 }
@@ -30,13 +30,13 @@ pub(crate) fn check(args: &ValidateArgs) -> Result<()> {
         other => bail!("no judge is called `{other}`; use `embedded` (the evaluator) or `annotator`"),
     };
     let options = ValidateOptions { quick: args.quick };
-    let found = validate(&judge, &corpus, &options);
+    let found = validate(&judge, &corpus, options);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&found)?);
     } else {
         print!("{}", table(&found));
     }
-    let shortfalls = found.shortfalls(&judge.agreement(), &options);
+    let shortfalls = found.shortfalls(&judge.agreement(), options);
     if !shortfalls.is_empty() {
         bail!("agreement is below the recorded one:\n  {}", shortfalls.join("\n  "));
     }

@@ -55,7 +55,7 @@ pub fn train(corpus: &Corpus, name: &str) -> Result<EmbeddedJudge, EvalError> {
     let (heads, thresholds) = cross_fit(&rows)?;
     let mut set = coherent(&rows, heads);
     set.thresholds = thresholds;
-    set.name = name.to_owned();
+    name.clone_into(&mut set.name);
     set.buckets = share.free.to_vec();
     Ok(EmbeddedJudge::from_set(set))
 }

@@ -48,7 +48,7 @@ pub struct Agreement {
 /// How thoroughly to measure.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ValidateOptions {
-    /// One row in eight.
+    /// One row in seven.
     pub quick: bool,
 }
 
@@ -112,13 +112,13 @@ const EVASIVENESS: Score = |scores| scores.evasiveness;
 const COHERENCE: Score = |scores| scores.coherence;
 
 /// Measures `judge` on rows of the validation bucket, and on the rated replies of FED and USR.
-pub fn validate(judge: &dyn Judge, corpus: &Corpus, options: &ValidateOptions) -> Validation {
+pub fn validate(judge: &dyn Judge, corpus: &Corpus, options: ValidateOptions) -> Validation {
     let rows = corpus.share(&VALIDATION);
     let mut cases = labelled(&rows);
     cases.extend(own(&rows));
     cases.extend(coherence(&rows));
     if options.quick {
-        cases = cases.into_iter().step_by(8).collect();
+        cases = cases.into_iter().step_by(7).collect();
     }
     let exchanges: Vec<Exchange> = cases.iter().map(|case| case.exchange.clone()).collect();
     let name = judge.name().trim_start_matches("embedded ").to_owned();
@@ -155,24 +155,27 @@ pub fn validate(judge: &dyn Judge, corpus: &Corpus, options: &ValidateOptions) -
 }
 
 impl Validation {
-    /// What falls below the `recorded` figures: by more than 0.005 in AUC, or where this was a quick run, below the
-    /// recorded interval by more than 0.03.
-    pub fn shortfalls(&self, recorded: &[Agreement], options: &ValidateOptions) -> Vec<String> {
+    /// What falls below the `recorded` figures: by more than 0.005 in AUC or, after a quick run, by so much that the two
+    /// intervals do not meet.
+    pub fn shortfalls(&self, recorded: &[Agreement], options: ValidateOptions) -> Vec<String> {
         let mut out = Vec::new();
         for old in recorded {
-            let floor = if options.quick { old.auc.low - 0.03 } else { old.auc.estimate - 0.005 };
-            let new = self.figures.iter().find(|new| new.measure == old.measure && new.data == old.data);
-            match new.map(|new| new.auc.estimate) {
-                Some(auc) if auc >= floor => {}
-                // Too few rows of one class for an AUC: nothing can be said.
-                Some(0.0) | None if options.quick => {}
-                found => out.push(format!(
-                    "{} on {}: AUC {} where {:.3} is recorded",
-                    old.measure,
-                    old.data,
-                    found.map_or("missing".to_owned(), |auc| format!("{auc:.3}")),
-                    old.auc.estimate
-                )),
+            let name = format!("{} on {}", old.measure, old.data);
+            let measured = |new: &&Agreement| new.measure == old.measure && new.data == old.data;
+            let Some(new) = self.figures.iter().find(measured) else {
+                if options.quick {
+                    continue;
+                }
+                out.push(format!("{name}: nothing was measured"));
+                continue;
+            };
+            // The interval of a few dozen rows says nothing, and there are many of them.
+            if options.quick && new.rows < 100 {
+                continue;
+            }
+            let below = if options.quick { new.auc.high < old.auc.low } else { new.auc.estimate < old.auc.estimate - 0.005 };
+            if below {
+                out.push(format!("{name}: AUC {:.3} where {:.3} is recorded", new.auc.estimate, old.auc.estimate));
             }
         }
         out
@@ -260,7 +263,7 @@ fn coherence(rows: &Corpus) -> Vec<Case> {
 }
 
 /// Spearman's correlation of coherence with the mean overall rating, over replies (Spearman 1904: Pearson's of ranks).
-fn ratings(judge: &dyn Judge, corpus: &Corpus, options: &ValidateOptions) -> BTreeMap<String, Interval> {
+fn ratings(judge: &dyn Judge, corpus: &Corpus, options: ValidateOptions) -> BTreeMap<String, Interval> {
     let mut out = BTreeMap::new();
     let stride = if options.quick { 4 } else { 1 };
     for source in ["FED", "USR"] {
@@ -292,8 +295,10 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     let mut out = vec![0.0; values.len()];
     let mut start = 0;
     for group in order.chunk_by(|&a, &b| values[a] == values[b]) {
-        let rank = start as f64 + (group.len() as f64 + 1.0) / 2.0;
-        group.iter().for_each(|&i| out[i] = rank);
+        let rank = f64::midpoint((start + 1) as f64, (start + group.len()) as f64);
+        for &i in group {
+            out[i] = rank;
+        }
         start += group.len();
     }
     out
@@ -302,8 +307,8 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 fn pearson(x: &[f64], y: &[f64]) -> f64 {
     let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
     let (mx, my) = (mean(x), mean(y));
-    let sum = |f: &dyn Fn(f64, f64) -> f64| x.iter().zip(y).map(|(&x, &y)| f(x - mx, y - my)).sum::<f64>();
-    sum(&|a, b| a * b) / (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt()
+    let sum = |f: fn(f64, f64) -> f64| x.iter().zip(y).map(|(&x, &y)| f(x - mx, y - my)).sum::<f64>();
+    sum(|a, b| a * b) / (sum(|a, _| a * a) * sum(|_, b| b * b)).sqrt()
 }
 
 fn reliability(measure: &str, data: &str, scored: &[Scored]) -> Calibration {
