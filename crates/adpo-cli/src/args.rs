@@ -103,6 +103,9 @@ pub(crate) enum Command {
     /// Look at data.
     #[command(subcommand)]
     Data(DataCommand),
+    /// Rebuild the embedded evaluators, or measure how far a judge agrees with people.
+    #[command(subcommand)]
+    Evaluators(EvaluatorsCommand),
     /// Measure speed: one JSON line per measurement.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -249,6 +252,42 @@ pub(crate) enum Dtype {
     F32,
     F16,
     Bf16,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvaluatorsCommand {
+    /// Train both weight sets from the data folders and record their agreement.
+    #[command(after_help = "Example:\n  adpo evaluators train --data-dir ../data --out crates/adpo-eval/assets")]
+    Train(TrainEvaluatorsArgs),
+    /// Print a judge's agreement with labels; exits with 1 where it is below the recorded one.
+    #[command(after_help = "Example:\n  adpo evaluators validate --data-dir ../data --quick")]
+    Validate(ValidateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainEvaluatorsArgs {
+    /// Where the data files are.
+    #[arg(long, env = "ADPO_DATA")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The folder for `annotator.bin`, `evaluator.bin` and `agreement.json`.
+    #[arg(long, default_value = "evaluators")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// Where the data files are.
+    #[arg(long, env = "ADPO_DATA")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Which judge: `embedded` (the evaluator), `annotator`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's table.
+    #[arg(long, default_value = "embedded")]
+    pub(crate) judge: String,
+    /// One row in seven: seconds, for CI.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Print JSON for programs instead of Markdown.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,7 +6,7 @@ mod commands;
 
 use std::process::ExitCode;
 
-use args::{BenchCommand, Cli, Command, DataCommand, SHORT_HELP};
+use args::{BenchCommand, Cli, Command, DataCommand, EvaluatorsCommand, SHORT_HELP};
 
 fn main() -> ExitCode {
     if std::env::args_os().len() == 1 {
@@ -35,6 +35,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Pretrain(args) => commands::pretrain::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Data(DataCommand::Inspect(args)) => commands::data::inspect(&args),
+        Command::Evaluators(EvaluatorsCommand::Train(args)) => commands::evaluators::rebuild(&args),
+        Command::Evaluators(EvaluatorsCommand::Validate(args)) => commands::evaluators::check(&args),
         Command::Bench(BenchCommand::Step(args)) => commands::bench::step(&args),
         Command::Bench(BenchCommand::Sample(args)) => commands::bench::sample(&args),
     }

@@ -21,7 +21,7 @@ pub enum EvalError {
         reason: String,
     },
     /// Evaluator weights that cannot be used.
-    #[error("evaluator weights {name}: {reason}; rebuild them with the example `train_embedded`")]
+    #[error("evaluator weights {name}: {reason}; rebuild them with `adpo evaluators train`")]
     Weights {
         /// Which weight set.
         name: String,

@@ -8,14 +8,11 @@ use crate::args::EvaluateArgs;
 /// Most toxic replies listed for each model.
 const WORST_CASES: usize = 3;
 
-/// Where answers of judges behind endpoints are kept.
-const JUDGE_CACHE: &str = "runs/judge-cache";
-
 /// Judges the replies in files and prints their report.
 pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let responses = read_responses(&args.responses)?;
     let resources = super::resources(None, args.stage.show);
-    let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, Path::new(JUDGE_CACHE))?;
+    let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?;
     let report = report(responses, args, judge.as_ref());
     for warning in judge.warnings() {
         eprintln!("warning: {warning}");

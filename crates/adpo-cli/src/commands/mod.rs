@@ -1,6 +1,7 @@
 pub(crate) mod bench;
 pub(crate) mod data;
 pub(crate) mod evaluate;
+pub(crate) mod evaluators;
 pub(crate) mod export;
 pub(crate) mod pretrain;
 pub(crate) mod sample;
@@ -12,6 +13,9 @@ use std::path::PathBuf;
 use adpo_pipeline::Resources;
 
 use crate::assets;
+
+/// Where answers of judges behind endpoints are kept.
+const JUDGE_CACHE: &str = "runs/judge-cache";
 
 /// Prints a result. A reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> anyhow::Result<()> {

@@ -32,7 +32,8 @@ pub(crate) enum Label {
 }
 
 /// Categories of DiaSafety, in the order of the router's outputs; everyday talk comes after them.
-const CATEGORIES: [&str; 5] = ["Offending User", "Risk Ignorance", "Unauthorized Expertise", "Toxicity Agreement", "Biased Opinion"];
+pub(crate) const CATEGORIES: [&str; 5] =
+    ["Offending User", "Risk Ignorance", "Unauthorized Expertise", "Toxicity Agreement", "Biased Opinion"];
 
 /// The router's output for everyday talk.
 pub(crate) const EVERYDAY: usize = CATEGORIES.len();
@@ -76,6 +77,16 @@ impl Share {
     }
 }
 
+/// A reply with people's mean overall rating.
+#[derive(Debug, Clone)]
+pub(crate) struct Rated {
+    pub(crate) source: &'static str,
+    /// The dialogue before the reply.
+    pub(crate) turns: Vec<String>,
+    pub(crate) reply: String,
+    pub(crate) rating: f64,
+}
+
 /// Folds for calibration.
 pub(crate) const FOLDS: u64 = 5;
 
@@ -85,15 +96,17 @@ pub struct Corpus {
     pub(crate) pairs: Vec<Pair>,
     pub(crate) chats: Vec<Chat>,
     pub(crate) own: Vec<Own>,
+    /// Never learnt from.
+    pub(crate) rated: Vec<Rated>,
 }
 
 impl Corpus {
     /// Reads Davidson, DiaSafety, GPTFuzz, XSTest, Synthetic-Persona-Chat and Topical-Chat below `data_dir` (as
-    /// laid out in its SOURCES.md), and the project's own dialogues.
+    /// laid out in its SOURCES.md), the rated replies of FED and USR, and the project's own dialogues, given as JSONL.
     ///
     /// # Errors
     /// [`EvalError::Io`] for a missing file, [`EvalError::Line`] for a row that lacks a field.
-    pub fn read(data_dir: &Path, dialogues: &Path) -> Result<Self, EvalError> {
+    pub fn read(data_dir: &Path, dialogues: &str) -> Result<Self, EvalError> {
         let mut corpus = Self::default();
         for row in rows(&data_dir.join("davidson/labeled_data.jsonl.gz"))? {
             let tweet = row.text("tweet")?;
@@ -139,7 +152,7 @@ impl Corpus {
                 corpus.add_chat("topical", turns.iter().filter_map(text).collect());
             }
         }
-        for row in rows(dialogues)? {
+        for row in parse(dialogues, "the project's dialogues")? {
             corpus.own.push(Own {
                 request: row.text("request")?,
                 harsh: row.text("tone")? == "harsh",
@@ -148,7 +161,29 @@ impl Corpus {
                 rude: row.text("rude")?,
             });
         }
+        corpus.read_rated(data_dir)?;
         Ok(corpus)
+    }
+
+    fn read_rated(&mut self, data_dir: &Path) -> Result<(), EvalError> {
+        let spoken = |line: &str| line.trim().trim_start_matches("User:").trim_start_matches("System:").trim().to_owned();
+        // Rows without a response rate a whole dialogue.
+        for row in rows(&data_dir.join("fed/fed.jsonl.gz"))?.iter().filter(|row| row.value["response"].is_string()) {
+            let votes = row.value["annotations"]["Overall"].as_array().ok_or_else(|| row.error("no list `annotations.Overall`"))?;
+            let votes: Vec<f64> = votes.iter().filter_map(Value::as_f64).collect();
+            self.rated.push(Rated {
+                source: "FED",
+                turns: row.text("context")?.lines().map(spoken).collect(),
+                reply: spoken(&row.text("response")?),
+                rating: votes.iter().sum::<f64>() / votes.len().max(1) as f64,
+            });
+        }
+        for row in rows(&data_dir.join("usr-topicalchat/usr.jsonl.gz"))? {
+            let rating = row.value["scores"]["overall"].as_f64().ok_or_else(|| row.error("no number `scores.overall`"))?;
+            let turns = row.text("source")?.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+            self.rated.push(Rated { source: "USR", turns, reply: row.text("system_output")?, rating });
+        }
+        Ok(())
     }
 
     fn add_chat(&mut self, source: &'static str, turns: Vec<String>) {
@@ -163,6 +198,7 @@ impl Corpus {
             pairs: self.pairs.iter().filter(|pair| keep(&pair.key)).cloned().collect(),
             chats: self.chats.iter().filter(|chat| keep(&chat.key)).cloned().collect(),
             own: self.own.iter().filter(|own| keep(&own.request)).cloned().collect(),
+            rated: Vec::new(),
         }
     }
 
@@ -173,6 +209,7 @@ impl Corpus {
             pairs: self.pairs.iter().filter(|pair| has(share.of(&pair.label), &pair.key)).cloned().collect(),
             chats: self.chats.iter().filter(|chat| has(share.free, &chat.key)).cloned().collect(),
             own: self.own.iter().filter(|own| has(share.shared, &own.request)).cloned().collect(),
+            rated: Vec::new(),
         }
     }
 
@@ -235,12 +272,13 @@ fn rows(path: &Path) -> Result<Vec<Line>, EvalError> {
         bytes.as_slice().read_to_string(&mut text)
     };
     outcome.map_err(|source| EvalError::io(path, source))?;
-    let parse = |(index, line): (usize, &str)| {
-        let path = path.display().to_string();
-        match serde_json::from_str(line) {
-            Ok(value) => Ok(Line { path, number: index + 1, value }),
-            Err(error) => Err(EvalError::Line { path, line: index + 1, reason: error.to_string() }),
-        }
+    parse(&text, &path.display().to_string())
+}
+
+fn parse(text: &str, path: &str) -> Result<Vec<Line>, EvalError> {
+    let parse = |(index, line): (usize, &str)| match serde_json::from_str(line) {
+        Ok(value) => Ok(Line { path: path.to_owned(), number: index + 1, value }),
+        Err(error) => Err(EvalError::Line { path: path.to_owned(), line: index + 1, reason: error.to_string() }),
     };
     text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(parse).collect()
 }

@@ -161,9 +161,12 @@ impl Material {
         [self.unsafe_rows(false, |_| true), self.davidson[0].clone(), self.mild(), self.chat.clone()]
     }
 
-    /// Replies that comply, by source.
-    pub(crate) fn compliant(&self) -> [Vec<View>; 3] {
-        [self.refusals(|is, _| !is), [Self::own(&self.good), Self::own(&self.rude)].concat(), self.chat.clone()]
+    /// Replies with whether they evade, by source: XSTest, own dialogues.
+    pub(crate) fn answers(&self) -> [Vec<(View, bool)>; 2] {
+        let tests = self.xstest.iter().map(|answer| (answer.view.clone(), answer.refuses)).collect();
+        let label = |rows: Vec<View>, evades: bool| rows.into_iter().map(move |view| (view, evades));
+        let frank = [Self::own(&self.good), Self::own(&self.rude)].concat();
+        [tests, label(frank, false).chain(label(Self::own(&self.evasive), true)).collect()]
     }
 
     fn kind_rows(&self) -> Vec<(Features, usize, f32)> {

@@ -95,7 +95,9 @@ fn inverse_frequencies(features: &[&Features], slots: usize) -> Vec<f32> {
         let mut used: Vec<u32> = row.hashed.iter().map(|entry| entry.0).collect();
         used.sort_unstable();
         used.dedup();
-        used.into_iter().for_each(|at| seen[at as usize] += 1.0);
+        for at in used {
+            seen[at as usize] += 1.0;
+        }
     }
     let n = features.len() as f32;
     seen.iter().map(|&count| if count < 2.0 { 0.0 } else { (1.0 + (n / count).ln()) / 4.0 }).collect()
@@ -157,7 +159,9 @@ fn direction(gradient: &[f64], memory: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
     }
     if let Some((change, bend)) = memory.last() {
         let scale = dot(change, bend) / dot(bend, bend);
-        q.iter_mut().for_each(|q| *q *= scale);
+        for q in &mut q {
+            *q *= scale;
+        }
     }
     for ((change, bend), share) in memory.iter().zip(shares.into_iter().rev()) {
         let back = dot(bend, &q) / dot(change, bend);

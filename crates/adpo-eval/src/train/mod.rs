@@ -1,18 +1,20 @@
 //! How the embedded heads are trained, and how far they agree with people on rows that none of them saw.
 //!
-//! The example `train_embedded` is the command line of this module. Training is deterministic: the same rows on the
+//! `adpo evaluators train` and `adpo evaluators validate` are the command line of this module. Training is deterministic: the same rows on the
 //! same machine give the same bytes.
 
-mod agreement;
 mod coherence;
 mod corpus;
+mod goals;
 mod heads;
 mod logistic;
 mod negatives;
+mod validate;
 
-pub use agreement::{Agreement, agreement};
 pub use corpus::Corpus;
 use corpus::Share;
+pub use goals::Outcome;
+pub use validate::{Agreement, Calibration, ValidateOptions, Validation, validate};
 
 use crate::embedded::EmbeddedJudge;
 use crate::embedded::head::{Head, Table};
@@ -53,7 +55,7 @@ pub fn train(corpus: &Corpus, name: &str) -> Result<EmbeddedJudge, EvalError> {
     let (heads, thresholds) = cross_fit(&rows)?;
     let mut set = coherent(&rows, heads);
     set.thresholds = thresholds;
-    set.name = name.to_owned();
+    name.clone_into(&mut set.name);
     set.buckets = share.free.to_vec();
     Ok(EmbeddedJudge::from_set(set))
 }
@@ -95,19 +97,35 @@ fn cross_fit(rows: &Corpus) -> Result<(Heads, Thresholds), EvalError> {
     }
     let calibration = margins.map(|rows| logistic::calibrate(&rows));
     let mut harmless: Vec<Vec<f64>> = vec![Vec::new(); 4];
-    let mut compliant: Vec<Vec<f64>> = vec![Vec::new(); 3];
+    let mut answers: [Vec<(f64, bool)>; 2] = Default::default();
     for (part, unseen) in &mut parts {
         heads::set_calibration(part, calibration);
         for (scores, views) in harmless.iter_mut().zip(unseen.harmless()) {
             scores.extend(views.iter().map(|view| part.toxicity(view, false).max()));
         }
-        for (scores, views) in compliant.iter_mut().zip(unseen.compliant()) {
-            scores.extend(views.iter().map(|view| part.evasiveness(view).0));
+        for (scores, rows) in answers.iter_mut().zip(unseen.answers()) {
+            scores.extend(rows.iter().map(|(view, evasive)| (part.evasiveness(view).0, *evasive)));
         }
     }
     let mut heads = heads::fit_heads(&Material::new(rows, COPIES))?;
     heads::set_calibration(&mut heads, calibration);
-    Ok((heads, Thresholds { toxicity: threshold(&harmless), evasiveness: threshold(&compliant) }))
+    Ok((heads, Thresholds { toxicity: threshold(&harmless), evasiveness: unbiased(&answers) }))
+}
+
+/// The score from which on as many replies are called evasive as are, each source weighing the same.
+fn unbiased(sources: &[Vec<(f64, bool)>]) -> f64 {
+    let weigh = |source: &Vec<(f64, bool)>| 1.0 / source.len().max(1) as f64;
+    let mut scores: Vec<(f64, bool, f64)> =
+        sources.iter().flat_map(|source| source.iter().map(|row| (row.0, row.1, weigh(source)))).collect();
+    scores.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut left: f64 = scores.iter().filter(|row| row.1).map(|row| row.2).sum();
+    for (score, _, weight) in scores {
+        left -= weight;
+        if left <= 0.0 {
+            return score;
+        }
+    }
+    0.5
 }
 
 /// The score that [`FALSE_POSITIVES`] of the replies reach, each source weighing the same.
@@ -140,6 +158,15 @@ impl EmbeddedJudge {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unbiased_threshold_calls_as_many_evasive_as_are() {
+        let rows: Vec<(f64, bool)> = (0..100).map(|i| (f64::from(i) / 100.0, i % 3 == 0)).collect();
+        let tau = unbiased(std::slice::from_ref(&rows));
+        let called = rows.iter().filter(|row| row.0 >= tau).count();
+        assert!(called.abs_diff(34) <= 1, "{called}");
+        assert_eq!(unbiased(&[]), 0.5);
+    }
 
     #[test]
     fn a_threshold_flags_its_share_with_every_source_weighing_the_same() {

@@ -1,0 +1,83 @@
+use std::path::Path;
+
+use adpo_eval::train::{Corpus, ValidateOptions, Validation, WEIGHT_SETS, train, validate};
+use adpo_eval::{EmbeddedJudge, Interval, Judge};
+use adpo_pipeline::JudgeChoice;
+use anyhow::{Context, Result, bail};
+
+use crate::args::{TrainEvaluatorsArgs, ValidateArgs};
+use crate::assets;
+
+/// Rebuilds both weight sets and the record of their agreement; the same rows on the same machine give the same bytes.
+pub(crate) fn rebuild(args: &TrainEvaluatorsArgs) -> Result<()> {
+    let corpus = corpus(args.data_dir.as_deref())?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
+    let mut figures = Vec::new();
+    for name in WEIGHT_SETS {
+        let judge = train(&corpus, name)?;
+        write(&args.out.join(format!("{name}.bin")), &judge.to_bytes())?;
+        super::print(&format!("{name}: learnt from {} keys, fingerprint {}", judge.training_rows().len(), judge.fingerprint()))?;
+        figures.extend(validate(&judge, &corpus, ValidateOptions::default()).figures);
+    }
+    write(&args.out.join("agreement.json"), format!("{}\n", serde_json::to_string_pretty(&figures)?).as_bytes())
+}
+
+/// Prints how far a judge agrees with people, and fails where that is less than recorded.
+pub(crate) fn check(args: &ValidateArgs) -> Result<()> {
+    let corpus = corpus(args.data_dir.as_deref())?;
+    let judge: Box<dyn Judge> = match args.judge.as_str() {
+        "annotator" => Box::new(EmbeddedJudge::annotator()?),
+        other => {
+            let choice: JudgeChoice = other.parse().map_err(anyhow::Error::msg)?;
+            choice.open(&super::resources(None, false), EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?
+        }
+    };
+    let options = ValidateOptions { quick: args.quick };
+    let found = validate(judge.as_ref(), &corpus, options);
+    if let Some(reason) = judge.unavailable() {
+        bail!("judge {} is gone: {reason}; the same command goes on from what it answered", judge.name());
+    }
+    super::print(&if args.json { serde_json::to_string_pretty(&found)? } else { table(&found) })?;
+    let shortfalls = found.shortfalls(&judge.agreement(), options);
+    if !shortfalls.is_empty() {
+        bail!("agreement is below the recorded one:\n  {}", shortfalls.join("\n  "));
+    }
+    Ok(())
+}
+
+fn corpus(data_dir: Option<&Path>) -> Result<Corpus> {
+    let data_dir = data_dir.context("no data folder is known; pass --data-dir or set ADPO_DATA")?;
+    Ok(Corpus::read(data_dir, assets::DIALOGUES)?)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let outcome = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    outcome.with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn table(found: &Validation) -> String {
+    let show = |interval: &Interval| format!("{:.3} [{:.3}, {:.3}]", interval.estimate, interval.low, interval.high);
+    let mut lines = vec![format!("# Agreement of `{}` with labels", found.judge), String::new()];
+    lines.push("| measure | data | rows | AUC | accuracy | kappa | macro-F1 |\n|---|---|---|---|---|---|---|".to_owned());
+    for f in &found.figures {
+        let numbers = [&f.auc, &f.accuracy, &f.kappa, &f.macro_f1].map(show).join(" | ");
+        lines.push(format!("| {} | {} | {} | {numbers} |", f.measure, f.data, f.rows));
+    }
+    lines.push("\n| goal | figure | at least (bias: at most) | found | |\n|---|---|---|---|---|".to_owned());
+    for goal in &found.goals {
+        let verdict = if goal.met { "met" } else { "missed" };
+        lines.push(format!("| {} | {} | {} | {} | {verdict} |", goal.what, goal.figure, goal.goal, show(&goal.found)));
+    }
+    lines.push("\n| refusal rate of a model, judged minus labelled | |\n|---|---|".to_owned());
+    lines.extend(found.refusal_bias.iter().map(|(model, bias)| format!("| {model} | {} |", show(bias))));
+    lines.push("\n| calibration | data | ECE | rows: mean score → rate, by tenths |\n|---|---|---|---|".to_owned());
+    for c in &found.calibration {
+        let bins = c.bins.iter().filter(|bin| bin.0 > 0).map(|(n, score, rate)| format!("{n}: {score:.2} → {rate:.2}"));
+        lines.push(format!("| {} | {} | {:.3} | {} |", c.measure, c.data, c.ece, bins.collect::<Vec<_>>().join(", ")));
+    }
+    for (state, n) in &found.unscored {
+        lines.push(format!("\n{n} rows without a score: {state}."));
+    }
+    lines.join("\n") + "\n"
+}
