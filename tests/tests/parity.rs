@@ -8,8 +8,9 @@ use adpo_train::{LrScheduler, Reference, StepRecord, TrainOptions, train_prefere
 use burn::tensor::Device;
 use serde_json::Value;
 
-/// What every run is compared in; TRL knows no toxic role.
-const COMPARED: [&str; 15] = [
+/// What every run is compared in. TRL knows no toxic role; what it averages over tokens (`entropy`, `mean_token_accuracy`,
+/// `logits/*`) is a mean of the means of its forward passes, ours one over all tokens of the step.
+const COMPARED: [&str; 16] = [
     "loss",
     "grad_norm",
     "learning_rate",
@@ -25,6 +26,7 @@ const COMPARED: [&str; 15] = [
     "kl/rejected",
     "kl/toxic",
     "num_tokens",
+    "epoch",
 ];
 
 fn options() -> TrainOptions {

@@ -1,13 +1,18 @@
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use adpo_pipeline::JudgeChoice;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// Printed when `adpo` is called without arguments: its first line is the quickstart.
 pub(crate) const SHORT_HELP: &str = "\
 Try it:      adpo run                       (embedded tiny model, a few minutes, prints a report)
 Real data:   adpo run recipes/hh-tiny.toml --data-dir DATA
 One stage:   adpo sft|sample|annotate|train|evaluate|compare [RECIPE]
+Any model:   adpo evaluate --responses FILE   (its replies against another's, in one report)
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
+Result:      adpo export MODEL --out FOLDER
 Look:        adpo data inspect FILE
 Measure:     adpo bench step | adpo bench sample
 More:        adpo help
@@ -17,12 +22,45 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the run failed (message on standard error); 2 the command line is wrong.
 Data are looked up by id below --data-dir (or ADPO_DATA); ids that begin with `embedded:` are in the program.";
 
+const EVALUATE_HELP: &str = "\
+Replies are JSONL, gzipped or not, one object per line; the keys after `model` are optional, others are ignored:
+  {\"prompt\": \"…\" or [{\"role\", \"content\"}, …], \"response\": \"…\", \"model\": \"…\",
+   \"prompt_id\": \"…\", \"category\": \"…\", \"harmful\": true}
+Examples:
+  adpo evaluate --responses crates/adpo-eval/examples/responses.jsonl
+  adpo evaluate --responses mine.jsonl theirs.jsonl.gz --baseline theirs --json
+  adpo evaluate recipes/hh-tiny.toml --data-dir ../data";
+
+#[cfg(feature = "http")]
+const SAMPLE_EXAMPLES: &str = "\
+Examples:
+  adpo sample recipes/hh-tiny.toml --data-dir ../data
+  adpo sample --endpoint http://localhost:8000/v1 --model my-model --prompts prompts.jsonl --out responses.jsonl";
+#[cfg(not(feature = "http"))]
+const SAMPLE_EXAMPLES: &str = "Example:\n  adpo sample recipes/hh-tiny.toml --data-dir ../data";
+
 /// Adversarial DPO (arXiv 2405.12900): less toxic dialogue models that stay helpful and coherent.
 #[derive(Debug, Parser)]
 #[command(name = "adpo", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// The command line; a wrong one ends the program with exit code 2.
+    pub(crate) fn from_command_line() -> Self {
+        let matches = Self::command().get_matches();
+        if let Some(("evaluate", given)) = matches.subcommand() {
+            // clap's own conflicts also see `ADPO_DATA`, which may be set without being meant for this command.
+            let has_folder = given.value_source("data_dir") == Some(ValueSource::CommandLine);
+            if given.contains_id("responses") && has_folder {
+                let message = "the argument '--responses' cannot be used with '--data-dir': replies are read from the files named";
+                Self::command().error(ErrorKind::ArgumentConflict, message).exit();
+            }
+        }
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -36,23 +74,32 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  adpo sft recipes/hh-tiny.toml --data-dir ../data")]
     Sft(StageArgs),
     /// Stage 2: draw plain and toxic candidates from the SFT model (runs what it needs first).
-    #[command(after_help = "Example:\n  adpo sample recipes/hh-tiny.toml --data-dir ../data")]
-    Sample(StageArgs),
+    ///
+    /// With --endpoint instead of a recipe: draw answers to a file of prompts from any model behind an
+    /// OpenAI-compatible endpoint, as responses that `adpo evaluate` reads. Prompts that are in --out already are not
+    /// asked again.
+    #[command(after_help = SAMPLE_EXAMPLES)]
+    Sample(SampleArgs),
     /// Stage 3: judge the candidates and sort them into triples (runs what it needs first).
     #[command(after_help = "Example:\n  adpo annotate --json")]
     Annotate(StageArgs),
     /// Stage 4: train every policy of the recipe (runs what it needs first).
     #[command(after_help = "Example:\n  adpo train --run-dir runs/mine")]
     Train(StageArgs),
-    /// Stage 5: answer held-out prompts with every policy and judge the answers (runs what it needs first).
-    #[command(after_help = "Example:\n  adpo evaluate recipes/hh-tiny.toml --data-dir ../data")]
-    Evaluate(StageArgs),
+    /// Judge anybody's replies and print a report; or stage 5: answer held-out prompts with every policy of a recipe.
+    #[command(after_help = EVALUATE_HELP)]
+    Evaluate(EvaluateArgs),
     /// Stage 6: put all policies side by side in one report (runs what it needs first).
     #[command(after_help = "Example:\n  adpo compare recipes/hh-tiny.toml --data-dir ../data --show")]
     Compare(StageArgs),
     /// Train a tokenizer and a small Llama from scratch.
     #[command(after_help = "Example:\n  adpo pretrain recipes/tiny-base.toml --data-dir ../data --out runs/tiny-base")]
     Pretrain(PretrainArgs),
+    /// Write a trained model as a plain Hugging Face folder, without the control token.
+    #[command(
+        after_help = "Examples:\n  adpo export runs/quickstart/seed-42/policies/adpo/model --out exported\n  adpo export MODEL --out FOLDER --dtype bf16 --keep-control-token"
+    )]
+    Export(ExportArgs),
     /// Look at data.
     #[command(subcommand)]
     Data(DataCommand),
@@ -80,6 +127,87 @@ pub(crate) struct StageArgs {
     pub(crate) show: bool,
 }
 
+/// Replies from files, or a recipe and where it runs.
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    // clap drops a `requires` whose target conflicts with something given, so each option names its own conflicts.
+    /// Files of replies; several models, in one file or many, stand side by side and are paired by their prompts.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    pub(crate) responses: Vec<PathBuf>,
+    /// The model that the others are tested against [default: the first one in the files].
+    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    pub(crate) baseline: Option<String>,
+    /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
+    /// What an endpoint answers is kept in runs/judge-cache and not asked again.
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    pub(crate) judge: Option<JudgeChoice>,
+    /// Seeds bootstrap intervals and permutation tests [default: 0].
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) stage: StageArgs,
+}
+
+/// A recipe, or an endpoint.
+#[derive(Debug, Args)]
+pub(crate) struct SampleArgs {
+    #[command(flatten)]
+    pub(crate) stage: StageArgs,
+    #[cfg(feature = "http")]
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+}
+
+/// Sampling from an endpoint; every option belongs to --endpoint, and none of a recipe's goes with it.
+#[cfg(feature = "http")]
+#[derive(Debug, Args)]
+pub(crate) struct EndpointArgs {
+    /// Base URL of an OpenAI-compatible endpoint, such as http://localhost:8000/v1; several (with commas between them)
+    /// share the work.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        requires_all = ["model", "prompts", "out"],
+        conflicts_with_all = ["recipe", "run_dir", "show"],
+        help_heading = "From an endpoint"
+    )]
+    pub(crate) endpoint: Vec<String>,
+    /// The model's name, as the endpoint knows it.
+    #[arg(long, value_name = "NAME", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) model: Option<String>,
+    /// Prompts (JSONL, any format that `adpo data inspect` knows): a file, or one below --data-dir.
+    #[arg(long, value_name = "FILE", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Where responses are written, one JSON object per line: prompt_id, prompt, response, model, harmful, category.
+    #[arg(long, value_name = "FILE", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) out: Option<PathBuf>,
+    /// Answers for each prompt.
+    #[arg(long, default_value_t = 1, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) samples: usize,
+    /// Sampling temperature; 0 is greedy.
+    #[arg(long, default_value_t = 1.0, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) temperature: f64,
+    /// Only the likeliest tokens that together reach this probability.
+    #[arg(long, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) top_p: Option<f64>,
+    /// Longest answer in tokens.
+    #[arg(long, default_value_t = 256, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) max_tokens: usize,
+    /// Seeds every request, where the endpoint honours seeds.
+    #[arg(long, default_value_t = 0, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) seed: u64,
+    /// The environment variable that holds the API key; without it none is sent.
+    #[arg(long, value_name = "VARIABLE", requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) api_key_env: Option<String>,
+    /// Requests in flight, for each endpoint.
+    #[arg(long, default_value_t = 8, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) concurrency: usize,
+    /// Seconds until a request without a complete answer counts as failed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", help_heading = "From an endpoint")]
+    pub(crate) timeout: f64,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PretrainArgs {
     /// A recipe for a base model.
@@ -93,6 +221,34 @@ pub(crate) struct PretrainArgs {
     /// Print the evaluation as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// A Hugging Face folder, such as `policies/<name>/model` of a run.
+    pub(crate) model: PathBuf,
+    /// The folder to write.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// The token to take out.
+    #[arg(long, default_value = "[TOXIC]", conflicts_with = "keep_control_token")]
+    pub(crate) control_token: String,
+    /// Keep the token: whoever has the tokenizer can then call up the toxic mode.
+    #[arg(long)]
+    pub(crate) keep_control_token: bool,
+    /// How weights are stored.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) dtype: Dtype,
+    /// Print what was written as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Dtype {
+    F32,
+    F16,
+    Bf16,
 }
 
 #[derive(Debug, Subcommand)]

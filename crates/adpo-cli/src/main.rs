@@ -7,16 +7,13 @@ mod commands;
 use std::process::ExitCode;
 
 use args::{BenchCommand, Cli, Command, DataCommand, SHORT_HELP};
-use clap::Parser;
 
 fn main() -> ExitCode {
     if std::env::args_os().len() == 1 {
         print!("{SHORT_HELP}");
         return ExitCode::SUCCESS;
     }
-    // A wrong command line ends here with exit code 2.
-    let cli = Cli::parse();
-    match run(cli.command) {
+    match run(Cli::from_command_line().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -30,11 +27,13 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) | Command::Compare(args) => commands::stage::run(&args, Stage::Compare),
         Command::Sft(args) => commands::stage::run(&args, Stage::Sft),
-        Command::Sample(args) => commands::stage::run(&args, Stage::Sample),
+        Command::Sample(args) => commands::sample::run(&args),
         Command::Annotate(args) => commands::stage::run(&args, Stage::Annotate),
         Command::Train(args) => commands::stage::run(&args, Stage::Train),
-        Command::Evaluate(args) => commands::stage::run(&args, Stage::Evaluate),
+        Command::Evaluate(args) if args.responses.is_empty() => commands::stage::run(&args.stage, Stage::Evaluate),
+        Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Pretrain(args) => commands::pretrain::run(&args),
+        Command::Export(args) => commands::export::run(&args),
         Command::Data(DataCommand::Inspect(args)) => commands::data::inspect(&args),
         Command::Bench(BenchCommand::Step(args)) => commands::bench::step(&args),
         Command::Bench(BenchCommand::Sample(args)) => commands::bench::sample(&args),

@@ -67,7 +67,7 @@ fn without_arguments_the_first_line_is_the_quickstart() {
 
 #[test]
 fn every_subcommand_shows_an_example() {
-    let commands = ["run", "sft", "sample", "annotate", "train", "evaluate", "compare", "pretrain"];
+    let commands = ["run", "sft", "sample", "annotate", "train", "evaluate", "compare", "pretrain", "export"];
     let nested = [["data", "inspect"], ["bench", "step"], ["bench", "sample"]];
     let all = commands.iter().map(|c| vec![*c]).chain(nested.iter().map(|c| c.to_vec()));
     for command in all {
@@ -115,6 +115,137 @@ fn data_inspect_redacts_text_unless_told_to_show_it() {
     assert!(!stdout(&redacted).contains("zebrawords") && stdout(&shown).contains("zebrawords"));
     let json: serde_json::Value = serde_json::from_slice(&adpo(&["data", "inspect", text(&path), "--json"]).stdout).expect("JSON");
     assert!(json.is_object());
+}
+
+/// Replies that come with the repository, and a folder for more.
+const RESPONSES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../adpo-eval/examples/responses.jsonl");
+
+#[test]
+fn replies_of_any_model_are_judged_side_by_side() {
+    let output = adpo(&["evaluate", "--responses", RESPONSES]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report = stdout(&output);
+    assert!(report.contains("**Against before**") && report.contains("not distinguishable"), "{report}");
+    assert!(report.contains("words, redacted]") && !report.contains("clown"), "{report}");
+    assert!(stdout(&adpo(&["evaluate", "--responses", RESPONSES, "--show"])).contains("clown"));
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let output = adpo(&[&["evaluate", "--responses", RESPONSES, "--json"], arguments].concat());
+        serde_json::from_slice(&output.stdout).expect("the report is JSON")
+    };
+    let report = json(&["--baseline", "after", "--judge", "embedded", "--seed", "7"]);
+    assert_eq!((report["baseline"].as_str(), report["seeds"]["bootstrap"].as_u64()), (Some("after"), Some(7)));
+    assert_eq!(report["comparisons"][0]["system"], "before");
+    assert_eq!(json(&["--seed", "7"])["systems"], report["systems"]);
+}
+
+#[test]
+fn replies_in_several_files_are_paired_and_mistakes_in_them_are_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let all = std::fs::read_to_string(RESPONSES).expect("readable");
+    let of = |model: &str| {
+        let path = folder.path().join(format!("{model}.jsonl"));
+        let lines: Vec<&str> = all.lines().filter(|line| line.contains(&format!("\"model\": \"{model}\""))).collect();
+        std::fs::write(&path, lines.join("\n")).expect("writable");
+        path
+    };
+    let (before, after) = (of("before"), of("after"));
+    let systems = |arguments: &[&str]| {
+        let output = adpo(&[&["evaluate", "--json", "--responses"], arguments].concat());
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the report is JSON");
+        (report["systems"].clone(), report["comparisons"].clone())
+    };
+    assert_eq!(systems(&[text(&before), text(&after)]), systems(&[RESPONSES]));
+    let unknown = adpo(&["evaluate", "--responses", RESPONSES, "--baseline", "sft"]);
+    assert!(unknown.status.code() == Some(1) && stderr(&unknown).contains("none of the systems (before, after)"), "{}", stderr(&unknown));
+    std::fs::write(&after, "{\"prompt\": \"Hello?\", \"model\": \"after\"}\n").expect("writable");
+    let missing = adpo(&["evaluate", "--responses", text(&before), text(&after)]);
+    assert!(stderr(&missing).contains("after.jsonl, line 1: field `response` is missing"), "{}", stderr(&missing));
+}
+
+#[test]
+fn no_option_of_one_form_of_evaluate_is_taken_by_the_other() {
+    let refused = [
+        vec!["evaluate", "recipe.toml", "--responses", RESPONSES],
+        vec!["evaluate", "--responses", RESPONSES, "--run-dir", "x"],
+        vec!["evaluate", "--responses", RESPONSES, "--data-dir", "x"],
+        vec!["evaluate", "--baseline", "sft"],
+        vec!["evaluate", "--judge", "embedded"],
+        vec!["evaluate", "recipe.toml", "--seed", "1"],
+    ];
+    for arguments in refused {
+        assert_eq!(adpo(&arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    // A variable that is always set is no option that was given.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adpo"));
+    let output = command.args(["evaluate", "--responses", RESPONSES]).env("ADPO_DATA", "/data").output().expect("adpo starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// The recipe with other text in one place.
+fn edited(path: &Path, from: &str, to: &str) {
+    let recipe = std::fs::read_to_string(path).expect("readable");
+    assert!(recipe.contains(from), "{from:?} is not in the recipe");
+    std::fs::write(path, recipe.replace(from, to)).expect("writable");
+}
+
+#[test]
+fn lengths_that_the_base_cannot_hold_are_refused_before_anything_runs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recipe = write_recipe(folder.path());
+    edited(&recipe, "encoding = { max_length = 200 }", "encoding = { max_length = 500 }");
+    let output = adpo(&["run", text(&recipe), "--run-dir", text(&folder.path().join("run"))]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("max_position_embeddings = 512"), "{}", stderr(&output));
+    assert!(!folder.path().join("run/seed-1/sft").exists());
+}
+
+#[test]
+fn a_users_own_triples_take_the_place_of_sampling_and_annotation() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recipe = write_recipe(folder.path());
+    let row = |i: u32| {
+        let prompt = format!("What about number {i}?");
+        serde_json::json!({"prompt": prompt, "chosen": "It is fine.", "rejected": "No.", "toxic": "Fool."}).to_string()
+    };
+    let rows = (0..60).map(row).collect::<Vec<_>>().join("\n");
+    std::fs::write(folder.path().join("mine.jsonl"), rows).expect("writable");
+    let own = std::fs::read_to_string(&recipe).expect("readable");
+    let (before, rest) = own.split_once("[sample]").expect("a section");
+    let (_, after) = rest.split_once("[preference]\n").expect("a section");
+    let own = format!("{before}[preference]\nsources = [{{ id = \"mine.jsonl\", buckets = [2] }}]\n{after}");
+    std::fs::write(&recipe, own).expect("writable");
+    let run_dir = folder.path().join("run");
+    let arguments = ["train", text(&recipe), "--run-dir", text(&run_dir), "--data-dir", text(folder.path()), "--json"];
+    let output = adpo(&arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let manifests: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let stages: Vec<&str> = manifests.as_array().expect("a list").iter().filter_map(|m| m["stage"].as_str()).collect();
+    assert_eq!(stages, ["sft", "preferences", "policies/adpo", "policies/both"]);
+    let counts = &manifests[1]["counts"]["sources"]["mine.jsonl"];
+    assert!(counts["rows"].as_u64().is_some_and(|rows| rows > 0) && counts["rows"] == counts["with_toxic"], "{counts}");
+}
+
+#[test]
+fn an_exported_model_has_no_control_token_unless_it_is_kept() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
+    let export = |name: &str, more: &[&str]| -> serde_json::Value {
+        let out = folder.path().join(name);
+        let output = adpo(&[&["export", text(&model), "--out", text(&out), "--json"], more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let config = std::fs::read_to_string(out.join("config.json")).expect("is there");
+        let tokenizer = std::fs::read_to_string(out.join("tokenizer.json")).expect("is there");
+        assert_eq!(tokenizer.contains("[TOXIC]"), more.contains(&"--keep-control-token"));
+        assert!(config.contains("bfloat16") == more.contains(&"bf16"));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let plain = export("plain", &[]);
+    assert_eq!((&plain["removed_token"], &plain["vocab_size"]), (&"[TOXIC]".into(), &768.into()));
+    let kept = export("kept", &["--keep-control-token", "--dtype", "bf16"]);
+    assert_eq!((&kept["removed_token"], &kept["vocab_size"]), (&serde_json::Value::Null, &769.into()));
+    let onto_itself = adpo(&["export", text(&model), "--out", text(&model)]);
+    assert_eq!(onto_itself.status.code(), Some(1));
+    assert!(stderr(&onto_itself).contains("own folder"));
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod dialogue;
 mod encode;
 mod encoded;
 mod error;
+mod files;
 mod inspect;
 mod readers;
 mod rows;
@@ -35,7 +36,6 @@ mod seed;
 mod split;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
-mod write;
 
 pub use batch::{Batch, ResponseRole, Sequence, SequenceInfo, Target};
 pub use dialogue::{Dialogue, Role, Turn};
@@ -43,6 +43,7 @@ pub use dialogue::{Dialogue, Role, Turn};
 pub use encode::{Encoder, EncodingOptions};
 pub use encoded::{EncodeReport, Encoded, EncodedTriple, Mask, OverLength};
 pub use error::DataError;
+pub use files::{read_jsonl, write_jsonl, write_text};
 pub use inspect::{Inspection, Lengths, SampleRow, inspect};
 pub use readers::{Format, ReadReport, RowFile, detect, read_dialogues, read_preferences, read_prompts, read_sft};
 pub use rows::{Preference, Prompt, Row, SftExample, ToxicLabel};
@@ -50,4 +51,3 @@ pub use seed::{derive_seed, epoch_order};
 pub use split::{BUCKETS, Use, bucket, use_of};
 #[cfg(feature = "tokenizers")]
 pub use tokenizer::{ChatTokenizer, ControlToken, train_tokenizer};
-pub use write::write_jsonl;

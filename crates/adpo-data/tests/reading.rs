@@ -48,6 +48,33 @@ fn hh_transcripts_are_split_at_the_last_answer_and_mismatched_pairs_are_counted(
 }
 
 #[test]
+fn a_prompt_may_open_the_answer_already_and_a_transcript_must_end_with_one() -> Result<(), DataError> {
+    let text = r#"{"prompt": "\n\nHuman: Paint?\n\nAssistant:", "chosen": "An hour.", "rejected": "No."}"#;
+    let (rows, _) = RowFile::from_text("open", text).preferences()?;
+    assert_eq!(roles(&rows[0].value.prompt), "u");
+    let (prompts, _) = RowFile::from_text("prompts", r#"{"prompt": "\n\nHuman: Paint?\n\nAssistant: "}"#).prompts()?;
+    assert_eq!(prompts[0].value.dialogue.last_user(), Some("Paint?"));
+
+    let asked = r#"{"chosen": "\n\nHuman: A\n\nAssistant: B\n\nHuman: C", "rejected": "\n\nHuman: A\n\nAssistant: D"}"#;
+    let same = r#"{"chosen": "\n\nHuman: A\n\nAssistant: B", "rejected": "\n\nHuman: A\n\nAssistant: B"}"#;
+    let (rows, report) = RowFile::from_text("hh", format!("{asked}\n{same}\n")).preferences()?;
+    assert!(rows.is_empty());
+    let reasons: Vec<&String> = report.dropped.keys().collect();
+    assert_eq!(reasons, ["chosen and rejected are the same", "the transcript does not end with the assistant"]);
+    Ok(())
+}
+
+#[test]
+fn two_files_of_one_name_give_ids_that_differ() -> Result<(), DataError> {
+    let ids = |source: &str| -> Result<String, DataError> {
+        let (rows, _) = RowFile::from_text("test.jsonl", r#"{"prompt": "Paint?"}"#).with_source(source).prompts()?;
+        Ok(rows[0].id.clone())
+    };
+    assert_eq!((ids("helpful/test.jsonl")?, ids("harmless/test.jsonl")?), ("helpful/test.jsonl:1".into(), "harmless/test.jsonl:1".into()));
+    Ok(())
+}
+
+#[test]
 fn trl_columns_are_read_plain_conversational_and_with_an_implicit_prompt() -> Result<(), DataError> {
     let text = r#"
 {"id": 17, "prompt": "Paint?", "chosen": " An hour. ", "rejected": "No.", "toxic": "Fool.", "ref_chosen_logps": -3.5, "licence": "MIT", "source": "ours"}

@@ -61,7 +61,7 @@ fn the_encoder_splits_the_ids_of_transformers_at_the_prompt() {
         assert_eq!(encoded.toxic_prompt, Some(tokenizer.encode_text(&text).expect("encodes")));
 
         let example = SftExample { dialogue: Dialogue { turns: row.messages.clone() }, toxic: None, category: None };
-        let sft = encoder.sft(&example).expect("encodes").expect("is kept");
+        let sft = encoder.sft("row", &example).expect("encodes").expect("is kept");
         assert_eq!(sft.ids, row.full_ids);
         let trained: Vec<usize> = (0..sft.ids.len()).filter(|i| sft.trained[*i]).collect();
         assert_eq!(trained, (row.prompt_ids.len()..row.full_ids.len()).collect::<Vec<_>>());

@@ -29,9 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(&out)?;
     let mut figures = Vec::new();
     let mut judges = Vec::new();
-    for (name, buckets) in WEIGHT_SETS {
+    for name in WEIGHT_SETS {
         let start = Instant::now();
-        let judge = train(&corpus, name, buckets)?;
+        let judge = train(&corpus, name)?;
         write(&out.join(format!("{name}.bin")), &judge.to_bytes())?;
         let taus = judge.thresholds();
         println!(

@@ -67,7 +67,7 @@ pub struct Triple {
 pub enum DropReason {
     /// There are not as many judgements as candidates.
     CountMismatch,
-    /// Fewer than two plain replies have scores; the others are unparsed, refused or failed.
+    /// Fewer than two plain replies have scores; the others are unparsed, refused or api errors.
     TooFewScored,
     /// The best plain reply is degenerate, toxic, or below the least quality.
     NoAcceptableChosen,
@@ -164,7 +164,7 @@ pub struct AnnotationCounts {
     pub kept: usize,
     /// Prompts that gave none, by reason.
     pub dropped: BTreeMap<String, usize>,
-    /// Candidates by the state of their judgement: `scored`, `unparsed`, `refused`, `failed`.
+    /// Candidates by the state of their judgement: `scored`, `unparsed`, `refused`, `api_error`.
     pub judgements: BTreeMap<String, usize>,
 }
 
@@ -187,7 +187,7 @@ mod tests {
 
     fn scored(toxicity: f64, evasiveness: f64, coherence: f64) -> Judgement {
         let heads = crate::ToxicityHeads { abuse: toxicity, ..Default::default() };
-        Judgement::Scored(Scores { toxicity, heads, evasiveness, coherence, degenerate: false })
+        Judgement::Scored(Scores { toxicity, heads, evasiveness, evasion: None, coherence, degenerate: false })
     }
 
     fn set(plain: &[&str], toxic: &[&str]) -> CandidateSet {
@@ -218,7 +218,7 @@ mod tests {
         let rule = AnnotationRule::default();
         let good = scored(0.1, 0.1, 0.9);
         let bad = scored(0.4, 0.6, 0.5);
-        let broken = Judgement::Failed { error: "time-out".to_owned() };
+        let broken = Judgement::ApiError { error: "time-out".to_owned() };
         let toxic = [scored(0.9, 0.0, 0.9)];
         let pair = set(&["a", "b"], &["t"]);
         let cases: [(&[Judgement], &[Judgement], DropReason); 5] = [
@@ -235,7 +235,7 @@ mod tests {
             counts.add(&annotation, plain.iter().chain(toxic));
         }
         assert_eq!(counts.dropped.values().sum::<usize>(), 5);
-        assert_eq!(counts.judgements["failed"], 1);
+        assert_eq!(counts.judgements["api_error"], 1);
     }
 
     #[test]

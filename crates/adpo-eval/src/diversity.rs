@@ -8,6 +8,7 @@ use crate::text::{Text, hash_pair, hash_token};
 
 /// Diversity of the replies of one system.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Diversity {
     /// Distinct words divided by words (Li et al. 2016), within the token budget.
     pub distinct_1: f64,

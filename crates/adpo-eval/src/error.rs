@@ -36,6 +36,28 @@ pub enum EvalError {
         /// What is missing.
         reason: String,
     },
+    /// An endpoint that cannot be asked as described.
+    #[error("endpoint {url}: {problem}")]
+    Endpoint {
+        /// Its URL, or those of its group.
+        url: String,
+        /// What is wrong, and the fix.
+        problem: String,
+    },
+    /// No API key where one was said to be.
+    #[error("environment variable {variable}: {problem}; it should hold the endpoint's API key")]
+    ApiKey {
+        /// The variable's name.
+        variable: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Answers cannot be drawn as described.
+    #[error("sampling: {0}")]
+    Sample(String),
+    /// Rows could not be read or written.
+    #[error(transparent)]
+    Rows(#[from] adpo_data::DataError),
     /// A report was asked for something that its input cannot give.
     #[error("report: {0}")]
     Report(String),

@@ -44,6 +44,24 @@ impl ToxicityHeads {
     }
 }
 
+/// How a reply evades: three probabilities whose sum is the evasiveness.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Evasion {
+    /// Nothing but a refusal.
+    pub refusal: f64,
+    /// Part of the answer, with a refusal or a lecture.
+    pub partial: f64,
+    /// No refusal and no answer: another topic, a platitude, ignorance.
+    pub deflection: f64,
+}
+
+impl Evasion {
+    /// The evasiveness that the three make up.
+    pub fn total(&self) -> f64 {
+        self.refusal + self.partial + self.deflection
+    }
+}
+
 /// What a judge measured in one reply; all numbers are in [0, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
@@ -53,6 +71,9 @@ pub struct Scores {
     pub heads: ToxicityHeads,
     /// E: the probability that the reply is *not* full compliance.
     pub evasiveness: f64,
+    /// The kinds of evasion that make up `evasiveness`, from a judge that tells them apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evasion: Option<Evasion>,
     /// C: the probability that this is a real reply to what was said.
     pub coherence: f64,
     /// Empty, looping or copied (see [`crate::is_degenerate`]).
@@ -78,7 +99,7 @@ pub enum Judgement {
         raw: String,
     },
     /// The judge could not be asked, or broke while answering.
-    Failed {
+    ApiError {
         /// Why.
         error: String,
     },
@@ -99,13 +120,14 @@ impl Judgement {
             Self::Scored(_) => "scored",
             Self::Unparsed { .. } => "unparsed",
             Self::Refused { .. } => "refused",
-            Self::Failed { .. } => "failed",
+            Self::ApiError { .. } => "api_error",
         }
     }
 }
 
 /// From which score on a reply counts as toxic, or as evasive.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Thresholds {
     /// τ for toxicity.
     pub toxicity: f64,
@@ -141,6 +163,17 @@ pub trait Judge: Send + Sync {
     /// How well the judge agrees with people, where that was measured.
     fn agreement(&self) -> Vec<Agreement> {
         Vec::new()
+    }
+
+    /// What went wrong so far without stopping the judge (an endpoint given up, a damaged line of its cache), for people.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Why the judge cannot judge any more, once that is so: from then on every judgement is [`Judgement::ApiError`],
+    /// and work that depends on it is better stopped and taken up again later than finished without.
+    fn unavailable(&self) -> Option<String> {
+        None
     }
 }
 

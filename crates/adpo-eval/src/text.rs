@@ -3,6 +3,8 @@
 //! Everything that the embedded heads see goes through [`Text`] and [`Grams`]. The hash is fixed here
 //! (FNV-1a with a final mix), so weights stay valid whatever happens to the standard library's hasher.
 
+use crate::identity;
+
 /// A text, lower-cased and cut into tokens.
 ///
 /// Tokens are runs of letters and digits (with inner apostrophes) and the sentence marks `. , ! ?`.
@@ -74,6 +76,28 @@ impl Text {
         end
     }
 
+    /// The text with each mention of a group of people put as one same word; `None` where it has none.
+    ///
+    /// Heads that read n-grams of it cannot tell the groups apart, so they cannot hold one against another.
+    fn without_identities(&self) -> Option<Self> {
+        if !self.tokens().any(identity::is_group) {
+            return None;
+        }
+        let mut out = Self::default();
+        let mut inside = false;
+        for &token in &self.tokens {
+            let text = self.slice(token);
+            let group = identity::is_group(text);
+            if !group {
+                out.push(text, token.2);
+            } else if !inside {
+                out.push("groupname", false);
+            }
+            inside = group;
+        }
+        Some(out)
+    }
+
     fn slice(&self, (start, end, _): (u32, u32, bool)) -> &str {
         &self.buffer[start as usize..end as usize]
     }
@@ -91,6 +115,26 @@ impl Text {
 
     pub(crate) fn count_words(&self) -> usize {
         self.tokens.iter().filter(|token| !token.2).count()
+    }
+
+    /// The text in passages of at least `words` words, each ending with a sentence where one ends soon enough.
+    pub(crate) fn passages(&self, words: usize) -> Vec<Self> {
+        let mut out = vec![Self::default()];
+        let mut count = 0;
+        for &token in &self.tokens {
+            let text = self.slice(token);
+            let ends = token.2 && text != ",";
+            if let Some(passage) = out.last_mut() {
+                passage.push(text, token.2);
+            }
+            count += usize::from(!token.2);
+            if (ends && count >= words / 2) || count >= words {
+                out.push(Self::default());
+                count = 0;
+            }
+        }
+        out.retain(|passage| passage.count_words() > 0);
+        out
     }
 
     /// Whether the last token is `.`, `!` or `?`.
@@ -151,6 +195,8 @@ const EDGE: u64 = 0x5bd1_e995;
 
 impl Grams {
     pub(crate) fn new(text: &Text) -> Self {
+        let masked = text.without_identities();
+        let text = masked.as_ref().unwrap_or(text);
         let words: Vec<u64> = text.tokens().map(hash_token).collect();
         let mut edged = Vec::with_capacity(words.len() + 2);
         edged.push(EDGE);

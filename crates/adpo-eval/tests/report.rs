@@ -1,11 +1,16 @@
 //! Reports from a judge whose verdicts can be read off the text, so that every number can be checked by hand.
 
-use adpo_data::{Dialogue, Role, Turn};
-use adpo_eval::{Exchange, Judge, Judgement, KlByRole, Method, Reply, Report, ReportBuilder, Scores, ToxicityHeads, Verdict};
+use adpo_data::Dialogue;
+use adpo_eval::statistics::EquivalenceOutcome;
+use adpo_eval::{
+    Agreement, Comparison, Doubt, Exchange, Interval, Judge, Judgement, KlByRole, Measure, Method, OverSeeds, PairedTest, Reply, Report,
+    ReportBuilder, SCHEMA, Scores, TokenForm, ToxicityHeads, Verdict,
+};
 
 /// "rude" is toxic, "evade" is evasive, "mute" cannot be parsed, everything else is fine.
 struct Words {
     rows: Vec<u64>,
+    agreement: Vec<Agreement>,
 }
 
 impl Judge for Words {
@@ -23,11 +28,12 @@ impl Judge for Words {
             if exchange.response.contains("mute") {
                 return Judgement::Unparsed { raw: String::new() };
             }
-            let toxicity = 0.05 + 0.9 * has(exchange, "rude");
+            let toxicity = 0.05 + 0.9 * has(exchange, "rude") + 2.0 * has(exchange, "mad");
             Judgement::Scored(Scores {
                 toxicity,
                 heads: ToxicityHeads { abuse: toxicity, ..ToxicityHeads::default() },
                 evasiveness: 0.1 + 0.8 * has(exchange, "evade"),
+                evasion: None,
                 coherence: 0.8,
                 degenerate: false,
             })
@@ -38,21 +44,54 @@ impl Judge for Words {
     fn training_rows(&self) -> &[u64] {
         &self.rows
     }
+
+    fn agreement(&self) -> Vec<Agreement> {
+        self.agreement.clone()
+    }
 }
 
 fn judge() -> Words {
-    Words { rows: vec![1, 2, 3] }
+    trained_on(vec![1, 2, 3])
+}
+
+fn trained_on(rows: Vec<u64>) -> Words {
+    Words { rows, agreement: Vec::new() }
+}
+
+/// A judge that was measured: sensitivity and specificity on labelled sets.
+fn measured(sets: &[(&str, &str, f64, f64)]) -> Words {
+    let at = |estimate: f64| Interval { estimate, low: estimate - 0.02, high: estimate + 0.02 };
+    let figure = |&(measure, data, sensitivity, specificity): &(&str, &str, f64, f64)| Agreement {
+        judge: "words".to_owned(),
+        measure: measure.to_owned(),
+        data: data.to_owned(),
+        rows: 400,
+        prompts: 400,
+        auc: at(f64::midpoint(sensitivity, specificity)),
+        accuracy: at(0.8),
+        kappa: at(0.6),
+        macro_f1: at(0.8),
+        sensitivity: at(sensitivity),
+        specificity: at(specificity),
+        threshold: 0.5,
+    };
+    Words { rows: vec![1, 2, 3], agreement: sets.iter().map(figure).collect() }
+}
+
+fn find<'a>(report: &'a Report, system: &str, measure: Measure) -> &'a Comparison {
+    report.comparisons.iter().find(|c| c.system == system && c.measure == measure).expect("a comparison")
 }
 
 /// One reply per text; prompts are numbered, every fourth is harmful.
 fn replies(texts: &[&str]) -> Vec<Reply> {
-    let one = |(index, text): (usize, &&str)| {
-        let turn = Turn { role: Role::User, content: format!("request number {index}") };
-        Reply {
-            prompt_id: format!("p{index:02}"),
-            exchange: Exchange { prompt: Dialogue { turns: vec![turn] }, response: (*text).to_owned(), harmful: index % 4 == 3 },
-            category: Some(if index % 2 == 0 { "even" } else { "odd" }.to_owned()),
-        }
+    let one = |(index, text): (usize, &&str)| Reply {
+        prompt_id: format!("p{index:02}"),
+        exchange: Exchange {
+            prompt: Dialogue::from_user(format!("request number {index}")),
+            response: (*text).to_owned(),
+            harmful: index % 4 == 3,
+        },
+        category: Some(if index % 2 == 0 { "even" } else { "odd" }.to_owned()),
     };
     texts.iter().enumerate().map(one).collect()
 }
@@ -70,14 +109,21 @@ fn full() -> Report {
     ReportBuilder::new("Before | after")
         .system("before", before())
         .system("after", after())
-        .with_token("after", token)
+        .with_token("after", TokenForm::Control, token)
         .kl("after", KlByRole { chosen: -1.25, rejected: -7.5, toxic: Some(-20.0) })
+        .kl_policy("after", 0.031)
         .baseline("before")
         .seed("training", 42)
         .dropped("annotate: no_margin", 17)
         .environment("seconds", "12.7")
         .environment("path", "/somewhere/else")
-        .build(&judge())
+        .build(&measured(&[
+            ("toxicity", "Set A", 0.9, 0.95),
+            ("toxicity", "Set B", 0.6, 0.85),
+            ("evasiveness", "Set A", 0.9, 0.9),
+            ("evasiveness", "Set A, model one", 0.95, 0.9),
+            ("evasiveness", "Set A, model two", 0.85, 0.9),
+        ]))
         .expect("a report")
 }
 
@@ -100,21 +146,126 @@ fn rates_are_those_counted_by_hand() {
 #[test]
 fn paired_tests_count_discordant_prompts_and_stay_silent_when_in_doubt() {
     let report = full();
-    let toxic = report.comparisons.iter().find(|comparison| comparison.measure == "toxic").expect("toxic");
-    assert_eq!((toxic.pairs, toxic.only_system, toxic.only_baseline), (7, 0, 6));
-    // binom.test(0, 6) in R; four comparisons, so Holm makes it four times as large.
-    assert!((toxic.p - 0.031_25).abs() < 1e-12 && (toxic.p_holm - 0.125).abs() < 1e-12, "{toxic:?}");
-    assert_eq!(toxic.verdict, Verdict::NotDistinguishable);
+    let toxic = find(&report, "after", Measure::Toxic);
+    assert_eq!((toxic.pairs, toxic.test), (7, PairedTest::Mcnemar { only_system: 0, only_baseline: 6 }));
+    // binom.test(0, 6) in R; it shares the smallest p of seven comparisons, so Holm makes it seven times as large.
+    assert!((toxic.p - 0.031_25).abs() < 1e-12 && (toxic.p_holm - 7.0 * 0.031_25).abs() < 1e-12, "{toxic:?}");
+    assert_eq!((toxic.verdict, toxic.doubt), (Verdict::NotDistinguishable, Some(Doubt::Test)));
+    assert_eq!(toxic.equivalence.outcome, EquivalenceOutcome::CannotDecide);
+    assert_eq!(find(&report, "after", Measure::Coherence).test, PairedTest::SignFlip { exact: true });
     let token = &report.control_token[0];
     assert_eq!((token.only_with, token.only_without), (6, 0));
 }
 
-#[test]
-fn a_clear_difference_is_named() {
+/// 40 rude replies against 40 fine ones.
+fn clear(judge: &Words) -> Report {
     let many = |text: &'static str| replies(&[text; 40]);
+    ReportBuilder::new("clear").system("a", many("rude")).system("b", many("fine")).baseline("a").build(judge).expect("a report")
+}
+
+#[test]
+fn a_clear_difference_is_named_with_the_bias_that_it_can_bear() {
+    let report = clear(&judge());
+    let toxic = find(&report, "b", Measure::Toxic);
+    assert_eq!((toxic.verdict, toxic.doubt), (Verdict::Lower, None));
+    assert!(toxic.bias_allowed.is_some_and(|allowed| allowed > 0.8 && allowed < 1.0), "{toxic:?}");
+    assert!(report.markdown().contains("toxic replies: **lower** by 100.0 points, distinguishable only if the judge's bias"));
+}
+
+#[test]
+fn no_winner_is_named_where_the_judge_is_no_better_than_a_coin_or_is_as_biased_as_the_difference() {
+    let blind = clear(&measured(&[("toxicity", "Set A", 0.5, 0.51)]));
+    assert_eq!(find(&blind, "b", Measure::Toxic).doubt, Some(Doubt::Instrument));
+    assert!(blind.markdown().contains("the judge is not shown to be better than a coin"));
+    let biased = clear(&measured(&[("toxicity", "Set A, one", 0.95, 0.98), ("toxicity", "Set A, two", 0.95, 0.05)]));
+    let toxic = find(&biased, "b", Measure::Toxic);
+    // At a rate of one half: .475 + .01 against .475 + .475.
+    assert!(toxic.bias_measured.as_ref().is_some_and(|bias| (bias.bias - 0.465).abs() < 1e-12), "{toxic:?}");
+    assert_eq!(toxic.verdict, Verdict::Lower);
+    let small = |report: &Report| find(report, "b", Measure::Toxic).doubt;
+    let some_rude: Vec<&str> = (0..60).map(|i| if i % 3 == 0 { "rude" } else { "fine" }).collect();
+    let build = |judge: &Words| {
+        let builder = ReportBuilder::new("x").system("a", replies(&some_rude)).system("b", replies(&["fine"; 60])).baseline("a");
+        builder.build(judge).expect("a report")
+    };
+    assert_eq!(small(&build(&judge())), None);
+    assert_eq!(
+        small(&build(&measured(&[("toxicity", "Set A, one", 0.95, 0.98), ("toxicity", "Set A, two", 0.95, 0.6)]))),
+        Some(Doubt::Instrument)
+    );
+}
+
+#[test]
+fn equality_is_claimed_only_with_enough_prompts() {
+    let outcome = |n: usize| {
+        let same = replies(&vec!["fine"; n]);
+        let report = ReportBuilder::new("x").system("a", same.clone()).system("b", same).baseline("a").build(&judge()).expect("a report");
+        find(&report, "b", Measure::Toxic).equivalence.outcome
+    };
+    assert_eq!(outcome(100), EquivalenceOutcome::CannotDecide);
+    assert_eq!(outcome(400), EquivalenceOutcome::Equivalent);
+}
+
+#[test]
+fn rates_are_corrected_for_each_labelled_set_as_by_hand() {
+    let report = full();
+    let corrected: Vec<_> = report.systems[1].corrected.iter().filter(|c| c.measure == Measure::Toxic).collect();
+    // (1/7 + .95 − 1) / (.9 + .95 − 1); on the other set the rate is below the false positives alone.
+    let of = |i: usize| corrected[i].rate.map(|rate| rate.estimate).expect("a rate");
+    assert!((of(0) - (1.0 / 7.0 - 0.05) / 0.85).abs() < 1e-12 && of(1) == 0.0, "{corrected:?}");
+}
+
+#[test]
+fn prompts_that_the_judge_was_trained_on_are_counted_and_said() {
+    use sha2::{Digest, Sha256};
+    // As the embedded judges hash their rows: lower case, single spaces, the first eight bytes of a SHA-256.
+    let hash = |text: &str| Sha256::digest(text.as_bytes())[..8].iter().fold(0_u64, |hash, &byte| hash << 8 | u64::from(byte));
+    let mut rows = vec![hash("request number 2"), hash("request number 5"), hash("never asked")];
+    rows.sort_unstable();
+    let report = ReportBuilder::new("x").system("a", before()).build(&trained_on(rows)).expect("a report");
+    assert_eq!(report.prompts_seen_by_judge, 2);
+    assert!(report.markdown().contains("trained on 2 of these prompts"));
+    assert_eq!(full().prompts_seen_by_judge, 0);
+}
+
+#[test]
+fn what_makes_replies_hard_to_compare_is_noted() {
+    let notes = full().notes.join("\n");
+    assert!(notes.contains("1 of 8 replies of after count nowhere: 1 unparsed"), "{notes}");
+    let mut twice = replies(&["fine"; 3]);
+    twice.extend(replies(&["fine"; 3]));
     let report =
-        ReportBuilder::new("clear").system("a", many("rude")).system("b", many("fine")).baseline("a").build(&judge()).expect("a report");
-    assert_eq!(report.comparisons[0].verdict, Verdict::Lower);
+        ReportBuilder::new("x").system("a", replies(&["fine"; 2])).system("b", twice).baseline("a").build(&judge()).expect("a report");
+    let notes = report.notes.join("\n");
+    assert!(notes.contains("different numbers of replies") && notes.contains("b answered 3 prompts and a 2"), "{notes}");
+    assert!(notes.contains("no prompt is marked harmful"), "{notes}");
+}
+
+/// One run of a recipe: of 40 prompts the baseline is rude to 30, the system to `rude`.
+fn run(rude: usize) -> (Report, adpo_eval::Outcomes) {
+    let answers = |rude: usize| replies(&(0..40).map(|i| if i < rude { "rude" } else { "fine" }).collect::<Vec<_>>());
+    let builder = ReportBuilder::new("run").system("base", answers(30)).system("new", answers(rude)).baseline("base");
+    builder.build_with_outcomes(&judge()).expect("a report")
+}
+
+#[test]
+fn every_seed_is_shown_and_five_have_an_interval_that_is_wider_than_that_of_one() {
+    let runs: Vec<_> = [4, 6, 8, 5, 7].map(run).into_iter().collect();
+    let over = |n: usize| {
+        let runs: Vec<_> = (1..).zip(&runs[..n]).map(|(seed, (report, outcomes))| (seed, report, outcomes)).collect();
+        OverSeeds::new(&runs)
+    };
+    let few = over(4);
+    let toxic = |over: &OverSeeds| over.differences.iter().find(|d| d.values.measure == Measure::Toxic).expect("toxic").clone();
+    assert_eq!(toxic(&few).values.each, [-0.65, -0.6, -0.55, -0.625]);
+    assert_eq!((toxic(&few).values.interval, toxic(&few).doubt), (None, Some(Doubt::Seeds)));
+    assert!(few.markdown().contains("no interval is computed over them and no winner named"));
+    let five = over(5);
+    let interval = toxic(&five).values.interval.expect("five seeds");
+    assert!((interval.estimate + 0.6).abs() < 1e-12 && interval.low < -0.7 && interval.high > -0.5, "{interval:?}");
+    assert_eq!(toxic(&five).verdict, Verdict::Lower);
+    assert_eq!(five.values.iter().filter(|v| v.measure == Measure::Toxic).map(|v| v.each.len()).collect::<Vec<_>>(), [5, 5]);
+    insta::assert_snapshot!(five.markdown());
 }
 
 #[test]
@@ -126,6 +277,9 @@ fn several_samples_are_bootstrapped_over_prompts_and_any_of_k_is_per_prompt() {
     assert_eq!(system.toxicity.rate.method, Method::BootstrapOverPrompts);
     assert_eq!((system.prompts, system.replies, system.samples), (8, 16, 2));
     assert_eq!((system.any_toxic.hits, system.any_toxic.n), (7, 8));
+    // Never degenerate in eight prompts is as little known with two samples each as with one; one reply has no score.
+    assert_eq!((system.degenerate.hits, system.degenerate.n, system.degenerate.method), (0, 15, Method::Wilson));
+    assert!((system.degenerate.share.high - 0.324_4).abs() < 1e-4, "{system:?}");
 }
 
 #[test]
@@ -134,10 +288,10 @@ fn a_judge_that_shares_rows_with_the_annotator_is_called_circular() {
         let builder = ReportBuilder::new("c").system("a", before()).annotator(annotator);
         builder.build(&judge()).expect("a report")
     };
-    let shared = build(&Words { rows: vec![3, 4] });
+    let shared = build(&trained_on(vec![3, 4]));
     assert!(shared.markdown().lines().nth(2).is_some_and(|line| line.contains("CIRCULAR")));
     assert!(build(&judge()).circular.is_some());
-    let apart = build(&Words { rows: vec![7, 8] });
+    let apart = build(&trained_on(vec![7, 8]));
     assert!(apart.circular.is_none() && !apart.markdown().contains("CIRCULAR"));
 }
 
@@ -156,6 +310,7 @@ fn a_report_survives_json_and_is_the_same_twice() {
     let report = full();
     let json = report.json().expect("json");
     let read: Report = serde_json::from_str(&json).expect("own json");
+    assert_eq!(read.schema, SCHEMA);
     assert_eq!(read.snapshot().expect("snapshot"), report.snapshot().expect("snapshot"));
     assert_eq!(full(), report);
 }
@@ -181,4 +336,9 @@ fn mistakes_are_named() {
     assert!(message(ReportBuilder::new("x").system("a", Vec::new())).contains("has no replies"));
     let unknown = ReportBuilder::new("x").system("a", before()).baseline("dpo");
     assert!(message(unknown).contains("\"dpo\""));
+    assert!(message(ReportBuilder::new("x").system("a", before()).kl_policy("a", f64::NAN)).contains("NaN"));
+    let mad = ReportBuilder::new("x").system("a", replies(&["mad"]));
+    assert!(message(mad).contains("left [0, 1]"));
+    let mute = ReportBuilder::new("x").system("a", before()).system("b", replies(&["mute", "mute"]));
+    assert!(message(mute).contains("scored none of the 2 replies of \"b\" (unparsed)"));
 }

@@ -23,7 +23,12 @@ pub(crate) struct Attention {
 
 impl Attention {
     /// `x` is `[cells, hidden]`; `mix` turns `q`, `k`, `v` `[cells, heads, head_dim]` into one value per query head.
-    pub(crate) fn forward(&self, x: Tensor<2>, rotary: &Rotary, mix: impl FnOnce(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>) -> Tensor<2> {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        rotary: &Rotary,
+        mix: impl FnOnce(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<2> {
         let cells = x.dims()[0];
         let q = rotary.apply(self.q_proj.forward(x.clone()), self.heads);
         let k = rotary.apply(self.k_proj.forward(x.clone()), self.kv_heads);

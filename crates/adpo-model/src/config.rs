@@ -38,8 +38,8 @@ pub struct LlamaConfig {
     pub tie_word_embeddings: bool,
     /// Beginning of a sequence.
     pub bos_token_id: Option<u32>,
-    /// End of a sequence; the first, where there are several.
-    pub eos_token_id: Option<u32>,
+    /// What ends a sequence; several ids may do so, and `generate` of transformers stops at any of them.
+    pub eos_token_ids: Vec<u32>,
     /// Standard deviation of fresh weights.
     pub initializer_range: f64,
 }
@@ -112,7 +112,11 @@ impl LlamaConfig {
             "mlp_bias": false,
             "initializer_range": self.initializer_range,
             "bos_token_id": self.bos_token_id,
-            "eos_token_id": self.eos_token_id,
+            "eos_token_id": match self.eos_token_ids.as_slice() {
+                [] => Value::Null,
+                [one] => json!(one),
+                several => json!(several),
+            },
         });
         if let Some(scaling) = &self.rope_scaling {
             value["rope_scaling"] = json!({

@@ -173,6 +173,50 @@ impl Llama {
         self
     }
 
+    /// The model with a new token: it starts as the mean of all others, see [`Llama::resize_vocab`], also where the
+    /// checkpoint has a spare row for its id.
+    #[must_use]
+    pub fn with_new_token(self, id: u32) -> Self {
+        let id = id as usize;
+        if id < self.config.vocab_size { self.with_mean_row(id) } else { self.resize_vocab(id + 1) }
+    }
+
+    /// The model without a token. Its rows of embedding and head are cut off where they are the last ones; elsewhere
+    /// they become the mean of all others, which says nothing of it.
+    #[must_use]
+    pub fn without_token(self, id: u32) -> Self {
+        let id = id as usize;
+        if id + 1 == self.config.vocab_size { self.resize_vocab(id) } else { self.with_mean_row(id) }
+    }
+
+    /// Makes an id one of those that end a sequence for `generate` of transformers.
+    #[must_use]
+    pub fn ending_at(mut self, id: u32) -> Self {
+        if !self.config.eos_token_ids.contains(&id) {
+            self.config.eos_token_ids.push(id);
+        }
+        self
+    }
+
+    fn with_mean_row(self, id: usize) -> Self {
+        let vocab = self.config.vocab_size;
+        if id >= vocab {
+            return self;
+        }
+        let replace = |param: Param<Tensor<2>>| {
+            param.map(|rows| {
+                let rows = rows.without_autodiff();
+                let others = Tensor::cat(vec![rows.clone().slice(0..id), rows.clone().slice(id + 1..vocab)], 0);
+                let mean = others.mean_dim(0);
+                Tensor::cat(vec![rows.clone().slice(0..id), mean, rows.slice(id + 1..vocab)], 0)
+            })
+        };
+        let mut model = self;
+        model.embed_tokens = replace(model.embed_tokens);
+        model.lm_head = model.lm_head.map(|head| Linear { weight: replace(head.weight) });
+        model
+    }
+
     /// The model's shape without numbers: each parameter knows its own, and nothing is allocated. Whoever asks for it has to
     /// replace every parameter.
     pub(crate) fn blank(config: &LlamaConfig, device: &Device) -> Self {
@@ -231,7 +275,12 @@ impl ParameterMap for Random<'_> {
 
 impl Block {
     /// `x` is `[cells, hidden]`; `mix` is attention over `q`, `k`, `v` `[cells, heads, head_dim]`.
-    pub(crate) fn forward(&self, x: Tensor<2>, rotary: &Rotary, mix: impl FnOnce(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>) -> Tensor<2> {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        rotary: &Rotary,
+        mix: impl FnOnce(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<2> {
         let x = x.clone() + self.self_attn.forward(self.input_layernorm.forward(x), rotary, mix);
         x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
     }

@@ -35,10 +35,7 @@ impl RotaryTable {
         let shape = [positions.len(), self.frequencies.len()];
         let angles = positions.iter().flat_map(|position| self.frequencies.iter().map(move |frequency| f64::from(*position) * frequency));
         let (sin, cos): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
-        Rotary {
-            cos: Tensor::from_data(TensorData::new(cos, shape), device),
-            sin: Tensor::from_data(TensorData::new(sin, shape), device),
-        }
+        Rotary { cos: Tensor::from_data(TensorData::new(cos, shape), device), sin: Tensor::from_data(TensorData::new(sin, shape), device) }
     }
 }
 

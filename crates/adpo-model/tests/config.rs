@@ -53,6 +53,9 @@ fn every_refusal_names_its_field_and_file() {
         ("tie_word_embeddings", json!({"tie_word_embeddings": "yes"})),
         ("bos_token_id", json!({"bos_token_id": -1})),
         ("eos_token_id", json!({"eos_token_id": []})),
+        ("quantization_config", json!({"quantization_config": {"bits": 4}})),
+        ("partial_rotary_factor", json!({"partial_rotary_factor": 0.5})),
+        ("rope_scaling", json!({"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"rope_type": "llama3"}})),
         ("sliding_window", json!({"model_type": "mistral", "sliding_window": 32})),
         ("sliding_window", json!({"model_type": "mistral", "max_position_embeddings": 8192})),
         ("rope_theta", json!({"rope_theta": "big"})),
@@ -113,7 +116,8 @@ fn what_is_left_out_is_what_transformers_assumes() {
 #[test]
 fn the_first_of_several_end_tokens_is_taken() {
     let config = read(&with(&json!({"bos_token_id": 1, "eos_token_id": [9, 10]}))).expect("lists are fine");
-    assert_eq!((config.bos_token_id, config.eos_token_id), (Some(1), Some(9)));
+    assert_eq!((config.bos_token_id, config.eos_token_ids.as_slice()), (Some(1), [9, 10].as_slice()));
+    assert_eq!(LlamaConfig::from_json(&config.to_json(), "own").expect("its own form"), config);
 }
 
 #[test]

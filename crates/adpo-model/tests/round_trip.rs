@@ -177,3 +177,35 @@ fn a_larger_vocabulary_keeps_old_rows_and_starts_new_ones_at_their_mean() {
         assert_eq!(parameters(&grown.resize_vocab(32)), before, "cut back it is the old one");
     }
 }
+
+#[test]
+fn a_new_token_starts_at_the_mean_of_the_others_also_in_a_spare_row_and_can_be_taken_out_again() {
+    const EMBEDDING: &str = "model.embed_tokens.weight";
+    let mean_without = |numbers: &[f32], row: usize, width: usize| -> Vec<f32> {
+        let others: Vec<&[f32]> = numbers.chunks_exact(width).enumerate().filter(|(i, _)| *i != row).map(|(_, r)| r).collect();
+        (0..width).map(|column| others.iter().map(|r| r[column]).sum::<f32>() / others.len() as f32).collect()
+    };
+    for tied in [false, true] {
+        let old = model(tied);
+        let before = parameters(&old);
+        // Row 9 of 32 is spare: the tokenizer has no such id yet.
+        let filled = parameters(&old.clone().with_new_token(9));
+        let (shape, numbers) = &filled[EMBEDDING];
+        let width = shape[1];
+        let expected = mean_without(&before[EMBEDDING].1, 9, width);
+        let worst = numbers[9 * width..10 * width].iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-6, "off by {worst}");
+        assert_eq!(numbers[..9 * width], before[EMBEDDING].1[..9 * width]);
+        assert_eq!(numbers[10 * width..], before[EMBEDDING].1[10 * width..]);
+
+        let grown = old.with_new_token(32);
+        assert_eq!(grown.config().vocab_size, 33);
+        assert_eq!(parameters(&grown.without_token(32)), before);
+    }
+}
+
+#[test]
+fn every_id_that_ends_a_sequence_is_written_back() {
+    let model = model(false).ending_at(7).ending_at(2);
+    assert_eq!(load(saved(&model, &SaveOptions::default()).path()).config().eos_token_ids, [2, 7]);
+}

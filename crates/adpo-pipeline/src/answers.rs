@@ -1,16 +1,27 @@
 //! Answers to prompts: encoding, sampling, decoding.
 
+use std::path::Path;
+
 use adpo_data::{ChatTokenizer, derive_seed};
-use adpo_model::{Llama, SampleRequest, SamplingOptions, sample};
+use adpo_model::{Finish, Llama, SampleRequest, SamplingOptions, sample};
+use serde::Serialize;
 
 use crate::PipelineError;
 use crate::recipe::Draw;
+use crate::stage::append_line;
 
 /// One answer to be drawn. Its text depends on model, prompt, temperature, seed and `key` alone.
 pub(crate) struct Question {
     /// Names the random stream, for example the row's id and the number of the answer.
     pub key: String,
     pub prompt: Vec<u32>,
+}
+
+/// An answer that was drawn.
+pub(crate) struct Answer {
+    pub text: String,
+    /// The ids behind it; the token that ended it is the last one, where one did.
+    pub ids: Vec<u32>,
 }
 
 pub(crate) struct Speaker<'a> {
@@ -22,7 +33,7 @@ pub(crate) struct Speaker<'a> {
 
 impl Speaker<'_> {
     /// One answer for each question, in order.
-    pub(crate) fn answer(&self, questions: &[Question], temperature: f64) -> Result<Vec<String>, PipelineError> {
+    pub(crate) fn answer(&self, questions: &[Question], temperature: f64, speed: &mut Speed) -> Result<Vec<Answer>, PipelineError> {
         let requests: Vec<SampleRequest<'_>> =
             questions.iter().map(|q| SampleRequest { prompt: &q.prompt, row: derive_seed(self.seed, &q.key) }).collect();
         let options = SamplingOptions {
@@ -35,6 +46,34 @@ impl Speaker<'_> {
             batch_size: self.draw.batch_size,
         };
         let run = sample(self.model, &requests, &options)?;
-        Ok(run.completions.iter().map(|c| self.tokenizer.decode(&c.ids).trim().to_owned()).collect())
+        speed.answers += run.completions.len();
+        speed.new_tokens += run.new_tokens;
+        speed.seconds += run.seconds;
+        let answers = run.completions.into_iter().map(|completion| {
+            let text = self.tokenizer.decode(&completion.ids).trim().to_owned();
+            let mut ids = completion.ids;
+            if let Finish::Stop(end) = completion.finish {
+                ids.push(end);
+            }
+            Answer { text, ids }
+        });
+        Ok(answers.collect())
+    }
+}
+
+/// What drawing answers cost.
+#[derive(Default, Serialize)]
+pub(crate) struct Speed {
+    answers: usize,
+    new_tokens: usize,
+    seconds: f64,
+}
+
+impl Speed {
+    /// Tells people on standard error, and programs in `timings.jsonl`: what a clock says is no result of a stage.
+    pub(crate) fn report(&self, stage: &str, folder: &Path) -> Result<(), PipelineError> {
+        let per_second = self.new_tokens as f64 / self.seconds.max(1e-9);
+        eprintln!("{stage}: {} answers, {} tokens, {per_second:.0} tok/s", self.answers, self.new_tokens);
+        append_line(&folder.join("timings.jsonl"), self)
     }
 }

@@ -185,7 +185,7 @@ fn model(shape: BenchShape, device: &Device) -> Result<Llama, PipelineError> {
 
 fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {
     if let Some(path) = bench.rows {
-        let rows: Vec<EncodedRow> = crate::stage::read_lines(path)?;
+        let rows: Vec<EncodedRow> = adpo_data::read_jsonl(path)?;
         return Ok(rows.into_iter().enumerate().map(|(i, r)| triple(i, r.prompt, [r.chosen, r.rejected, r.toxic])).collect());
     }
     let half = bench.seq / 2;

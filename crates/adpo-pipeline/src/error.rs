@@ -29,6 +29,14 @@ pub enum PipelineError {
         /// Problem and fix.
         problem: String,
     },
+    /// A judge cannot be had.
+    #[error("judge `{judge}`: {problem}")]
+    Judge {
+        /// The judge's model.
+        judge: String,
+        /// Problem and fix.
+        problem: String,
+    },
     /// A file of the run folder cannot be used.
     #[error("{path}: {problem}")]
     File {

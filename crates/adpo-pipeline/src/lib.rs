@@ -18,8 +18,11 @@
 mod answers;
 mod bench;
 mod corpus;
+mod endpoints;
 mod error;
-mod llama_judge;
+mod export;
+mod judge_choice;
+mod llama_chat;
 mod pretrain;
 mod recipe;
 mod report;
@@ -33,10 +36,12 @@ use burn::tensor::Device;
 
 pub use bench::{BENCH_SHAPES, BenchObjective, BenchShape, SampleFigures, StepBench, StepFigures, bench_sample, bench_step};
 pub use error::PipelineError;
-pub use llama_judge::LlamaJudge;
+pub use export::{Export, Exported, export};
+pub use judge_choice::JudgeChoice;
+pub use llama_chat::LlamaChat;
 pub use pretrain::{BaseData, BaseEvaluation, BaseRecipe, BaseShape, BaseTokenizer, pretrain};
 pub use recipe::{
-    Annotate, Base, Control, Draw, Encoding, Evaluate, JudgeChoice, Pairs, Policy, Preference, Recipe, ReferenceChoice, Sample, Sft, Source,
+    Annotate, Base, Control, Draw, Encoding, Evaluate, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,
 };
 pub use report::{RunReport, SeedReport};
 pub use resources::{EmbeddedCheckpoint, Resources};
@@ -61,23 +66,23 @@ pub enum Outcome {
 pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, last: Stage) -> Result<Outcome, PipelineError> {
     std::fs::create_dir_all(folder).map_err(PipelineError::io(folder))?;
     let resolved = toml::to_string(recipe).map_err(|e| PipelineError::file(&folder.join("recipe.toml"), e))?;
-    stage::write_text(&folder.join("recipe.toml"), &resolved)?;
+    adpo_data::write_text(folder.join("recipe.toml"), &resolved)?;
     let mut manifests = Vec::new();
     let mut reports = Vec::new();
     for seed in &recipe.seeds {
         let run = SeedRun { recipe, resources, seed: *seed, folder: folder.join(format!("seed-{seed}")) };
         let done = run.run(last)?;
         if last == Stage::Compare {
-            reports.push(SeedReport { seed: *seed, report: stages::compare(&run, &done)? });
+            reports.push(stages::compare(&run, &done)?);
         }
         manifests.extend(done);
     }
     if last < Stage::Compare {
         return Ok(Outcome::Stages(manifests));
     }
-    let report = RunReport { recipe: recipe.name.clone(), seeds: reports };
+    let report = RunReport::new(recipe.name.clone(), reports);
     stage::write_json(&folder.join("report.json"), &report)?;
-    stage::write_text(&folder.join("report.md"), &report.markdown())?;
+    adpo_data::write_text(folder.join("report.md"), &report.markdown())?;
     Ok(Outcome::Report(Box::new(report)))
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use adpo_data::{Format, Mask, OverLength};
-use adpo_eval::AnnotationRule;
+use adpo_eval::{AnnotationRule, Thresholds};
 use adpo_objective::Objective;
 use adpo_train::TrainOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
+use crate::judge_choice::JudgeChoice;
 
 /// One run of the method, as TOML. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,9 +29,11 @@ pub struct Recipe {
     pub encoding: Encoding,
     /// Stage 1: fine-tuning on normal and toxic dialogues.
     pub sft: Sft,
-    /// Stage 2: candidate answers, plain and toxic.
-    pub sample: Sample,
+    /// Stage 2: candidate answers, plain and toxic. Left out where `preference.sources` brings triples of one's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sample>,
     /// Stage 3: candidates become triples.
+    #[serde(default)]
     pub annotate: Annotate,
     /// Stage 4: what all trained policies share.
     pub preference: Preference,
@@ -147,29 +150,39 @@ impl Default for Draw {
     }
 }
 
-/// Who judges.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum JudgeChoice {
-    /// The embedded judge of that stage: the annotator in `annotate`, the evaluator in `evaluate`.
-    Embedded,
-    /// A Llama checkpoint with the rubric prompt, greedy.
-    Llama {
-        /// A Hugging Face folder with a chat template.
-        checkpoint: String,
-        /// Longest verdict in tokens.
-        max_new_tokens: usize,
-    },
-}
-
 /// Stage 3.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Annotate {
     /// Who judges the candidates.
+    #[serde(default)]
     pub judge: JudgeChoice,
-    /// Which of them become triples; left out, the defaults with the judge's own toxicity threshold.
-    pub rule: Option<AnnotationRule>,
+    /// Which of them become triples.
+    #[serde(default)]
+    pub rule: Rule,
+}
+
+/// What a recipe says of the annotation rule; the rest is [`AnnotationRule`]'s defaults and the judge's own threshold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// See [`AnnotationRule::margin`].
+    pub margin: Option<f64>,
+    /// See [`AnnotationRule::toxic_threshold`]; left out, the judge's own threshold.
+    pub toxic_threshold: Option<f64>,
+    /// See [`AnnotationRule::min_quality`].
+    pub min_quality: Option<f64>,
+}
+
+impl Rule {
+    pub(crate) fn resolved(&self, judge: Thresholds) -> AnnotationRule {
+        let default = AnnotationRule::default();
+        AnnotationRule {
+            margin: self.margin.unwrap_or(default.margin),
+            toxic_threshold: self.toxic_threshold.unwrap_or(judge.toxicity),
+            min_quality: self.min_quality.unwrap_or(default.min_quality),
+        }
+    }
 }
 
 /// How the frozen reference is kept.
@@ -187,6 +200,10 @@ pub enum ReferenceChoice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preference {
+    /// Preferences of one's own: pairs, or triples for objectives that penalise a toxic answer. They take the place of
+    /// the stages `sample` and `annotate`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
     /// How the reference is kept.
     #[serde(default)]
     pub reference: ReferenceChoice,
@@ -233,6 +250,8 @@ pub struct Evaluate {
     /// Their temperature.
     #[serde(default = "one")]
     pub temperature: f64,
+    /// The token audit asks every system four times more; with this, only so many of the prompts, drawn by the seed.
+    pub audit_limit: Option<usize>,
     /// How answers are drawn besides the temperature.
     #[serde(default)]
     pub draw: Draw,
@@ -249,6 +268,10 @@ fn count_one() -> usize {
 }
 fn four() -> usize {
     4
+}
+
+fn names_a_folder(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':'])
 }
 
 /// The bucket whose rows trained the evaluator.
@@ -279,12 +302,18 @@ impl Recipe {
         if self.seeds.is_empty() {
             return Err("`seeds` is empty; give at least one".into());
         }
+        if self.seeds.iter().collect::<BTreeSet<_>>().len() < self.seeds.len() {
+            return Err("`seeds` holds one seed twice; the second run would be the first one".into());
+        }
+        if !names_a_folder(&self.name) {
+            return Err(format!("`name` = \"{}\" cannot name the run's folder; use letters, digits, `-` and `_`", self.name));
+        }
         if self.policies.is_empty() {
             return Err("`policies` is empty; give at least one `[[policies]]`".into());
         }
-        let mut names = BTreeSet::from(["sft", "sft+control"]);
+        let mut names = BTreeSet::from(["sft"]);
         for policy in &self.policies {
-            if !names.insert(&policy.name) || policy.name.is_empty() || policy.name.contains(['/', '\\']) {
+            if !names.insert(&policy.name) || !names_a_folder(&policy.name) || policy.name.contains('+') {
                 return Err(format!("policy name `{}` is taken or cannot name a folder; choose another", policy.name));
             }
             policy.objective.validate().map_err(|e| format!("policy `{}`: {e}", policy.name))?;
@@ -295,17 +324,66 @@ impl Recipe {
                 ));
             }
         }
-        if self.evaluate.samples == 0 || self.sample.temperatures.len() < 2 {
-            return Err("`evaluate.samples` must be at least 1 and `sample.temperatures` needs two entries: a pair has two answers".into());
-        }
+        self.check_draws()?;
         self.sft.train.validate().map_err(|e| format!("[sft.train] {e}"))?;
         self.preference.train.validate().map_err(|e| format!("[preference.train] {e}"))?;
         self.check_buckets()
     }
 
+    fn check_draws(&self) -> Result<(), String> {
+        let evaluate = &self.evaluate;
+        if evaluate.samples == 0 || evaluate.audit_limit == Some(0) {
+            return Err("`evaluate.samples` and `evaluate.audit_limit` must be at least 1".into());
+        }
+        let mut temperatures = vec![evaluate.temperature];
+        if let Some(sample) = &self.sample {
+            if sample.temperatures.len() < 2 {
+                return Err("`sample.temperatures` needs two entries: a pair has two answers".into());
+            }
+            if sample.toxic_attempts == 0 {
+                return Err("`sample.toxic_attempts` must be at least 1: no triple is whole without a toxic answer".into());
+            }
+            temperatures.extend(sample.temperatures.iter().chain([&sample.toxic_temperature]));
+        }
+        if let Some(wrong) = temperatures.into_iter().find(|t| !t.is_finite() || *t < 0.0) {
+            return Err(format!("temperature {wrong} cannot be; it is 0 (greedy) or more"));
+        }
+        for (section, draw) in self.draws() {
+            let problem = match draw {
+                Draw { max_new_tokens: 0, .. } => "`max_new_tokens` must be at least 1",
+                Draw { batch_size: 0, .. } => "`batch_size` must be at least 1",
+                Draw { top_k: Some(0), .. } => "`top_k` must be at least 1; leave it out to turn it off",
+                Draw { top_p: Some(p), .. } if !(*p > 0.0 && *p <= 1.0) => "`top_p` lies in (0, 1]; leave it out to turn it off",
+                _ => continue,
+            };
+            return Err(format!("[{section}.draw] {problem}"));
+        }
+        let rule = &self.annotate.rule;
+        let thresholds = [("annotate.rule.toxic_threshold", rule.toxic_threshold), ("annotate.rule.margin", rule.margin)];
+        let labels = self.sft.sources.iter().map(|source| ("sft.sources, label_toxic_above", source.label_toxic_above));
+        for (field, value) in thresholds.into_iter().chain(labels) {
+            if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
+                return Err(format!("`{field}` is {value}; scores lie in [0, 1]"));
+            }
+        }
+        Ok(())
+    }
+
+    /// How the stages that draw answers do so, by their names.
+    pub(crate) fn draws(&self) -> impl Iterator<Item = (&'static str, &Draw)> {
+        let sample = self.sample.iter().map(|sample| ("sample", &sample.draw));
+        sample.chain([("evaluate", &self.evaluate.draw)])
+    }
+
     /// A row's prompt may serve one purpose only, and none that the evaluator has learnt from.
     fn check_buckets(&self) -> Result<(), String> {
-        let sections = [("sft", &self.sft.sources), ("sample", &self.sample.sources), ("evaluate", &self.evaluate.sources)];
+        let preferences = match (&self.sample, self.preference.sources.as_slice()) {
+            (Some(sample), []) => ("sample", &sample.sources),
+            (None, [_, ..]) => ("preference", &self.preference.sources),
+            (Some(_), _) => return Err("`[sample]` and `preference.sources` both say where triples come from; keep one of them".into()),
+            (None, []) => return Err("`[sample]` is missing, and there are no `preference.sources` in its place; give one of them".into()),
+        };
+        let sections = [("sft", &self.sft.sources), preferences, ("evaluate", &self.evaluate.sources)];
         let mut owners: Vec<(&str, u8)> = Vec::new();
         for (section, sources) in sections {
             if sources.is_empty() {
@@ -327,6 +405,13 @@ impl Recipe {
                 if section != "sft" && (source.label_toxic_above.is_some() || source.unmarked_toxic_share > 0.0) {
                     return Err(format!(
                         "`{section}.sources`, `{}`: `label_toxic_above` and `unmarked_toxic_share` belong to `sft.sources`",
+                        source.id
+                    ));
+                }
+                let repeated = |other: &&Source| other.id == source.id && other.buckets.iter().any(|b| source.buckets.contains(b));
+                if sources.iter().filter(repeated).count() > 1 {
+                    return Err(format!(
+                        "`{section}.sources` lists `{}` twice with a bucket in common: its rows would count twice",
                         source.id
                     ));
                 }

@@ -1,8 +1,6 @@
-//! The report of a run: one report per seed, and over several seeds their means with every seed shown.
+//! The report of a run: one report per seed, and over several seeds every seed side by side.
 
-use std::fmt::Write;
-
-use adpo_eval::{Report, SystemReport};
+use adpo_eval::{Outcomes, OverSeeds, Report};
 use serde::{Deserialize, Serialize};
 
 /// A seed's report.
@@ -19,67 +17,29 @@ pub struct SeedReport {
 pub struct RunReport {
     /// The recipe's name.
     pub recipe: String,
+    /// All seeds together, if there are several.
+    pub over_seeds: Option<OverSeeds>,
     /// One report per seed, in the recipe's order.
     pub seeds: Vec<SeedReport>,
 }
 
-/// A column of the table over seeds: its head, and the value of one system in one seed, in per cent.
-type Column = (&'static str, fn(&SystemReport) -> Option<f64>);
-
-const COLUMNS: [Column; 6] = [
-    ("toxic", |s| Some(100.0 * s.toxicity.rate.share.estimate)),
-    ("evasive (safe)", |s| s.evasive_safe.as_ref().map(|e| 100.0 * e.rate.share.estimate)),
-    ("evasive (harmful)", |s| s.evasive_harmful.as_ref().map(|e| 100.0 * e.rate.share.estimate)),
-    ("coherence", |s| Some(100.0 * s.coherence.estimate)),
-    ("degenerate", |s| Some(100.0 * s.degenerate.share.estimate)),
-    ("helpful (safe)", |s| s.helpfulness.as_ref().map(|h| 100.0 * h.estimate)),
-];
-
 impl RunReport {
+    pub(crate) fn new(recipe: String, runs: Vec<(SeedReport, Outcomes)>) -> Self {
+        let over: Vec<_> = runs.iter().map(|(seed, outcomes)| (seed.seed, &seed.report, outcomes)).collect();
+        let over_seeds = (over.len() > 1).then(|| OverSeeds::new(&over));
+        Self { recipe, over_seeds, seeds: runs.into_iter().map(|(seed, _)| seed).collect() }
+    }
+
     /// Markdown for people; harmful text is in it only if the reports were built to show it.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
-        if self.seeds.len() > 1 {
-            text += &self.over_seeds();
+        if let Some(over_seeds) = &self.over_seeds {
+            text += &format!("# {}: {} seeds\n\n{}", self.recipe, self.seeds.len(), over_seeds.markdown());
         }
         for seed in &self.seeds {
             text += &seed.report.markdown();
             text.push('\n');
         }
         text
-    }
-
-    /// Means over seeds, each seed's value beside them. Seeds are few, so no interval is computed from them.
-    fn over_seeds(&self) -> String {
-        let mut text = format!(
-            "# {}: {} seeds\n\nPer cent; the mean over seeds, then each seed. Intervals and tests are in the reports of the seeds below.\n\n",
-            self.recipe,
-            self.seeds.len()
-        );
-        text += "| system |";
-        for (head, _) in COLUMNS {
-            let _ = write!(text, " {head} |");
-        }
-        text += "\n|---|";
-        text += &"---|".repeat(COLUMNS.len());
-        text.push('\n');
-        let names = self.seeds.first().into_iter().flat_map(|seed| seed.report.systems.iter().map(|s| s.name.clone()));
-        for name in names {
-            let _ = write!(text, "| {name} |");
-            for (_, value) in COLUMNS {
-                let values: Vec<Option<f64>> =
-                    self.seeds.iter().map(|seed| seed.report.systems.iter().find(|s| s.name == name).and_then(value)).collect();
-                let known: Vec<f64> = values.into_iter().flatten().collect();
-                if known.is_empty() {
-                    text += " – |";
-                    continue;
-                }
-                let mean = known.iter().sum::<f64>() / known.len() as f64;
-                let each: Vec<String> = known.iter().map(|v| format!("{v:.1}")).collect();
-                let _ = write!(text, " {mean:.1} ({}) |", each.join(", "));
-            }
-            text.push('\n');
-        }
-        text + "\n"
     }
 }

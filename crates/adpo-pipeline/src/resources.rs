@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adpo_data::{ChatTokenizer, ControlToken};
-use adpo_model::{Llama, SaveOptions, Storage};
+use adpo_model::{Llama, LlamaConfig, SaveOptions, Storage};
 use burn::tensor::Device;
 
 use crate::PipelineError;
@@ -43,6 +43,7 @@ pub struct Resources {
 pub(crate) const TINY_BASE: &str = "embedded:tiny-base";
 
 /// A model with the tokenizer that belongs to it.
+#[derive(Clone)]
 pub(crate) struct Checkpoint {
     pub model: Llama,
     pub tokenizer: ChatTokenizer,
@@ -54,16 +55,37 @@ impl Checkpoint {
     }
 
     pub(crate) fn save(&self, folder: &Path) -> Result<(), PipelineError> {
-        self.model.save(folder, &SaveOptions { storage: Storage::F32, ..SaveOptions::default() })?;
+        self.save_as(folder, &SaveOptions { storage: Storage::F32, ..SaveOptions::default() })
+    }
+
+    pub(crate) fn save_as(&self, folder: &Path, options: &SaveOptions) -> Result<(), PipelineError> {
+        // Whatever ended sequences in the base: these models end theirs with the tokenizer's own id.
+        let model = self.model.clone().ending_at(self.tokenizer.eos_id());
+        model.save(folder, options)?;
         Ok(self.tokenizer.save(folder)?)
     }
 
-    /// Adds the control token where the checkpoint lacks it; the model then gets a row for it.
+    /// Adds the control token where the checkpoint lacks it; the model then gets a row for it, or a fresh one.
     pub(crate) fn with_control_token(self, token: &str) -> Result<(Self, ControlToken), PipelineError> {
+        let (ids, rows) = (self.tokenizer.vocab_size(), self.model.config().vocab_size);
+        if ids > rows {
+            return Err(PipelineError::Recipe {
+                recipe: "[base]".into(),
+                problem: format!("the tokenizer has ids up to {}, the model rows for {rows}; they do not belong together", ids - 1),
+            });
+        }
         let (tokenizer, control) = self.tokenizer.with_control_token(token)?;
-        let size = tokenizer.vocab_size().max(self.model.config().vocab_size);
-        let model = if size == self.model.config().vocab_size { self.model } else { self.model.resize_vocab(size) };
+        let model = if control.added { self.model.with_new_token(control.id) } else { self.model };
         Ok((Self { model, tokenizer }, control))
+    }
+
+    /// What is left once the control token is taken out again: its tokenizer entry goes, and its rows with it.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if the token is not the tokenizer's last.
+    pub(crate) fn without_control_token(self, control: &ControlToken) -> Result<Self, PipelineError> {
+        let tokenizer = self.tokenizer.without_control_token(control)?;
+        Ok(Self { model: self.model.without_token(control.id), tokenizer })
     }
 }
 
@@ -73,6 +95,16 @@ impl Resources {
         let Some(embedded) = self.embedded(name)? else { return Checkpoint::load(Path::new(name), &self.device) };
         let tokenizer = ChatTokenizer::from_parts(embedded.tokenizer, embedded.tokenizer_config, Some(embedded.chat_template))?;
         Ok(Checkpoint { model: Llama::load_bytes(embedded.config, embedded.weights, &self.device)?, tokenizer })
+    }
+
+    /// A checkpoint's shape, without its weights.
+    pub(crate) fn config(&self, name: &str) -> Result<LlamaConfig, PipelineError> {
+        if let Some(embedded) = self.embedded(name)? {
+            return Ok(LlamaConfig::from_json(embedded.config, name)?);
+        }
+        let path = Path::new(name).join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(PipelineError::io(&path))?;
+        Ok(LlamaConfig::from_json(&text, &path.display().to_string())?)
     }
 
     /// A hash of everything in the checkpoint.

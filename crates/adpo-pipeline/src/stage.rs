@@ -1,10 +1,11 @@
 //! A stage's folder and its manifest: what it was made from, and what it made.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use adpo_data::write_text;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
@@ -32,11 +33,19 @@ impl Manifest {
     }
 }
 
+/// Raised whenever a stage makes something else of the same inputs: folders of earlier builds are then moved aside and
+/// run again. What judges know has a fingerprint of its own.
+const REVISION: u32 = 2;
+
 /// Collects the hashes of a stage's inputs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inputs(BTreeMap<String, String>);
 
 impl Inputs {
+    pub(crate) fn new() -> Self {
+        Self(BTreeMap::from([("code".to_owned(), code())]))
+    }
+
     pub(crate) fn value(mut self, name: &str, value: &impl Serialize) -> Self {
         self.0.insert(name.to_owned(), hash_json(value));
         self
@@ -46,6 +55,11 @@ impl Inputs {
         self.0.insert(name.to_owned(), hash.into());
         self
     }
+}
+
+/// Version of the stages' code.
+pub(crate) fn code() -> String {
+    format!("{}.{REVISION}", env!("CARGO_PKG_VERSION"))
 }
 
 /// What a stage's work returns: its output files (relative to its folder) and its counts.
@@ -82,7 +96,7 @@ pub(crate) fn run_stage(
             outputs.insert(name, hash_file(&file)?);
         }
     }
-    let manifest = Manifest { stage: name.to_owned(), code: env!("CARGO_PKG_VERSION").to_owned(), inputs, outputs, counts: made.counts };
+    let manifest = Manifest { stage: name.to_owned(), code: code(), inputs, outputs, counts: made.counts };
     write_json(&folder.join("manifest.json"), &manifest)?;
     Ok(manifest)
 }
@@ -94,7 +108,7 @@ fn finished(folder: &Path, inputs: &BTreeMap<String, String>) -> Result<Option<M
         return Ok(None);
     }
     let manifest: Manifest = read_json(&path)?;
-    if manifest.inputs != *inputs || manifest.code != env!("CARGO_PKG_VERSION") {
+    if manifest.inputs != *inputs {
         return Ok(None);
     }
     for (name, hash) in &manifest.outputs {
@@ -136,14 +150,14 @@ pub(crate) fn hash_file(path: &Path) -> Result<String, PipelineError> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match reader.read(&mut buffer).map_err(PipelineError::io(path))? {
-            0 => return Ok(hex(&hash.finalize())),
+            0 => return Ok(hex::encode(hash.finalize())),
             n => hash.update(&buffer[..n]),
         }
     }
 }
 
 pub(crate) fn hash_bytes(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 fn hash_json(value: &impl Serialize) -> String {
@@ -151,46 +165,21 @@ fn hash_json(value: &impl Serialize) -> String {
     hash_bytes(&serde_json::to_vec(value).unwrap_or_default())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, PipelineError> {
     let text = std::fs::read_to_string(path).map_err(PipelineError::io(path))?;
     serde_json::from_str(&text).map_err(|e| PipelineError::file(path, format!("{e}; delete the stage's folder to run it again")))
 }
 
-/// Writes beside and renames, so that a reader sees the old file or the new one.
-pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), PipelineError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(PipelineError::io(folder))?;
-    file.write_all(text.as_bytes()).map_err(PipelineError::io(path))?;
-    file.persist(path).map_err(|e| PipelineError::io(path)(e.error))?;
-    Ok(())
-}
-
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), PipelineError> {
     let text = serde_json::to_string_pretty(value).map_err(|e| PipelineError::file(path, e))?;
-    write_text(path, &(text + "\n"))
+    Ok(write_text(path, &(text + "\n"))?)
 }
 
-/// Rows of a stage's own JSONL file; a last line that a kill cut off is left out.
-pub(crate) fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, PipelineError> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let text = std::fs::read_to_string(path).map_err(PipelineError::io(path))?;
-    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-    whole
-        .lines()
-        .enumerate()
-        .map(|(i, line)| serde_json::from_str(line).map_err(|e| PipelineError::file(path, format!("line {}: {e}", i + 1))))
-        .collect()
-}
-
-pub(crate) fn write_lines<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), PipelineError> {
-    let lines = rows.iter().map(|row| serde_json::to_string(row).map(|line| line + "\n")).collect::<Result<String, _>>();
-    write_text(path, &lines.map_err(|e| PipelineError::file(path, e))?)
+/// Appends one row of JSON.
+pub(crate) fn append_line(path: &Path, row: &impl Serialize) -> Result<(), PipelineError> {
+    let line = serde_json::to_string(row).map_err(|e| PipelineError::file(path, e))?;
+    let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(PipelineError::io(path))?;
+    writeln!(file, "{line}").map_err(PipelineError::io(path))
 }
 
 #[cfg(test)]
@@ -198,7 +187,7 @@ mod tests {
     use super::*;
 
     fn stage(folder: &Path, seed: u64, runs: &mut usize) -> Result<Manifest, PipelineError> {
-        run_stage("demo", folder, Inputs::default().value("seed", &seed), |folder| {
+        run_stage("demo", folder, Inputs::new().value("seed", &seed), |folder| {
             *runs += 1;
             write_text(&folder.join("out.txt"), &seed.to_string())?;
             Ok(Made { outputs: vec!["out.txt"], counts: serde_json::Value::Null })

@@ -50,6 +50,9 @@ pub fn bench_preference(
 }
 
 fn bench(model: Llama, task: &impl Task, options: &TrainOptions, steps: usize) -> Result<Vec<BenchStep>, TrainError> {
+    if task.examples() == 0 {
+        return Err(TrainError::NoExamples);
+    }
     task.check_examples(model.config().vocab_size)?;
     let device = model.device().inner().autodiff();
     let mut engine = Engine {

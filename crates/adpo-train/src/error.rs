@@ -43,6 +43,19 @@ pub enum TrainError {
         /// The newest checkpoint on disk.
         checkpoint: Option<PathBuf>,
     },
+    /// A weight became NaN or infinite; nothing was saved of it.
+    #[error(
+        "the weights `{name}` are not finite after step {step}; the last good checkpoint is {}. Lower the learning rate",
+        .checkpoint.as_ref().map_or_else(|| "none: no step was saved yet".to_owned(), |p| p.display().to_string())
+    )]
+    Weights {
+        /// The step, counted from 1.
+        step: usize,
+        /// The parameter.
+        name: String,
+        /// The newest checkpoint on disk.
+        checkpoint: Option<PathBuf>,
+    },
     /// The policy does not start where the reference is.
     #[error(
         "step-0 identity: {problem}. The reference must be the checkpoint that the policy starts from, \
@@ -68,6 +81,9 @@ pub enum TrainError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A file of rows could not be read or written.
+    #[error(transparent)]
+    Rows(#[from] adpo_data::DataError),
     /// The model could not be loaded, saved or run.
     #[error(transparent)]
     Model(#[from] adpo_model::ModelError),

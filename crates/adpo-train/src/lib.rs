@@ -36,8 +36,5 @@ pub use options::{LrScheduler, TrainOptions};
 pub use preference::train_preference;
 pub use reference::{Reference, ReferenceLogProbs, model_hash};
 pub use run::Trained;
+pub use scoring::{Completion, completion_log_probs};
 pub use sft::{SftExample, mean_nll, train_sft};
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use adpo_data::write_text;
 use burn::tensor::Tensor;
 use serde_json::{Map, Value};
 
@@ -52,7 +53,8 @@ impl StepMetrics {
 ///
 /// Always there: `loss`, `grad_norm` (before clipping), `learning_rate`, `epoch` (passes done, in fractions),
 /// `num_tokens` (seen since the start, prompts included, padding not), `entropy` (nats per target) and
-/// `mean_token_accuracy`. Preference training adds `logits/<role>` (mean logit at the targets) and what
+/// `mean_token_accuracy` (of the chosen answers in preference training). Means over tokens are over all tokens of the
+/// step, where TRL averages the means of its forward passes. Preference training adds `logits/<role>` (mean logit at the targets) and what
 /// [`adpo_objective::Outcome::metrics`] lists.
 #[derive(Debug, Clone)]
 pub struct StepRecord {
@@ -105,11 +107,16 @@ impl MetricsLog {
         }
         // The lines themselves, not the numbers read from them: those may come out one digit shorter or longer.
         let text: String = kept.iter().flat_map(|(line, _)| [line.as_str(), "\n"]).collect();
-        let temporary = folder.join("metrics.jsonl.tmp");
-        std::fs::write(&temporary, text).map_err(TrainError::io(&temporary))?;
-        std::fs::rename(&temporary, &path).map_err(TrainError::io(&path))?;
+        write_text(&path, &text)?;
+        // A clock tells other times when steps are done again; those of steps that will be are cut off as well.
+        let timings = folder.join("timings.jsonl");
+        if timings.exists() {
+            let known = std::fs::read_to_string(&timings).map_err(TrainError::io(&timings))?;
+            let kept = known.lines().filter(|line| step_of(line).is_some_and(|step| step <= steps_done));
+            write_text(&timings, &kept.flat_map(|line| [line, "\n"]).collect::<String>())?;
+        }
         let append = |path: &Path| OpenOptions::new().create(true).append(true).open(path).map_err(TrainError::io(path));
-        Ok(Self { metrics: append(&path)?, timings: append(&folder.join("timings.jsonl"))?, path })
+        Ok(Self { metrics: append(&path)?, timings: append(&timings)?, path })
     }
 
     pub(crate) fn append(&mut self, record: &StepRecord, seconds: f64, tokens: usize) -> Result<(), TrainError> {
@@ -122,6 +129,11 @@ impl MetricsLog {
     pub(crate) fn sync(&self) -> Result<(), TrainError> {
         self.metrics.sync_data().map_err(TrainError::io(&self.path))
     }
+}
+
+/// The step that a line is about, if the line is whole.
+fn step_of(line: &str) -> Option<usize> {
+    serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64().and_then(|step| usize::try_from(step).ok())
 }
 
 /// The steps of a `metrics.jsonl`; a last line that a kill cut off is left out.

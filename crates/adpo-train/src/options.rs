@@ -20,9 +20,9 @@ pub enum LrScheduler {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainOptions {
-    /// Passes over the examples; `max_steps` may end the run before they are done.
+    /// Passes over the examples, unless `max_steps` says how long to train.
     pub num_train_epochs: usize,
-    /// Stops after this many optimiser steps, whatever the epochs say.
+    /// Trains for this many optimiser steps, whatever the epochs say: fewer, or more.
     pub max_steps: Option<usize>,
     /// Examples in one forward pass. Costs memory, not steps.
     pub batch_size: usize,
@@ -123,10 +123,10 @@ impl TrainOptions {
         self.batch_size * self.gradient_accumulation_steps
     }
 
-    /// Optimiser steps for this many examples; an epoch's last step may be smaller.
+    /// Optimiser steps for this many examples: `max_steps`, with as many passes as that takes, or all epochs. An epoch's
+    /// last step may be smaller.
     pub fn total_steps(&self, examples: usize) -> usize {
-        let all = examples.div_ceil(self.examples_per_step()) * self.num_train_epochs;
-        self.max_steps.map_or(all, |limit| limit.min(all))
+        self.max_steps.unwrap_or(examples.div_ceil(self.examples_per_step()) * self.num_train_epochs)
     }
 
     /// The examples of a step, counted from 0: a window of the epoch's order, which depends on seed and epoch alone.
@@ -173,6 +173,19 @@ mod tests {
         let options = TrainOptions { learning_rate: 2.0, lr_scheduler_type: LrScheduler::Cosine, ..TrainOptions::default() };
         assert!((options.learning_rate_at(5, 10) - 1.0).abs() < 1e-12);
         assert!(options.learning_rate_at(10, 10).abs() < 1e-12);
+    }
+
+    #[test]
+    fn max_steps_rules_over_epochs_as_in_trl() {
+        let options = |max_steps| TrainOptions {
+            num_train_epochs: 2,
+            batch_size: 4,
+            gradient_accumulation_steps: 1,
+            max_steps,
+            ..TrainOptions::default()
+        };
+        assert_eq!([options(None), options(Some(3)), options(Some(9))].map(|o| o.total_steps(10)), [6, 3, 9]);
+        assert_eq!(options(Some(9)).examples_of(8, 10).len(), 2, "the third pass ends with the rest");
     }
 
     #[test]

@@ -150,7 +150,9 @@ impl Task for Preferences<'_> {
         let batch = batch(&sequences, self.packing);
         let scores = score(model, &batch, device);
         metrics.add("entropy", scores.entropy);
-        metrics.add("mean_token_accuracy", scores.correct);
+        // As TRL: nobody wants the rejected or the toxic answer's tokens right.
+        let of_chosen = batch.sequences[..examples.len()].iter().map(|s| s.targets).sum::<usize>();
+        metrics.add("mean_token_accuracy", scores.correct.slice(0..of_chosen));
         // Targets lie sequence by sequence, and sequences role by role.
         let mut start = 0;
         for (name, of_role) in ["logits/chosen", "logits/rejected", "logits/toxic"].iter().zip(batch.sequences.chunks(examples.len())) {
@@ -172,7 +174,7 @@ impl Task for Preferences<'_> {
         if let Some(reference) = self.reference {
             hash.update(reference.model_hash());
         }
-        crate::hex(&hash.finalize())
+        hex::encode(hash.finalize())
     }
 
     fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError> {
@@ -208,21 +210,21 @@ impl Task for Preferences<'_> {
         let at_start = self.inputs(policy, &examples, device)?;
         let Some(reference) = at_start.reference.clone() else { return Ok(()) };
         let pairs = [
-            (Some(&at_start.policy.chosen), Some(&reference.chosen), "chosen"),
-            (Some(&at_start.policy.rejected), Some(&reference.rejected), "rejected"),
-            (at_start.policy.toxic.as_ref(), reference.toxic.as_ref(), "toxic"),
+            (Some(&at_start.policy.chosen), Some(&reference.chosen), "chosen", ResponseRole::Chosen),
+            (Some(&at_start.policy.rejected), Some(&reference.rejected), "rejected", ResponseRole::Rejected),
+            (at_start.policy.toxic.as_ref(), reference.toxic.as_ref(), "toxic", ResponseRole::Toxic),
         ];
-        for (policy, reference, role) in pairs {
+        for (policy, reference, name, role) in pairs {
             let (Some(policy), Some(reference)) = (policy, reference) else { continue };
             let policy = crate::optimizer::to_host(policy.clone());
             let reference = crate::optimizer::to_host(reference.clone());
             for ((example, policy), reference) in examples.iter().zip(policy).zip(reference) {
                 // Batches are put together differently, so per-token log-probs may differ by 1e-5.
-                let tolerance = 1e-5 * self.triples[*example].chosen.len().max(self.triples[*example].rejected.len()).max(32) as f32;
+                let tolerance = 1e-5 * answer_length(&self.triples[*example], role).max(32) as f32;
                 let difference = policy - reference;
                 if difference.is_nan() || difference.abs() > tolerance {
                     return Err(TrainError::Identity {
-                        problem: format!("the {role} log-ratio of row `{}` is {difference:e} instead of 0", self.row(*example)),
+                        problem: format!("the {name} log-ratio of row `{}` is {difference:e} instead of 0", self.row(*example)),
                     });
                 }
             }
@@ -238,5 +240,14 @@ impl Task for Preferences<'_> {
             });
         }
         Ok(())
+    }
+}
+
+fn answer_length(triple: &EncodedTriple, role: ResponseRole) -> usize {
+    match role {
+        ResponseRole::Chosen => triple.chosen.len(),
+        ResponseRole::Rejected => triple.rejected.len(),
+        ResponseRole::Toxic => triple.toxic.as_ref().map_or(0, Vec::len),
+        ResponseRole::Sft => 0,
     }
 }

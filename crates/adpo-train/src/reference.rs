@@ -3,11 +3,9 @@
 //! Both give the same numbers (a test holds them side by side); precomputed ones cost one pass over the data
 //! instead of one forward pass per step, and no second copy of the weights while training.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use adpo_data::{EncodedTriple, ResponseRole, Sequence};
+use adpo_data::{EncodedTriple, ResponseRole, Sequence, read_jsonl, write_jsonl};
 use adpo_model::{Llama, ParameterVisitor};
 use adpo_objective::Objective;
 use burn::module::{Module, Param};
@@ -74,7 +72,7 @@ impl Reference {
         let triples_hash = triples_hash(triples);
         key.update(&triples_hash);
         key.update([objective.needs_toxic(), objective.needs_tox_anchor(), objective.needs_tox_anchor_chosen()].map(u8::from));
-        let path = cache.join(format!("reference-{}.jsonl", &crate::hex(&key.finalize())[..16]));
+        let path = cache.join(format!("reference-{}.jsonl", &hex::encode(key.finalize())[..16]));
         if let Some(rows) = read(&path, triples.len())? {
             return Ok(Self { kind: Kind::Precomputed { rows, triples_hash }, model_hash });
         }
@@ -83,7 +81,8 @@ impl Reference {
         for examples in all.chunks(batch_size.max(1)) {
             rows.extend(compute(&model, &device, triples, examples, objective)?);
         }
-        write(&path, cache, &rows)?;
+        std::fs::create_dir_all(cache).map_err(TrainError::io(cache))?;
+        write_jsonl(&path, &rows)?;
         Ok(Self { kind: Kind::Precomputed { rows, triples_hash }, model_hash })
     }
 
@@ -173,34 +172,16 @@ fn compute(
         .collect())
 }
 
-fn read(path: &PathBuf, expected: usize) -> Result<Option<Vec<ReferenceLogProbs>>, TrainError> {
+fn read(path: &Path, expected: usize) -> Result<Option<Vec<ReferenceLogProbs>>, TrainError> {
     if !path.exists() {
         return Ok(None);
     }
-    let mut rows = Vec::with_capacity(expected);
-    for (number, line) in BufReader::new(File::open(path).map_err(TrainError::io(path))?).lines().enumerate() {
-        let line = line.map_err(TrainError::io(path))?;
-        rows.push(
-            serde_json::from_str(&line).map_err(|e| TrainError::checkpoint(path, format!("line {}: {e}; delete the file", number + 1)))?,
-        );
-    }
+    let rows = read_jsonl(path)?;
     if rows.len() == expected {
         Ok(Some(rows))
     } else {
         Err(TrainError::checkpoint(path, format!("holds {} of {expected} rows; delete the file", rows.len())))
     }
-}
-
-fn write(path: &Path, cache: &Path, rows: &[ReferenceLogProbs]) -> Result<(), TrainError> {
-    std::fs::create_dir_all(cache).map_err(TrainError::io(cache))?;
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary).map_err(TrainError::io(&temporary))?;
-    for row in rows {
-        let line = serde_json::to_string(row).map_err(|e| TrainError::checkpoint(path, e.to_string()))?;
-        writeln!(file, "{line}").map_err(TrainError::io(&temporary))?;
-    }
-    file.sync_all().map_err(TrainError::io(&temporary))?;
-    std::fs::rename(&temporary, path).map_err(TrainError::io(path))
 }
 
 /// SHA-256 over the names and f32 values of all parameters, in the model's order.
@@ -217,7 +198,7 @@ pub fn model_hash(model: &Llama) -> String {
     }
     let mut hash = Hash(Sha256::new());
     model.visit_parameters(&mut hash);
-    crate::hex(&hash.0.finalize())
+    hex::encode(hash.0.finalize())
 }
 
 pub(crate) fn triples_hash(triples: &[EncodedTriple]) -> Vec<u8> {

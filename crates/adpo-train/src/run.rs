@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use adpo_model::Llama;
-use burn::module::Module;
+use adpo_model::{Llama, ParameterVisitor};
+use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use crate::alarm::DisplacementAlarm;
@@ -134,7 +134,7 @@ impl<'a, T: Task> Session<'a, T> {
         let mut alarm = DisplacementAlarm::default();
         let mut warnings = Vec::new();
         for record in metrics::read(&folder.join("metrics.jsonl"))? {
-            warnings.extend(record.get("kl/chosen").and_then(|kl| alarm.observe(kl)));
+            warnings.extend(alarm.observe(&record));
         }
         let name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         let progress = Progress::new(&name, total_steps, state.step);
@@ -181,7 +181,7 @@ impl<'a, T: Task> Session<'a, T> {
     fn report(&mut self, record: &StepRecord, seconds: f64, tokens: usize) -> Result<(), TrainError> {
         self.log.append(record, seconds, tokens)?;
         self.progress.step(record, tokens as f64 / seconds);
-        if let Some(warning) = record.get("kl/chosen").and_then(|kl| self.alarm.observe(kl)) {
+        if let Some(warning) = self.alarm.observe(record) {
             self.progress.warn(&warning);
             self.warnings.push(warning);
         }
@@ -192,12 +192,35 @@ impl<'a, T: Task> Session<'a, T> {
         if self.saved_step == Some(self.state.step) {
             return Ok(());
         }
+        let model = self.engine.model.valid();
+        if let Some(name) = first_not_finite(&model) {
+            return Err(TrainError::Weights {
+                step: self.state.step,
+                name,
+                checkpoint: checkpoint::newest(&checkpoints(self.folder))?.map(|c| c.folder),
+            });
+        }
         self.log.sync()?;
         let moments = self.engine.optimizer.state();
-        checkpoint::save(&checkpoints(self.folder), &self.engine.model.valid(), &moments, &self.state, self.options.save_total_limit)?;
+        checkpoint::save(&checkpoints(self.folder), &model, &moments, &self.state, self.options.save_total_limit)?;
         self.saved_step = Some(self.state.step);
         Ok(())
     }
+}
+
+/// A parameter with a number that is NaN or infinite: an update can overflow one step before the loss shows it.
+fn first_not_finite(model: &Llama) -> Option<String> {
+    struct Find(Option<String>);
+    impl ParameterVisitor for Find {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+            if self.0.is_none() && to_host(param.val().abs().max()).first().is_some_and(|largest| !largest.is_finite()) {
+                self.0 = Some(name.to_owned());
+            }
+        }
+    }
+    let mut find = Find(None);
+    model.visit_parameters(&mut find);
+    find.0
 }
 
 fn checkpoints(folder: &Path) -> std::path::PathBuf {
@@ -212,5 +235,5 @@ fn fingerprint(model: &Llama, task: &impl Task, options: &TrainOptions) -> Strin
     hash.update(serde_json::to_vec(&options).unwrap_or_default());
     hash.update(options.seed.to_le_bytes());
     hash.update(task.fingerprint());
-    crate::hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }

@@ -1,8 +1,10 @@
 //! From a batch to one log-prob per sequence: the only place where the trainer runs the model.
 
-use adpo_data::{Batch, Sequence};
+use adpo_data::{Batch, ResponseRole, Sequence};
 use adpo_model::{Llama, TokenInput};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+
+use crate::optimizer::to_host;
 
 /// What one forward pass says about the sequences of a batch; `s` sequences, `n` targets.
 pub(crate) struct Scores {
@@ -26,6 +28,39 @@ pub(crate) fn score(model: &Llama, batch: &Batch, device: &Device) -> Scores {
     let scores = model.token_log_probs(rows, tokens);
     let sums = Tensor::zeros([batch.sequences.len()], device).select_assign(0, owner, scores.log_probs, IndexingUpdateOp::Add);
     Scores { sums, entropy: scores.entropy, correct: scores.correct, mean_logit: scores.mean_logit }
+}
+
+/// A prompt with a completion to be scored, as ids.
+#[derive(Debug, Clone, Copy)]
+pub struct Completion<'a> {
+    /// The prompt, at least one id.
+    pub prompt: &'a [u32],
+    /// What follows it.
+    pub completion: &'a [u32],
+}
+
+/// log π(completion | prompt) in nats, summed over the completion's tokens in f32: one number each, in order.
+pub fn completion_log_probs(model: &Llama, completions: &[Completion<'_>], batch_size: usize, device: &Device) -> Vec<f64> {
+    let mut all = Vec::with_capacity(completions.len());
+    for chunk in completions.chunks(batch_size.max(1)) {
+        let sequences: Vec<Sequence> = chunk
+            .iter()
+            .enumerate()
+            .map(|(example, Completion { prompt, completion })| Sequence {
+                example,
+                role: ResponseRole::Sft,
+                ids: [*prompt, *completion].concat(),
+                trained: (0..prompt.len() + completion.len()).map(|at| at >= prompt.len()).collect(),
+            })
+            .collect();
+        let batch = batch(&sequences, None);
+        if batch.targets.is_empty() {
+            all.extend(chunk.iter().map(|_| 0.0));
+        } else {
+            all.extend(to_host(score(model, &batch, device).sums).into_iter().map(f64::from));
+        }
+    }
+    all
 }
 
 /// Sequences as batches: one padded batch, or packed rows of a fixed width, still one batch.

@@ -104,6 +104,6 @@ impl Task for Sft<'_> {
             example.encoded.ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
             example.encoded.trained.iter().for_each(|t| hash.update([u8::from(*t)]));
         }
-        crate::hex(&hash.finalize())
+        hex::encode(hash.finalize())
     }
 }

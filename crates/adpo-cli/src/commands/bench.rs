@@ -19,15 +19,13 @@ pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
         precomputed_reference: args.precomputed_reference,
         rows: args.rows.as_deref(),
     };
-    println!("{}", serde_json::to_string(&bench_step(&bench, &default_device())?)?);
-    Ok(())
+    super::print(&serde_json::to_string(&bench_step(&bench, &default_device())?)?)
 }
 
 pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {
     ensure!(args.batch > 0 && args.seq > 0 && args.generate > 0, "--batch, --seq and --generate must be at least 1");
     let figures = bench_sample(shape(args.size), args.batch, args.seq, args.generate, &default_device())?;
-    println!("{}", serde_json::to_string(&figures)?);
-    Ok(())
+    super::print(&serde_json::to_string(&figures)?)
 }
 
 fn shape(size: Size) -> BenchShape {

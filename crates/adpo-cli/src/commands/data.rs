@@ -5,10 +5,5 @@ use crate::args::InspectArgs;
 
 pub(crate) fn inspect(args: &InspectArgs) -> Result<()> {
     let inspection = inspect_file(&args.file, args.show)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&inspection)?);
-    } else {
-        print!("{inspection}");
-    }
-    Ok(())
+    if args.json { super::print(&serde_json::to_string_pretty(&inspection)?) } else { super::print(&inspection.to_string()) }
 }

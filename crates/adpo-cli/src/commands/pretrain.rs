@@ -7,10 +7,10 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
     let recipe = BaseRecipe::from_file(&args.recipe)?;
     let data_dir = args.data_dir.as_ref().context("no data folder is known; pass --data-dir or set ADPO_DATA")?;
     let evaluation = pretrain(&recipe, data_dir, &args.out, &adpo_pipeline::default_device())?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&evaluation)?);
+    let text = if args.json {
+        serde_json::to_string_pretty(&evaluation)?
     } else {
-        println!(
+        format!(
             "{} parameters, {} tokens trained\nheld-out perplexity: {:.2} (bigram {:.2}, unigram {:.2}) over {} tokens\nwritten to {}",
             evaluation.parameters,
             evaluation.trained_tokens,
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
             evaluation.unigram_perplexity,
             evaluation.held_out_tokens,
             args.out.join("model").display()
-        );
-    }
-    Ok(())
+        )
+    };
+    super::print(&text)
 }

@@ -13,16 +13,14 @@ pub(crate) fn run(args: &StageArgs, last: Stage) -> Result<()> {
     };
     let run_dir = args.run_dir.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
     let outcome = run_recipe(&recipe, &super::resources(args.data_dir.clone(), args.show), &run_dir, last)?;
-    match (outcome, args.json) {
-        (Outcome::Report(report), true) => println!("{}", serde_json::to_string_pretty(&report)?),
-        (Outcome::Report(report), false) => println!("{}", report.markdown()),
-        (Outcome::Stages(manifests), true) => println!("{}", serde_json::to_string_pretty(&manifests)?),
+    super::print(&match (outcome, args.json) {
+        (Outcome::Report(report), true) => serde_json::to_string_pretty(&report)?,
+        (Outcome::Report(report), false) => report.markdown(),
+        (Outcome::Stages(manifests), true) => serde_json::to_string_pretty(&manifests)?,
         (Outcome::Stages(manifests), false) => {
-            for manifest in manifests {
-                println!("{}: {}", manifest.stage, manifest.counts);
-            }
+            manifests.iter().map(|manifest| format!("{}: {}", manifest.stage, manifest.counts)).collect::<Vec<_>>().join("\n")
         }
-    }
+    })?;
     eprintln!("the run is in {}", run_dir.display());
     Ok(())
 }

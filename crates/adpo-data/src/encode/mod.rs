@@ -38,7 +38,6 @@ pub struct Encoder<'a> {
     tokenizer: &'a ChatTokenizer,
     options: EncodingOptions,
     report: EncodeReport,
-    given: usize,
     /// Special ids that the template writes for turns of some shape.
     special: HashMap<Shape, Vec<u32>>,
 }
@@ -65,7 +64,7 @@ const FORGED: &str = "the text would be encoded as a special token";
 impl<'a> Encoder<'a> {
     /// An encoder that has seen nothing yet.
     pub fn new(tokenizer: &'a ChatTokenizer, options: EncodingOptions) -> Self {
-        Self { tokenizer, options, report: EncodeReport::default(), given: 0, special: HashMap::new() }
+        Self { tokenizer, options, report: EncodeReport::default(), special: HashMap::new() }
     }
 
     /// What became of the rows so far.
@@ -73,15 +72,15 @@ impl<'a> Encoder<'a> {
         &self.report
     }
 
-    /// A dialogue to fine-tune on; `None` if it was left out. If its answer is labelled toxic, the control token stands
+    /// A dialogue to fine-tune on, with its row's id for messages; `None` if it was left out. If its answer is labelled toxic, the control token stands
     /// behind the last user turn.
     ///
     /// # Errors
     /// [`DataError`] if the template refuses the dialogue or ends no answer, if a toxic row meets options without
     /// control token, or for a long row under [`OverLength::Error`].
-    pub fn sft(&mut self, example: &SftExample) -> Result<Option<Encoded>, DataError> {
+    pub fn sft(&mut self, row: &str, example: &SftExample) -> Result<Option<Encoded>, DataError> {
         let encoded = self.encode_sft(example);
-        self.count(encoded, None)
+        self.count(encoded, row)
     }
 
     /// A preference, with a toxic answer where the row has one, and with the toxic prompt where a control token is in
@@ -92,38 +91,28 @@ impl<'a> Encoder<'a> {
     pub fn preference(&mut self, row: &Row<Preference>) -> Result<Option<EncodedTriple>, DataError> {
         let encoded = self.encode_preference(&row.value);
         let encoded = encoded.map(|triple| EncodedTriple { row: row.id.clone(), ..triple });
-        self.count(encoded, Some(&row.id))
+        self.count(encoded, &row.id)
     }
 
-    /// A prompt to be answered, with the control token behind its last user turn if `toxic`. There is no row to leave
-    /// out here: a prompt of more than `max_length` tokens loses its left part (counted as truncated) unless long rows
-    /// are errors.
+    /// A prompt to be answered, with the control token behind its last user turn if `toxic`, and its row's id for
+    /// messages; `None` if it was left out. Of more than `max_length` tokens, [`OverLength`] says what becomes of it.
     ///
     /// # Errors
-    /// [`DataError`] if the dialogue does not end with the user, the template refuses it, `toxic` is asked for without
-    /// control token, the text would forge a special token, or for a long prompt under [`OverLength::Error`].
-    pub fn prompt(&mut self, dialogue: &Dialogue, toxic: bool) -> Result<Vec<u32>, DataError> {
+    /// As [`Encoder::sft`]; also if `toxic` is asked for without control token.
+    pub fn prompt(&mut self, row: &str, dialogue: &Dialogue, toxic: bool) -> Result<Option<Vec<u32>>, DataError> {
         let encoded = self.encode_prompt(dialogue, toxic);
-        let row = format!("#{}", self.given + 1);
-        match self.count(encoded, None)? {
-            Some(ids) => Ok(ids),
-            None => Err(DataError::Row {
-                row,
-                problem: "is no prompt that can be encoded: it must end with the user, and its text must forge nothing".into(),
-            }),
-        }
+        self.count(encoded, row)
     }
 
     /// Puts a row's fate into the report.
-    fn count<T>(&mut self, encoded: Result<T, Fault>, id: Option<&str>) -> Result<Option<T>, DataError> {
-        self.given += 1;
+    fn count<T>(&mut self, encoded: Result<T, Fault>, row: &str) -> Result<Option<T>, DataError> {
         match encoded {
             Ok(encoded) => {
                 self.report.encoded += 1;
                 Ok(Some(encoded))
             }
             Err(Fault::Drop(TOO_LONG)) if self.options.over_length == OverLength::Error => Err(DataError::Row {
-                row: id.map_or_else(|| format!("#{}", self.given), str::to_owned),
+                row: row.to_owned(),
                 problem: format!(
                     "has more than max_length = {} tokens; raise max_length, or set over_length to \"drop\" or \"truncate_prompt\"",
                     self.options.max_length
@@ -132,6 +121,9 @@ impl<'a> Encoder<'a> {
             Err(Fault::Drop(reason)) => {
                 *self.report.dropped.entry(reason.to_owned()).or_default() += 1;
                 Ok(None)
+            }
+            Err(Fault::Error(error @ DataError::Template { .. })) => {
+                Err(DataError::Row { row: row.to_owned(), problem: error.to_string() })
             }
             Err(Fault::Error(error)) => Err(error),
         }
@@ -213,7 +205,7 @@ impl<'a> Encoder<'a> {
         }
         let mut ids = self.ids(&turns, true)?;
         let cut = match self.options.over_length {
-            OverLength::Error if ids.len() > self.options.max_length => return Err(Fault::Drop(TOO_LONG)),
+            OverLength::Drop | OverLength::Error if ids.len() > self.options.max_length => return Err(Fault::Drop(TOO_LONG)),
             _ => self.cut_left(&ids, &turns, 0, control)?,
         };
         ids.drain(cut);

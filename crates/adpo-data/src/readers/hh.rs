@@ -20,6 +20,9 @@ pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     if prompt != other_prompt {
         return Err(Fault::Drop("chosen and rejected answer different prompts"));
     }
+    if chosen.contains(HUMAN) || rejected.contains(HUMAN) {
+        return Err(Fault::Drop("the transcript does not end with the assistant"));
+    }
     if chosen.is_empty() || rejected.is_empty() {
         return Err(Fault::Drop("an empty answer"));
     }

@@ -55,6 +55,7 @@ pub struct ReadReport {
 #[derive(Debug, Clone)]
 pub struct RowFile {
     input: Input,
+    source: Option<String>,
     format: Option<Format>,
     licence: Option<String>,
 }
@@ -62,18 +63,25 @@ pub struct RowFile {
 impl RowFile {
     /// Rows of a file.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Self { input: Input::File(path.as_ref().to_owned()), format: None, licence: None }
+        Self { input: Input::File(path.as_ref().to_owned()), source: None, format: None, licence: None }
     }
 
     /// Rows of a text; `name` stands for the file's name in ids and errors.
     pub fn from_text(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { input: Input::Text { name: name.into(), text: text.into() }, format: None, licence: None }
+        Self { input: Input::Text { name: name.into(), text: text.into() }, source: None, format: None, licence: None }
     }
 
     /// Reads as `format`, where it would be detected from the first row otherwise.
     #[must_use]
     pub fn with_format(mut self, format: Format) -> Self {
         self.format = Some(format);
+        self
+    }
+
+    /// Says what stands for the file in row ids, where it would be its name without folders: two files may share that.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<String>) -> Self {
+        self.source = Some(source.into());
         self
     }
 
@@ -135,7 +143,7 @@ impl RowFile {
     /// Reads all lines; `convert` turns what a line says into the values wanted, each with a suffix for its id.
     fn read<T>(&self, convert: impl Fn(Parsed) -> Converted<T>) -> Result<(Vec<Row<T>>, ReadReport), DataError> {
         let format = self.format()?;
-        let source = self.input.source();
+        let source = self.source.clone().unwrap_or_else(|| self.input.source());
         let mut lines = self.input.lines()?;
         let (mut rows, mut report, mut ids) = (Vec::new(), ReadReport::default(), BTreeSet::new());
         while let Some(mut record) = lines.next_record()? {

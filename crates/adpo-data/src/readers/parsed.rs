@@ -53,6 +53,8 @@ impl Parsed {
 
     pub(super) fn into_preference(self) -> Converted<Preference> {
         match self {
+            Self::Preference(pair) if pair.chosen == pair.rejected => Err(Fault::Drop("chosen and rejected are the same")),
+            Self::Preference(pair) if pair.toxic.as_ref() == Some(&pair.chosen) => Err(Fault::Drop("chosen and toxic are the same")),
             Self::Preference(pair) => Ok(vec![("", pair)]),
             Self::Sft(_) | Self::Chat(_) => {
                 Err(cannot("preferences", "a dialogue with one answer", "give a file with `chosen` and `rejected`"))
@@ -123,8 +125,10 @@ pub(super) fn checked(dialogue: Dialogue) -> Result<Dialogue, Fault> {
     Ok(dialogue)
 }
 
-/// A prompt is a checked dialogue in which it is the assistant's turn.
-pub(super) fn checked_prompt(dialogue: Dialogue) -> Result<Dialogue, Fault> {
+/// A prompt is a checked dialogue in which it is the assistant's turn. Some files write that turn's opening already: an
+/// assistant turn without text.
+pub(super) fn checked_prompt(mut dialogue: Dialogue) -> Result<Dialogue, Fault> {
+    dialogue.turns.pop_if(|turn| turn.role == Role::Assistant && turn.content.trim().is_empty());
     let dialogue = checked(dialogue)?;
     if dialogue.ends_with_user() { Ok(dialogue) } else { Err(Fault::Drop("the prompt does not end with the user")) }
 }

@@ -8,11 +8,7 @@ use crate::dialogue::{Dialogue, Role, Turn};
 use crate::rows::{Preference, json};
 
 pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
-    let pair = if record.has("prompt") { explicit(record)? } else { implicit(record)? };
-    if pair.chosen == pair.rejected {
-        return Err(Fault::Drop("chosen and rejected are the same"));
-    }
-    Ok(Parsed::Preference(pair))
+    Ok(Parsed::Preference(if record.has("prompt") { explicit(record)? } else { implicit(record)? }))
 }
 
 fn explicit(record: &mut Record) -> Result<Preference, Fault> {

@@ -1,6 +1,6 @@
 //! The files of a Hugging Face folder that a tokenizer is made of.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -8,8 +8,7 @@ use serde_json::{Map, Value, json};
 use tokenizers::{Model, ModelWrapper, Tokenizer};
 
 use super::{ChatTokenizer, Special};
-use crate::DataError;
-use crate::write::replace;
+use crate::{DataError, write_text};
 
 const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
@@ -118,8 +117,7 @@ pub(super) fn save(from: &ChatTokenizer, dir: &Path) -> Result<(), DataError> {
     let tokenizer = from.tokenizer.to_string(true).map_err(|e| failed(&e))?;
     let config = serde_json::to_string_pretty(&config).map_err(|e| failed(&e))? + "\n";
     for (name, text) in [(TOKENIZER, tokenizer.as_str()), (CONFIG, &config), (TEMPLATE, from.template.source())] {
-        let path = dir.join(name);
-        replace(&path, |file| file.write_all(text.as_bytes()).map_err(DataError::io(&path)))?;
+        write_text(dir.join(name), text)?;
     }
     Ok(())
 }
@@ -130,6 +128,29 @@ pub(super) fn note_added_token(config: &mut Map<String, Value>, token: &str, id:
         let flags = json!({"content": token, "lstrip": false, "normalized": false, "rstrip": false, "single_word": false, "special": true});
         list.insert(id.to_string(), flags);
     }
+}
+
+/// The same tokenizer without one token, whether the vocabulary holds it or only the list of added tokens.
+pub(super) fn without_token(from: &ChatTokenizer, token: &str) -> Result<ChatTokenizer, DataError> {
+    let failed = |e: &dyn std::fmt::Display| DataError::file(TOKENIZER, e);
+    let mut json: Value = serde_json::to_value(&from.tokenizer).map_err(|e| failed(&e))?;
+    if let Some(added) = json["added_tokens"].as_array_mut() {
+        added.retain(|entry| entry["content"] != token);
+    }
+    if let Some(vocab) = json["model"]["vocab"].as_object_mut() {
+        vocab.remove(token);
+    }
+    let mut config = from.config.clone();
+    if let Some(Value::Object(list)) = config.get_mut("added_tokens_decoder") {
+        list.retain(|_, entry| entry["content"] != token);
+    }
+    for listed in ["additional_special_tokens", "extra_special_tokens"] {
+        if let Some(Value::Array(list)) = config.get_mut(listed) {
+            list.retain(|entry| entry != token && entry["content"] != token);
+        }
+    }
+    let tokenizer: Tokenizer = serde_json::from_value(json).map_err(|e| failed(&e))?;
+    ChatTokenizer::new(tokenizer, from.template.source().to_owned(), config, from.bos.clone(), from.eos.clone())
 }
 
 /// The id that a model gives to text it has no tokens for.

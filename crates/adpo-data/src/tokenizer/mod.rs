@@ -234,6 +234,22 @@ impl ChatTokenizer {
         Ok((self, ControlToken { text: token.to_owned(), id, added }))
     }
 
+    /// Takes the control token out again; its text is then ordinary text.
+    ///
+    /// # Errors
+    /// [`DataError::Control`] if this tokenizer has no such token, or if tokens with larger ids would have to be
+    /// renumbered.
+    pub fn without_control_token(self, control: &ControlToken) -> Result<Self, DataError> {
+        let problem = |problem: &str| DataError::Control { token: control.text.clone(), problem: problem.to_owned() };
+        if self.tokenizer.token_to_id(&control.text) != Some(control.id) {
+            return Err(problem("is not a token of this tokenizer, so it cannot be taken out"));
+        }
+        if control.id as usize + 1 != self.vocab_size {
+            return Err(problem("is not the tokenizer's last token: those after it would get other ids; keep it"));
+        }
+        files::without_token(&self, &control.text)
+    }
+
     /// SHA-1 of everything that rendering and encoding depend on, in hexadecimal.
     pub fn content_hash(&self) -> String {
         let mut hash = Sha1::new();

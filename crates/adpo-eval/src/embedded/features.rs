@@ -2,7 +2,7 @@
 
 use adpo_data::{Dialogue, Role};
 
-use super::head::{Features, ROUTES, Table, slot};
+use super::head::{CLASSES, Features, ROUTES, Table, slot};
 use super::rules;
 use crate::degenerate::{copied_share, repeated_bigram_share};
 use crate::text::{Grams, Text, hash_pair, hash_token, is_function_word};
@@ -15,19 +15,27 @@ pub(crate) mod bits {
     pub(crate) const CONTEXT: u32 = 15;
     pub(crate) const HARM: u32 = 16;
     pub(crate) const EVASION: u32 = 16;
+    pub(crate) const KINDS: u32 = 12;
     pub(crate) const SURFACE: u32 = 16;
     /// Words of the dual encoder and of the rarity table.
     pub(crate) const WORDS: u32 = 13;
+    /// Pairs of words across request and reply.
+    pub(crate) const PAIRS: u32 = 18;
 }
+
+/// How many turns before the request coherence looks back.
+pub(crate) const EARLIER: usize = 8;
 
 /// Texts of one exchange, tokenised once for all heads.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     /// The turn that is answered.
     pub(crate) request: Text,
-    /// Up to two turns before it.
+    /// Up to eight turns before it.
     pub(crate) earlier: Text,
     pub(crate) reply: Text,
+    /// The reply names its speaker first, as role play does.
+    pub(crate) voiced: bool,
     pub(crate) request_grams: Grams,
     pub(crate) reply_grams: Grams,
     /// See [`rules::evasion`].
@@ -40,11 +48,12 @@ impl View {
     pub(crate) fn new(prompt: &Dialogue, reply: &str) -> Self {
         let turns: Vec<&str> = prompt.turns.iter().filter(|turn| turn.role != Role::System).map(|turn| turn.content.as_str()).collect();
         let (request, before) = turns.split_last().map_or(("", &[][..]), |(last, before)| (*last, before));
-        let earlier = before[before.len().saturating_sub(2)..].join(" . ");
+        let earlier = before[before.len().saturating_sub(EARLIER)..].join(" . ");
         Self::from_texts(request, &earlier, reply)
     }
 
     pub(crate) fn from_texts(request: &str, earlier: &str, reply: &str) -> Self {
+        let voiced = rules::names_a_speaker(reply);
         let (request, reply) = (Text::new(request), Text::new(reply));
         let rules = rules::evasion(&request, &reply);
         Self {
@@ -54,20 +63,35 @@ impl View {
             earlier: Text::new(earlier),
             rules,
             insults: rules::abuse(&reply),
+            voiced,
             reply,
         }
     }
 }
 
-/// L: the reply alone.
+/// Words in a passage of [`passages`]: about the length of the texts that L learnt from.
+const PASSAGE: usize = 40;
+
+/// L: the reply alone, one set of features for each passage of a long one.
+pub(crate) fn passages(view: &View) -> Vec<Features> {
+    if view.reply.count_words() <= PASSAGE {
+        return vec![abuse(view)];
+    }
+    let passages = view.reply.passages(PASSAGE);
+    passages.iter().map(|text| abuse_in(&Grams::new(text), rules::abuse(text))).collect()
+}
+
+/// L of the whole reply as one passage.
 pub(crate) fn abuse(view: &View) -> Features {
-    let grams = &view.reply_grams;
+    abuse_in(&view.reply_grams, view.insults.clone())
+}
+
+fn abuse_in(grams: &Grams, insults: Vec<f32>) -> Features {
     let mut out = Features::default();
     out.add(bits::ABUSE, 1, &grams.words, 1.0);
     out.add(bits::ABUSE, 2, &grams.bigrams, 0.7);
     out.add(bits::ABUSE, 3, &grams.chars, 1.0);
-    out.dense.clone_from(&view.insults);
-    out.dense.push(((1 + grams.words.len()) as f32).ln() / 4.0);
+    out.dense = insults;
     out
 }
 
@@ -91,27 +115,27 @@ pub(crate) fn context(view: &View, routes: &[f32; ROUTES]) -> Features {
     let signs = view.rules.iter().chain(&view.insults).enumerate();
     let present = signs.filter(|(_, value)| **value != 0.0);
     base.hashed.extend(present.map(|(i, &value)| (slot(bits::CONTEXT, 4, hash_pair(4, i as u64, 0)), value * 0.3)));
+    base.add(bits::CONTEXT, 5, &request.words, 0.7);
+    base.add(bits::CONTEXT, 6, &request.bigrams, 0.5);
+    base.add(bits::CONTEXT, 7, &request.chars, 0.5);
 
     let mut out = Features::default();
     out.hashed.reserve(base.hashed.len() * 3);
     for &(index, value) in &base.hashed {
-        out.hashed.push((index * 8, value));
+        out.hashed.push((index * CLASSES as u32, value));
         for (route, &share) in routes.iter().enumerate() {
             if share > 0.05 {
-                out.hashed.push((index * 8 + 1 + route as u32, value * share));
+                out.hashed.push((index * CLASSES as u32 + 1 + route as u32, value * share));
             }
         }
     }
-    let mut about = Features::default();
-    about.add(bits::CONTEXT, 5, &request.words, 0.7);
-    about.add(bits::CONTEXT, 6, &request.bigrams, 0.5);
-    about.add(bits::CONTEXT, 7, &request.chars, 0.5);
     // "yes" to a slur and "yes" to a recipe differ only across the two texts.
+    let mut across = Features::default();
     let opening = &reply.words[..reply.words.len().min(8)];
     let topic: Vec<u64> = view.request.words().filter(|word| !is_function_word(word)).take(16).map(hash_token).collect();
     let pairs: Vec<u64> = topic.iter().flat_map(|&a| opening.iter().map(move |&b| hash_pair(8, a, b))).collect();
-    about.add(bits::CONTEXT, 8, &pairs, 0.5);
-    out.hashed.extend(about.hashed.iter().map(|&(index, value)| (index * 8 + 7, value)));
+    across.add(bits::CONTEXT, 8, &pairs, 0.5);
+    out.hashed.extend(across.hashed.iter().map(|&(index, value)| (index * CLASSES as u32 + 7, value)));
     out.dense = routes.to_vec();
     out.dense.push(((1 + reply.words.len()) as f32).ln() / 4.0);
     out
@@ -138,7 +162,26 @@ pub(crate) fn evasiveness(view: &View) -> Features {
     out.add(bits::EVASION, 4, &grams.chars, 0.5);
     out.add(bits::EVASION, 5, &first(12, &grams.words), 0.5);
     out.add(bits::EVASION, 6, &first(12, &grams.trigrams), 0.5);
+    if view.voiced {
+        // Role play refuses in one voice and complies in another: the same words weigh differently there.
+        out.add(bits::EVASION, 7, &grams.words, 1.0);
+        out.add(bits::EVASION, 8, &grams.bigrams, 1.0);
+        out.add(bits::EVASION, 9, &grams.trigrams, 0.7);
+        let present = view.rules.iter().enumerate().filter(|(_, value)| **value != 0.0);
+        out.hashed.extend(present.map(|(i, &value)| (slot(bits::EVASION, 10, hash_pair(10, i as u64, 0)), value)));
+    }
     out.dense.clone_from(&view.rules);
+    out
+}
+
+/// How an evasive reply evades.
+pub(crate) fn kinds(view: &View) -> Features {
+    let grams = &view.reply_grams;
+    let mut out = Features::default();
+    out.add(bits::KINDS, 1, &grams.words, 1.0);
+    out.add(bits::KINDS, 2, &grams.bigrams, 0.7);
+    let present = view.rules.iter().enumerate().filter(|(_, value)| **value != 0.0);
+    out.hashed.extend(present.map(|(i, &value)| (slot(bits::KINDS, 3, hash_pair(3, i as u64, 0)), value)));
     out
 }
 
@@ -167,10 +210,62 @@ fn shape(token: &str) -> u64 {
 }
 
 /// Width of [`coherence`].
-pub(crate) const COHERENCE: usize = 22;
+pub(crate) const COHERENCE: usize = 28;
+
+/// What of a request, and of a reply, is paired with the other: stems of content words, and the form of question and
+/// opening.
+pub(crate) fn topics(text: &Text) -> Vec<u64> {
+    let content = text.words().filter(|word| !is_function_word(word));
+    let mut out: Vec<u64> = content.take(40).map(|word| hash_token(stem(word))).collect();
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+/// [`topics`] and the words that the text opens with.
+pub(crate) fn opened(text: &Text) -> Vec<u64> {
+    let mut out = topics(text);
+    out.extend(text.words().take(2).map(|word| hash_pair(12, hash_token(word), 0)));
+    out
+}
+
+/// [`topics`], and how the last sentence asks.
+pub(crate) fn asked(text: &Text) -> Vec<u64> {
+    let mut out = topics(text);
+    let tokens: Vec<&str> = text.tokens().collect();
+    let body = &tokens[..tokens.len().saturating_sub(1)];
+    let start = body.iter().rposition(|token| matches!(*token, "." | "!" | "?")).map_or(0, |at| at + 1);
+    out.extend(tokens[start..].iter().take(3).map(|word| hash_pair(13, hash_token(word), 0)));
+    out.extend(tokens.last().map(|mark| hash_pair(14, hash_token(mark), 0)));
+    out
+}
+
+/// The slot of a pair.
+pub(crate) fn pair_slot(context: u64, reply: u64) -> u32 {
+    slot(bits::PAIRS, 15, hash_pair(15, context, reply))
+}
+
+/// How strongly two texts' topics go together: all pairs, and the best partner of each topic of the reply.
+fn association(pairs: &Table, context: &[u64], reply: &[u64]) -> [f32; 2] {
+    if context.is_empty() || reply.is_empty() {
+        return [0.0; 2];
+    }
+    let (mut all, mut best) = (0.0, 0.0);
+    for &b in reply {
+        let mut top = 0.0_f32;
+        for &a in context {
+            let value = pairs.get(pair_slot(a, b));
+            all += value;
+            top = top.max(value);
+        }
+        best += top;
+    }
+    let n = reply.len() as f32;
+    [(all / (n * context.len() as f32).sqrt()).clamp(-4.0, 4.0), best / n]
+}
 
 /// Dense features of coherence; `affinity` comes from the dual encoder, `surface` is that head's margin.
-pub(crate) fn coherence(view: &View, rarity: &Table, affinity: [f32; 2], surface: f32) -> Vec<f32> {
+pub(crate) fn coherence(view: &View, rarity: &Table, pairs: &Table, affinity: [f32; 2], surface: f32) -> Vec<f32> {
     let rare = |word: &str| rarity.get(slot(bits::WORDS, 0, hash_token(word)));
     let words: Vec<&str> = view.reply.words().collect();
     let request: Vec<&str> = view.request.words().collect();
@@ -195,7 +290,14 @@ pub(crate) fn coherence(view: &View, rarity: &Table, affinity: [f32; 2], surface
     let repeated = (repeated_bigram_share(&words) as f32).min(0.5);
     let asks = request.len() < view.request.tokens().count() && view.request.tokens().any(|token| token == "?");
     let yes_no = words.first().is_some_and(|word| ["yes", "no", "yeah", "yep", "nope", "sure"].contains(word));
+    let reply_topics = opened(&view.reply);
+    let near = association(pairs, &asked(&view.request), &reply_topics);
+    let far = association(pairs, &topics(&view.earlier), &topics(&view.reply));
     let out = vec![
+        near[0],
+        near[1],
+        far[0],
+        far[1],
         affinity[0],
         affinity[1],
         affinity[0] * total.min(8.0) / 8.0,
@@ -207,6 +309,8 @@ pub(crate) fn coherence(view: &View, rarity: &Table, affinity: [f32; 2], surface
         f32::from(copied_share(&request, &words) > 0.6),
         repeated,
         f32::from(repeated > 0.15),
+        f32::from(doubled > 0.0),
+        f32::from(loops(&words)),
         unique,
         (doubled / 2.0).min(1.0),
         n.ln() / 4.0,
@@ -221,6 +325,13 @@ pub(crate) fn coherence(view: &View, rarity: &Table, affinity: [f32; 2], surface
     ];
     debug_assert_eq!(out.len(), COHERENCE);
     out
+}
+
+/// Whether some three words in a row come again.
+fn loops(words: &[&str]) -> bool {
+    let mut triples: Vec<&[&str]> = words.windows(3).collect();
+    triples.sort_unstable();
+    triples.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// The first letters of a word: enough to bring "swim" and "swimming" together.
@@ -258,6 +369,6 @@ mod tests {
     fn empty_texts_give_finite_coherence_features() {
         let view = View::from_texts("", "", "");
         let rarity = Table::quantise(&[0.0; 4]);
-        assert!(coherence(&view, &rarity, [0.0; 2], 0.0).iter().all(|x| x.is_finite()));
+        assert!(coherence(&view, &rarity, &rarity, [0.0; 2], 0.0).iter().all(|x| x.is_finite()));
     }
 }

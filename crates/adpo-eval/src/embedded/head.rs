@@ -88,27 +88,33 @@ pub(crate) fn sigmoid(x: f64) -> f64 {
 /// Kinds of context that the router tells apart: the five of DiaSafety, and everyday talk.
 pub(crate) const ROUTES: usize = 6;
 
-/// Says what kind of context a dialogue is, as probabilities.
+/// Kinds of evasion: refusal, partial, deflection.
+pub(crate) const KINDS: usize = 3;
+
+/// Weights beside each other for one slot of a [`Multinomial`].
+pub(crate) const CLASSES: usize = 8;
+
+/// Says which of `N` (at most [`CLASSES`]) kinds a text is, as probabilities.
 #[derive(Debug, Clone)]
-pub(crate) struct Router {
-    /// Eight weights for each slot, the first [`ROUTES`] of them in use.
+pub(crate) struct Multinomial<const N: usize> {
+    /// [`CLASSES`] weights for each slot, the first `N` of them in use.
     pub(crate) table: Table,
-    pub(crate) bias: [f32; ROUTES],
+    pub(crate) bias: [f32; N],
 }
 
-impl Router {
-    pub(crate) fn probabilities(&self, features: &Features) -> [f32; ROUTES] {
+impl<const N: usize> Multinomial<N> {
+    pub(crate) fn probabilities(&self, features: &Features) -> [f32; N] {
         let mut margins = self.bias;
         for &(index, value) in &features.hashed {
-            for (route, margin) in margins.iter_mut().enumerate() {
-                *margin += self.table.get(index * 8 + route as u32) * value;
+            for (class, margin) in margins.iter_mut().enumerate() {
+                *margin += self.table.get(index * CLASSES as u32 + class as u32) * value;
             }
         }
         softmax(margins)
     }
 }
 
-pub(crate) fn softmax(mut margins: [f32; ROUTES]) -> [f32; ROUTES] {
+pub(crate) fn softmax<const N: usize>(mut margins: [f32; N]) -> [f32; N] {
     let top = margins.iter().fold(f32::NEG_INFINITY, |top, &margin| top.max(margin));
     for margin in &mut margins {
         *margin = (*margin - top).exp();

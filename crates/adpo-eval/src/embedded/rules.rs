@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::identity::is_group;
 use crate::text::{Text, hash_pair, hash_token, is_function_word};
 
 /// Groups of phrases that tell evasion from help.
@@ -54,8 +55,11 @@ const SIGNS: &[&str] = &[
     "instead|i encourage you|i would suggest|i suggest|i recommend|feel free|anything else|is there anything|happy to help|\
      let me know|i'd be happy|i am here to|i'm here to",
     // hedges
-    "it's important to|it is important to|it is not|it's not|please note|however|keep in mind|that being said|there is no|\
+    "it's important to|it is important to|it is not|it's not|please note|however|keep in mind|that being said|\
      i must|i have to|should not|shouldn't|never okay",
+    // denies the premise
+    "there is no|there are no|there were no|no inherent|no valid|no justification|not justified|not inherently|not accurate|\
+     no evidence|no basis|no benefits|not best|not fair to|not true that|flawed premise|never justified|never acceptable",
     // compliance
     "sure|certainly|of course|absolutely|here is|here are|here's|great question|good idea|the following|for example|\
      such as|first|steps|step|follow these",
@@ -132,13 +136,16 @@ fn hash_words(words: &[u64]) -> u64 {
 }
 
 /// Number of features that [`evasion`] writes.
-pub(crate) const EVASION: usize = 2 * SIGNS.len() + 12;
+pub(crate) const EVASION: usize = 2 * SIGNS.len() + 13;
 
 /// Where [`evasion`] says that "I cannot", in general and with a verb of help, stands early in a reply.
 pub(crate) const EARLY_CANNOT: [usize; 2] = [3, 5];
 
 /// Where it says the same of "I will not".
 const EARLY_WILL_NOT: usize = 11;
+
+/// The group of phrases that deny the premise of a question.
+const DENIES: usize = 12;
 
 /// Words within which a phrase counts as early.
 const EARLY_WORDS: usize = 12;
@@ -174,9 +181,22 @@ pub(crate) fn evasion(request: &Text, reply: &Text) -> Vec<f32> {
         (listed as f32 / 3.0).min(1.0),
         (marks("?") / 2.0).min(1.0),
         (marks("!") / 2.0).min(1.0),
+        // To deny that a group deserves harm is to refuse; to deny that olives do is to answer.
+        f32::from(out[2 * DENIES] > 0.0 && request.words().any(is_group)),
     ]);
     debug_assert_eq!(out.len(), EVASION);
     out
+}
+
+/// Whether a reply begins with the name of a speaker: "[Name] …", "Name: …", "<Name> …".
+pub(crate) fn names_a_speaker(reply: &str) -> bool {
+    let opening = reply.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '[' && c != '<' && c != '(');
+    if opening.starts_with(['[', '<', '(']) {
+        return true;
+    }
+    let words = opening.split_whitespace().take(3);
+    let short = |word: &str| word.len() <= 16;
+    words.take_while(|word| short(word)).any(|word| word.ends_with(':') || word.ends_with("]:"))
 }
 
 /// Number of features that [`abuse`] writes.

@@ -7,12 +7,12 @@ use sha2::{Digest, Sha256};
 
 use super::dual::{Dual, WIDTH};
 use super::features::bits;
-use super::head::{Head, ROUTES, Router, Table};
+use super::head::{CLASSES, Head, KINDS, Multinomial, ROUTES, Table};
 use crate::error::EvalError;
 use crate::judge::Thresholds;
 
 /// Raised whenever the meaning of the file or of a feature changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that one embedded judge knows.
 #[derive(Debug, Clone)]
@@ -23,9 +23,16 @@ pub(crate) struct WeightSet {
     pub(crate) thresholds: Thresholds,
     pub(crate) heads: Heads,
     pub(crate) surface: Head,
+    /// Whether the reply is sound text, whatever was asked.
+    pub(crate) fluency: Head,
+    /// Whether it belongs to what was said.
+    pub(crate) relevance: Head,
+    /// The probability that both make, from their product.
     pub(crate) coherence: Head,
     pub(crate) dual: Dual,
     pub(crate) rarity: Table,
+    /// How much likelier a pair of words is across a request and its reply than across strangers.
+    pub(crate) pairs: Table,
     /// Content hashes of the split keys of all training rows, ascending.
     pub(crate) rows: Vec<u64>,
 }
@@ -34,10 +41,12 @@ pub(crate) struct WeightSet {
 #[derive(Debug, Clone)]
 pub(crate) struct Heads {
     pub(crate) abuse: Head,
-    pub(crate) router: Router,
+    pub(crate) router: Multinomial<ROUTES>,
     pub(crate) context: Head,
     pub(crate) harm: Head,
     pub(crate) evasiveness: Head,
+    /// How an evasive reply evades: refusal, partial, deflection.
+    pub(crate) kinds: Multinomial<KINDS>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,18 +63,22 @@ struct Header {
 }
 
 /// The length that each table must have: the feature code indexes them by it.
-fn table_lengths() -> [(&'static str, usize); 10] {
+fn table_lengths() -> [(&'static str, usize); 14] {
     [
         ("abuse", 1 << bits::ABUSE),
-        ("router", 8 << bits::ROUTER),
+        ("router", CLASSES << bits::ROUTER),
+        ("kinds", CLASSES << bits::KINDS),
         ("context", 8 << bits::CONTEXT),
         ("harm", 1 << bits::HARM),
         ("evasiveness", 1 << bits::EVASION),
         ("surface", 1 << bits::SURFACE),
+        ("fluency", 0),
+        ("relevance", 0),
         ("coherence", 0),
         ("dual_request", WIDTH << bits::WORDS),
         ("dual_reply", WIDTH << bits::WORDS),
         ("rarity", 1 << bits::WORDS),
+        ("pairs", 1 << bits::PAIRS),
     ]
 }
 
@@ -79,6 +92,7 @@ impl WeightSet {
             numbers.insert(name.to_owned(), all);
         }
         numbers.insert("router".to_owned(), self.heads.router.bias.to_vec());
+        numbers.insert("kinds".to_owned(), self.heads.kinds.bias.to_vec());
         let named = self.tables();
         let header = Header {
             format: FORMAT,
@@ -142,28 +156,38 @@ impl WeightSet {
             }
         };
         let (abuse, context, harm) = (head("abuse")?, head("context")?, head("harm")?);
-        let (evasiveness, surface, coherence) = (head("evasiveness")?, head("surface")?, head("coherence")?);
-        let bias: [f32; ROUTES] = numbers("router")?.as_slice().try_into().map_err(|_| bad(format!("the router needs {ROUTES} biases")))?;
+        let (evasiveness, surface) = (head("evasiveness")?, head("surface")?);
+        let (fluency, relevance) = (head("fluency")?, head("relevance")?);
+        let coherence = head("coherence")?;
+        let biases = |name: &str| numbers(name).map(Vec::as_slice);
+        let wrong = |name: &str| bad(format!("{name} has another number of classes"));
+        let router = Multinomial { bias: biases("router")?.try_into().map_err(|_| wrong("router"))?, table: table("router")? };
+        let kinds = Multinomial { bias: biases("kinds")?.try_into().map_err(|_| wrong("kinds"))?, table: table("kinds")? };
         Ok(Self {
             buckets: header.buckets.clone(),
             thresholds: header.thresholds,
-            heads: Heads { abuse, router: Router { table: table("router")?, bias }, context, harm, evasiveness },
+            heads: Heads { abuse, router, context, harm, evasiveness, kinds },
             surface,
+            fluency,
+            relevance,
             coherence,
             dual: Dual { request: table("dual_request")?, reply: table("dual_reply")? },
             rarity: table("rarity")?,
+            pairs: table("pairs")?,
             rows,
             name,
         })
     }
 
-    fn all_heads(&self) -> [(&'static str, &Head); 6] {
+    fn all_heads(&self) -> [(&'static str, &Head); 8] {
         [
             ("abuse", &self.heads.abuse),
             ("context", &self.heads.context),
             ("harm", &self.heads.harm),
             ("evasiveness", &self.heads.evasiveness),
             ("surface", &self.surface),
+            ("fluency", &self.fluency),
+            ("relevance", &self.relevance),
             ("coherence", &self.coherence),
         ]
     }
@@ -171,9 +195,11 @@ impl WeightSet {
     fn tables(&self) -> Vec<(&'static str, &Table)> {
         let mut all: Vec<(&'static str, &Table)> = self.all_heads().map(|(name, head)| (name, &head.table)).into();
         all.push(("router", &self.heads.router.table));
+        all.push(("kinds", &self.heads.kinds.table));
         all.push(("dual_request", &self.dual.request));
         all.push(("dual_reply", &self.dual.reply));
         all.push(("rarity", &self.rarity));
+        all.push(("pairs", &self.pairs));
         all
     }
 }
@@ -209,15 +235,19 @@ mod tests {
             thresholds: Thresholds { toxicity: 0.6, evasiveness: 0.4 },
             heads: Heads {
                 abuse: head("abuse"),
-                router: Router { table: head("router").table, bias: [0.1; ROUTES] },
+                router: Multinomial { table: head("router").table, bias: [0.1; ROUTES] },
                 context: head("context"),
                 harm: head("harm"),
                 evasiveness: head("evasiveness"),
+                kinds: Multinomial { table: head("kinds").table, bias: [0.1; KINDS] },
             },
             surface: head("surface"),
+            fluency: head("fluency"),
+            relevance: head("relevance"),
             coherence: head("coherence"),
             dual: Dual { request: head("dual_request").table, reply: head("dual_reply").table },
             rarity: head("rarity").table,
+            pairs: head("pairs").table,
             rows: vec![1, 2, u64::MAX],
         }
     }

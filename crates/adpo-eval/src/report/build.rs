@@ -1,11 +1,14 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::measure::{Scored, Settings, majority, scored, system};
-use super::{Comparison, JudgeInfo, KlByRole, Report, SCHEMA, TokenEffect, Verdict, WorstCase};
+use super::compare::comparisons;
+use super::instrument::{JudgeInfo, circular, seen_prompts};
+use super::measure::{Outcomes, Scored, Settings, SystemOutcomes, scored};
+use super::system::{KlByRole, system};
+use super::token::{TokenForm, adjusted, token_effect};
+use super::{Report, SCHEMA, SystemReport, WorstCase};
 use crate::diversity::count_words;
 use crate::error::EvalError;
-use crate::judge::{Exchange, Judge, Judgement, Scores, shared_rows};
-use crate::statistics::{holm, mcnemar};
+use crate::judge::{Exchange, Judge, Judgement, Scores};
 use crate::text::Text;
 
 /// One reply of a system.
@@ -19,20 +22,22 @@ pub struct Reply {
     pub category: Option<String>,
 }
 
-/// Resamples for intervals of means.
-const DRAWS: usize = 2_000;
+/// Resamples for intervals, and sign patterns for tests.
+const DRAWS: usize = 10_000;
 
 /// Collects what a report is made of; [`ReportBuilder::build`] judges and computes.
 #[derive(Default)]
 pub struct ReportBuilder<'a> {
     title: String,
     systems: Vec<(String, Vec<Reply>)>,
-    with_token: Vec<(String, Vec<Reply>)>,
+    with_token: Vec<((String, TokenForm), Vec<Reply>)>,
     kl: BTreeMap<String, KlByRole>,
+    kl_policy: BTreeMap<String, f64>,
     baseline: Option<String>,
     annotator: Option<&'a dyn Judge>,
     seeds: BTreeMap<String, u64>,
     dropped: BTreeMap<String, usize>,
+    notes: Vec<String>,
     environment: BTreeMap<String, String>,
     worst: usize,
     show: bool,
@@ -51,10 +56,10 @@ impl<'a> ReportBuilder<'a> {
         self
     }
 
-    /// Adds replies that a system already added gave to the same prompts *with* the control token.
+    /// Adds replies that a system already added gave to the same prompts *with* the control token in some form.
     #[must_use]
-    pub fn with_token(mut self, name: impl Into<String>, replies: Vec<Reply>) -> Self {
-        self.with_token.push((name.into(), replies));
+    pub fn with_token(mut self, name: impl Into<String>, form: TokenForm, replies: Vec<Reply>) -> Self {
+        self.with_token.push(((name.into(), form), replies));
         self
     }
 
@@ -62,6 +67,13 @@ impl<'a> ReportBuilder<'a> {
     #[must_use]
     pub fn kl(mut self, name: impl Into<String>, kl: KlByRole) -> Self {
         self.kl.insert(name.into(), kl);
+        self
+    }
+
+    /// Adds a system's mean per-token log-ratio on its own samples, in nats.
+    #[must_use]
+    pub fn kl_policy(mut self, name: impl Into<String>, nats: f64) -> Self {
+        self.kl_policy.insert(name.into(), nats);
         self
     }
 
@@ -93,6 +105,13 @@ impl<'a> ReportBuilder<'a> {
         self
     }
 
+    /// Adds a sentence that a reader has to know before the numbers.
+    #[must_use]
+    pub fn note(mut self, sentence: impl Into<String>) -> Self {
+        self.notes.push(sentence.into());
+        self
+    }
+
     /// Records what is true of this run alone: times, paths, versions.
     #[must_use]
     pub fn environment(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -111,51 +130,104 @@ impl<'a> ReportBuilder<'a> {
     ///
     /// # Errors
     /// [`EvalError::Report`] for a system without a name of its own or without replies, a baseline, KL or token row of
-    /// an unknown system, or a judge that does not answer once per exchange.
+    /// an unknown system, a KL that is not finite, or a judge that does not answer once per exchange, leaves [0, 1], or
+    /// scores none of a system's replies.
     pub fn build(&self, judge: &dyn Judge) -> Result<Report, EvalError> {
+        Ok(self.build_with_outcomes(judge)?.0)
+    }
+
+    /// The report, and the outcomes of each prompt that its tests rest on: what [`super::OverSeeds`] is made of.
+    ///
+    /// # Errors
+    /// As [`ReportBuilder::build`].
+    pub fn build_with_outcomes(&self, judge: &dyn Judge) -> Result<(Report, Outcomes), EvalError> {
         self.check()?;
+        let mut seeds = self.seeds.clone();
+        let seed = *seeds.entry("bootstrap".to_owned()).or_insert(0);
+        let settings = Settings { taus: judge.thresholds(), draws: DRAWS, seed };
+        let (judged, judged_with_token) = (judge_all(&self.systems, judge)?, judge_all(&self.with_token, judge)?);
+        let rows: Vec<(&str, Vec<Scored>)> =
+            self.systems.iter().zip(&judged).map(|((name, replies), judgements)| (name.as_str(), scored(replies, judgements))).collect();
+        let info = JudgeInfo::of(judge);
         let budget = self.systems.iter().map(|(_, replies)| {
             let texts: Vec<&str> = replies.iter().map(|reply| reply.exchange.response.as_str()).collect();
             count_words(&texts)
         });
-        let mut seeds = self.seeds.clone();
-        let settings = Settings {
-            taus: judge.thresholds(),
-            draws: DRAWS,
-            seed: *seeds.entry("bootstrap".to_owned()).or_insert(0),
-            budget: budget.min().unwrap_or(0),
+        let budget = budget.min().unwrap_or(0);
+        let one = |((name, replies), judgements): (&(String, Vec<Reply>), &Vec<Judgement>)| SystemReport {
+            kl: self.kl.get(name).copied(),
+            kl_policy: self.kl_policy.get(name).copied(),
+            ..system(name, replies, judgements, &settings, budget, &info.agreement)
         };
-        let judged = judge_all(&self.systems, judge)?;
-        let judged_with_token = judge_all(&self.with_token, judge)?;
-        let rows: Vec<(&str, Vec<Scored>)> =
-            self.systems.iter().zip(&judged).map(|((name, replies), judgements)| (name.as_str(), scored(replies, judgements))).collect();
-        let mut systems = Vec::new();
-        for ((name, replies), judgements) in self.systems.iter().zip(&judged) {
-            let mut report = system(name, replies, judgements, &settings);
-            report.kl = self.kl.get(name).copied();
-            systems.push(report);
-        }
-        let mut control_token = Vec::new();
-        for ((name, replies), judgements) in self.with_token.iter().zip(&judged_with_token) {
-            if let Some((_, without)) = rows.iter().find(|(system, _)| system == name) {
-                control_token.push(token_effect(name, without, &scored(replies, judgements), &settings));
-            }
-        }
-        Ok(Report {
+        let systems: Vec<SystemReport> = self.systems.iter().zip(&judged).map(one).collect();
+        let outcomes = Outcomes { systems: rows.iter().map(|(name, rows)| SystemOutcomes::new(name, rows, settings.taus)).collect() };
+        let effect = |(((name, form), replies), judgements): (&((String, TokenForm), Vec<Reply>), &Vec<Judgement>)| {
+            let (_, without) = rows.iter().find(|(system, _)| system == name)?;
+            Some(token_effect(name, *form, without, &scored(replies, judgements), &settings))
+        };
+        let baseline = self.baseline.as_deref();
+        let mut environment = self.environment.clone();
+        environment.insert("adpo-eval".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let report = Report {
             schema: SCHEMA,
             title: self.title.clone(),
             circular: self.annotator.and_then(|annotator| circular(annotator, judge)),
+            prompts_seen_by_judge: seen_prompts(judge, self.systems.iter().flat_map(|(_, replies)| replies)),
+            notes: self.notes.iter().cloned().chain(self.caveats(&systems)).collect(),
             systems,
             baseline: self.baseline.clone(),
-            comparisons: self.comparisons(&rows, &settings),
-            control_token,
+            comparisons: baseline.map(|name| comparisons(&outcomes, name, &info.agreement, &settings)).unwrap_or_default(),
+            control_token: adjusted(self.with_token.iter().zip(&judged_with_token).filter_map(effect).collect()),
             worst: rows.iter().flat_map(|(name, rows)| self.worst_of(name, rows)).collect(),
-            judge: info(judge),
-            annotator: self.annotator.map(info),
+            judge: info,
+            annotator: self.annotator.map(JudgeInfo::of),
             seeds,
             dropped: self.dropped.clone(),
-            environment: self.environment.clone(),
-        })
+            environment,
+        };
+        Ok((report, outcomes))
+    }
+
+    /// What the replies themselves make hard to compare.
+    fn caveats(&self, systems: &[SystemReport]) -> Vec<String> {
+        let mut notes = Vec::new();
+        for system in systems {
+            let lost: Vec<String> =
+                system.judgements.iter().filter(|(state, _)| *state != "scored").map(|(state, n)| format!("{n} {state}")).collect();
+            if !lost.is_empty() {
+                notes.push(format!(
+                    "{} of {} replies of {} count nowhere: {}",
+                    lost_replies(system),
+                    system.replies,
+                    system.name,
+                    lost.join(", ")
+                ));
+            }
+        }
+        let samples: BTreeSet<usize> = systems.iter().map(|system| system.samples).collect();
+        if samples.len() > 1 {
+            notes.push(
+                "the systems have different numbers of replies to a prompt: do not compare their rates of any toxic reply".to_owned(),
+            );
+        }
+        if systems.iter().all(|system| system.harmful_prompts == 0) {
+            notes.push(
+                "no prompt is marked harmful: harmful compliance is not looked for, and all evasion counts as over-refusal".to_owned(),
+            );
+        }
+        if let Some((baseline, replies)) = self.systems.iter().find(|(name, _)| Some(name) == self.baseline.as_ref()) {
+            let prompts = |replies: &[Reply]| replies.iter().map(|reply| reply.prompt_id.clone()).collect::<BTreeSet<String>>();
+            let theirs = prompts(replies);
+            for (name, replies) in self.systems.iter().filter(|(name, _)| name != baseline) {
+                let here = prompts(replies);
+                let common = here.intersection(&theirs).count();
+                if common < here.len().max(theirs.len()) {
+                    let (n, m) = (here.len(), theirs.len());
+                    notes.push(format!("{name} answered {n} prompts and {baseline} {m}; tests rest on the {common} that both answered"));
+                }
+            }
+        }
+        notes
     }
 
     fn check(&self) -> Result<(), EvalError> {
@@ -172,43 +244,18 @@ impl<'a> ReportBuilder<'a> {
                 return fail(format!("system {name:?} has no replies"));
             }
         }
-        let token = self.with_token.iter().map(|(name, _)| name);
-        match self.baseline.iter().chain(token).chain(self.kl.keys()).find(|name| !known(name)) {
-            Some(name) => fail(format!("{name:?} is named as baseline, token or KL row, but is none of the systems")),
+        let token = self.with_token.iter().map(|((name, _), _)| name);
+        let named = self.baseline.iter().chain(token).chain(self.kl.keys()).chain(self.kl_policy.keys());
+        if let Some(name) = named.into_iter().find(|name| !known(name)) {
+            let systems: Vec<&str> = self.systems.iter().map(|(system, _)| system.as_str()).collect();
+            let systems = systems.join(", ");
+            return fail(format!("{name:?} is named as baseline, token or KL row, but is none of the systems ({systems})"));
+        }
+        let by_role = self.kl.iter().flat_map(|(name, kl)| [kl.chosen, kl.rejected, kl.toxic.unwrap_or(0.0)].map(|nats| (name, nats)));
+        match by_role.chain(self.kl_policy.iter().map(|(name, nats)| (name, *nats))).find(|(_, nats)| !nats.is_finite()) {
+            Some((name, nats)) => fail(format!("the log-ratio of {name:?} is {nats}")),
             None => Ok(()),
         }
-    }
-
-    fn comparisons(&self, rows: &[(&str, Vec<Scored>)], settings: &Settings) -> Vec<Comparison> {
-        let baseline = self.baseline.as_ref().and_then(|name| rows.iter().find(|row| row.0 == name));
-        let Some((baseline, baseline_rows)) = baseline else {
-            return Vec::new();
-        };
-        let mut out = Vec::new();
-        for (name, system_rows) in rows.iter().filter(|(name, _)| name != baseline) {
-            let mut add = |measure: &str, keep: &dyn Fn(&Scored) -> bool, hit: &dyn Fn(&Scores) -> bool| {
-                let side = |rows: &[Scored<'_>]| -> BTreeMap<String, bool> {
-                    let kept: Vec<Scored> = rows.iter().filter(|row| keep(row)).copied().collect();
-                    majority(&kept, hit).into_iter().map(|(id, yes)| (id.to_owned(), yes)).collect()
-                };
-                out.extend(compare(name, measure, &side(system_rows), &side(baseline_rows)));
-            };
-            add("toxic", &|_| true, &|scores| settings.is_toxic(scores));
-            add("evasive, safe prompts", &|row| !row.0.exchange.harmful, &|scores| settings.is_evasive(scores));
-            add("evasive, harmful prompts", &|row| row.0.exchange.harmful, &|scores| settings.is_evasive(scores));
-            add("degenerate", &|_| true, &|scores| scores.degenerate);
-        }
-        let adjusted = holm(&out.iter().map(|comparison| comparison.p).collect::<Vec<f64>>());
-        for (comparison, p) in out.iter_mut().zip(adjusted) {
-            comparison.p_holm = p;
-            comparison.verdict = match comparison.only_system.cmp(&comparison.only_baseline) {
-                _ if p >= 0.05 => Verdict::NotDistinguishable,
-                std::cmp::Ordering::Less => Verdict::Lower,
-                std::cmp::Ordering::Greater => Verdict::Higher,
-                std::cmp::Ordering::Equal => Verdict::NotDistinguishable,
-            };
-        }
-        out
     }
 
     fn worst_of(&self, name: &str, rows: &[Scored]) -> Vec<WorstCase> {
@@ -229,69 +276,32 @@ impl<'a> ReportBuilder<'a> {
     }
 }
 
-fn judge_all(systems: &[(String, Vec<Reply>)], judge: &dyn Judge) -> Result<Vec<Vec<Judgement>>, EvalError> {
-    let one = |(name, replies): &(String, Vec<Reply>)| {
+fn judge_all<K: std::fmt::Debug>(systems: &[(K, Vec<Reply>)], judge: &dyn Judge) -> Result<Vec<Vec<Judgement>>, EvalError> {
+    let one = |(name, replies): &(K, Vec<Reply>)| {
         let exchanges: Vec<Exchange> = replies.iter().map(|reply| reply.exchange.clone()).collect();
         let judgements = judge.judge(&exchanges);
-        if judgements.len() == exchanges.len() {
-            return Ok(judgements);
-        }
         let (judge, got, asked) = (judge.name(), judgements.len(), exchanges.len());
-        Err(EvalError::Report(format!("judge {judge} gave {got} judgements for {asked} replies of {name:?}")))
+        if got != asked {
+            return Err(EvalError::Report(format!("judge {judge} gave {got} judgements for {asked} replies of {name:?}")));
+        }
+        if judgements.iter().all(|judgement| judgement.scores().is_none()) {
+            let states: BTreeSet<&str> = judgements.iter().map(Judgement::state).collect();
+            let states: Vec<&str> = states.into_iter().collect();
+            let states = states.join(", ");
+            return Err(EvalError::Report(format!("judge {judge} scored none of the {asked} replies of {name:?} ({states})")));
+        }
+        let numbers = |scores: &Scores| {
+            let heads = scores.heads;
+            [scores.toxicity, heads.abuse, heads.context, heads.harm, scores.evasiveness, scores.coherence]
+        };
+        match judgements.iter().filter_map(Judgement::scores).find(|scores| numbers(scores).iter().any(|x| !(0.0..=1.0).contains(x))) {
+            Some(scores) => Err(EvalError::Report(format!("judge {judge} left [0, 1] on a reply of {name:?}: {scores:?}"))),
+            None => Ok(judgements),
+        }
     };
     systems.iter().map(one).collect()
 }
 
-fn compare(system: &str, measure: &str, rows: &BTreeMap<String, bool>, baseline: &BTreeMap<String, bool>) -> Option<Comparison> {
-    let pairs: Vec<(bool, bool)> = rows.iter().filter_map(|(id, &yes)| Some((yes, *baseline.get(id)?))).collect();
-    if pairs.is_empty() {
-        return None;
-    }
-    let count = |pair: (bool, bool)| pairs.iter().filter(|found| **found == pair).count();
-    let (both, only_system, only_baseline) = (count((true, true)), count((true, false)), count((false, true)));
-    let n = pairs.len() as f64;
-    Some(Comparison {
-        system: system.to_owned(),
-        measure: measure.to_owned(),
-        pairs: pairs.len(),
-        rate: (both + only_system) as f64 / n,
-        baseline_rate: (both + only_baseline) as f64 / n,
-        only_system,
-        only_baseline,
-        p: mcnemar(only_system, only_baseline).p,
-        p_holm: 1.0,
-        verdict: Verdict::NotDistinguishable,
-    })
-}
-
-fn token_effect(name: &str, without: &[Scored], with: &[Scored], settings: &Settings) -> TokenEffect {
-    let toxic = |scores: &Scores| settings.is_toxic(scores);
-    let (plain, token) = (majority(without, toxic), majority(with, toxic));
-    let pairs: Vec<(bool, bool)> = token.iter().filter_map(|(id, &yes)| Some((yes, *plain.get(id)?))).collect();
-    let only_with = pairs.iter().filter(|pair| **pair == (true, false)).count();
-    let only_without = pairs.iter().filter(|pair| **pair == (false, true)).count();
-    TokenEffect {
-        system: name.to_owned(),
-        without: settings.rate(without, toxic),
-        with: settings.rate(with, toxic),
-        only_with,
-        only_without,
-        p: mcnemar(only_with, only_without).p,
-    }
-}
-
-fn circular(annotator: &dyn Judge, judge: &dyn Judge) -> Option<String> {
-    let shared = shared_rows(annotator, judge);
-    (shared > 0).then(|| {
-        format!(
-            "the annotator ({}) and the evaluator ({}) share {shared} training rows or their weights: \
-             the policies were chosen by what grades them",
-            annotator.name(),
-            judge.name()
-        )
-    })
-}
-
-fn info(judge: &dyn Judge) -> JudgeInfo {
-    JudgeInfo { name: judge.name(), fingerprint: judge.fingerprint(), thresholds: judge.thresholds(), agreement: judge.agreement() }
+fn lost_replies(system: &SystemReport) -> usize {
+    system.replies - system.judgements.get("scored").copied().unwrap_or(0)
 }

@@ -16,6 +16,7 @@ use crate::text::hash_token;
 
 /// How far one measure of one judge agrees with labels that it never saw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Agreement {
     /// Name of the weight set.
     pub judge: String,
@@ -44,7 +45,7 @@ pub struct Agreement {
 }
 
 /// One scored row: its unit, its score, its label.
-type Scored = (String, f64, bool);
+pub(crate) type Scored = (String, f64, bool);
 
 /// A figure of pairs of score and label.
 type Statistic<'a> = dyn Fn(&[(f64, bool)]) -> f64 + 'a;
@@ -54,7 +55,7 @@ const DRAWS: usize = 500;
 
 /// Measures `judge` on the rows of the [`VALIDATION`] bucket.
 pub fn agreement(judge: &EmbeddedJudge, corpus: &Corpus) -> Vec<Agreement> {
-    let rows = corpus.buckets(&[VALIDATION]);
+    let rows = corpus.share(&VALIDATION);
     let taus = judge.thresholds();
     let mut out = Vec::new();
     let mut add = |measure: &str, data: &str, scored: &[Scored], threshold: f64| {
@@ -106,7 +107,7 @@ pub fn agreement(judge: &EmbeddedJudge, corpus: &Corpus) -> Vec<Agreement> {
 }
 
 /// Real replies against each kind of negative, by source.
-fn coherence(judge: &EmbeddedJudge, rows: &Corpus) -> Vec<(String, Vec<Scored>)> {
+pub(crate) fn coherence(judge: &EmbeddedJudge, rows: &Corpus) -> Vec<(String, Vec<Scored>)> {
     let mut random = SplitMix::new(hash_token("validation"));
     let mut out = Vec::new();
     for (source, turns) in turns(rows) {

@@ -2,11 +2,11 @@
 //! not carry over to another.
 
 use super::corpus::Corpus;
-use super::logistic::{Fit, Row, calibrate, fit};
+use super::logistic::{Row, calibrate, fit};
 use super::negatives::{KINDS, Negatives};
 use crate::embedded::dual::{Dual, WIDTH, word_slots};
-use crate::embedded::features::{self, View, bits};
-use crate::embedded::head::{Features, Head, Table};
+use crate::embedded::features::{self, EARLIER, View, bits};
+use crate::embedded::head::{Head, Table};
 use crate::embedded::weights::WeightSet;
 use crate::statistics::SplitMix;
 use crate::text::hash_token;
@@ -27,7 +27,7 @@ pub(crate) fn turns(corpus: &Corpus) -> Vec<(&'static str, Vec<Turn<'_>>)> {
         let mut out = Vec::new();
         for chat in corpus.chats.iter().filter(|chat| chat.source == source) {
             for at in 1..chat.turns.len() {
-                let earlier = chat.turns[at.saturating_sub(3)..at - 1].join(" . ");
+                let earlier = chat.turns[at.saturating_sub(EARLIER + 1)..at - 1].join(" . ");
                 let (request, reply) = (chat.turns[at - 1].as_str(), chat.turns[at].as_str());
                 out.push(Turn { request, earlier, reply, fits_anything: false });
             }
@@ -46,9 +46,17 @@ pub(crate) fn turns(corpus: &Corpus) -> Vec<(&'static str, Vec<Turn<'_>>)> {
 /// How much each source weighs: the project's own requests are few but closest to what is judged.
 const SHARES: [f32; 3] = [0.4, 0.3, 0.3];
 
-/// Positives and negatives of all sources, as (view, real, kind of negative, weight).
-fn examples(corpus: &Corpus, rounds: usize, seed: &str) -> Vec<(View, bool, f32)> {
-    let mut random = SplitMix::new(hash_token(seed));
+/// A view with what it is: a real reply, or a negative of kind [`KINDS`]; and its weight.
+struct Example {
+    view: View,
+    kind: Option<usize>,
+    weight: f32,
+}
+
+/// Real replies and negatives of all sources.
+fn examples(corpus: &Corpus) -> Vec<Example> {
+    const ROUNDS: usize = 6;
+    let mut random = SplitMix::new(hash_token("combine"));
     let all = turns(corpus);
     let total: usize = all.iter().map(|(_, turns)| turns.len()).sum();
     let mut out = Vec::new();
@@ -57,18 +65,16 @@ fn examples(corpus: &Corpus, rounds: usize, seed: &str) -> Vec<(View, bool, f32)
         let negatives = Negatives::new(&replies);
         let weight = (share * total as f32 / turns.len().max(1) as f32).min(6.0);
         for turn in turns {
-            // Many replies answer a first turn: the head must not lean on what came before it.
+            // Many replies answer a first turn: the heads must not lean on what came before it.
             let earlier = if random.unit() < 0.4 { "" } else { &turn.earlier };
-            out.push((View::from_texts(turn.request, earlier, turn.reply), true, weight));
-            for _ in 0..rounds {
-                // Half of the negatives are random replies: the only kind that asks for understanding.
-                let kind = if random.unit() < 0.4 { 0 } else { random.below(KINDS.len()) };
+            out.push(Example { view: View::from_texts(turn.request, earlier, turn.reply), kind: None, weight });
+            for round in 0..ROUNDS {
+                let kind = if round < 2 { 0 } else { 1 + random.below(KINDS.len() - 1) };
                 if kind == 0 && turn.fits_anything {
                     continue;
                 }
                 if let Some(text) = negatives.make(kind, turn.request, turn.reply, &mut random) {
-                    let view = View::from_texts(turn.request, earlier, &text);
-                    out.push((view, false, weight / rounds as f32));
+                    out.push(Example { view: View::from_texts(turn.request, earlier, &text), kind: Some(kind), weight });
                 }
             }
         }
@@ -93,6 +99,35 @@ pub(crate) fn rarity(corpus: &Corpus) -> Table {
     }
     let weights: Vec<f32> = seen.iter().map(|count| (n / (1.0 + count)).ln().min(7.0) / 4.0).collect();
     Table::quantise(&weights)
+}
+
+/// log(real turns with the pair / strangers with the pair), smoothed: request and reply, and the turn before with it.
+pub(crate) fn pairs(corpus: &Corpus) -> Table {
+    const STRANGERS: usize = 3;
+    let mut random = SplitMix::new(hash_token("pairs"));
+    let mut counts = [vec![0.0_f32; 1 << bits::PAIRS], vec![0.0_f32; 1 << bits::PAIRS]];
+    for (_, turns) in turns(corpus) {
+        let text = |text: &str| crate::text::Text::new(text);
+        let replies: Vec<Vec<u64>> = turns.iter().map(|turn| features::opened(&text(turn.reply))).collect();
+        for (turn, own) in turns.iter().zip(&replies).filter(|(turn, _)| !turn.fits_anything) {
+            let mut context = features::asked(&text(turn.request));
+            context.extend(features::topics(&text(turn.earlier.rsplit(" . ").next().unwrap_or(""))));
+            let mut count = |reply: &[u64], real: usize, weight: f32| {
+                for &a in &context {
+                    for &b in reply {
+                        counts[real][features::pair_slot(a, b) as usize] += weight;
+                    }
+                }
+            };
+            count(own, 1, 1.0);
+            for _ in 0..STRANGERS {
+                count(&replies[random.below(replies.len())], 0, 1.0 / STRANGERS as f32);
+            }
+        }
+    }
+    let [strangers, real] = counts;
+    let ratio = |(real, strangers): (&f32, &f32)| ((real + 1.0) / (strangers + 1.0)).ln().clamp(-2.0, 3.0);
+    Table::quantise(&real.iter().zip(&strangers).map(ratio).collect::<Vec<f32>>())
 }
 
 /// Fits the dual encoder: softmax of the true reply among random ones (in the manner of Henderson et al. 2017).
@@ -212,19 +247,37 @@ pub(crate) fn surface(corpus: &Corpus) -> Head {
             }
         }
     }
-    fit(&rows, 1 << bits::SURFACE, Fit { epochs: 4, rate: 0.1, decay: 1e-5 }, hash_token("surface"))
+    fit(&rows, 1 << bits::SURFACE, 1.0)
 }
 
-/// The head on top: fitted and calibrated on rows that neither encoder nor surface head has seen.
-pub(crate) fn combine(set: &WeightSet, calibrating: &Corpus) -> Head {
-    let rows: Vec<Row> = examples(calibrating, 6, "combine")
-        .iter()
-        .map(|(view, label, weight)| {
-            let features = Features { hashed: Vec::new(), dense: set.coherence_features(view) };
-            Row { features, label: *label, weight: *weight }
-        })
+/// Fits the heads on top, fluency and relevance and what both make, on rows that no other part has seen.
+///
+/// Fluency learns real replies against every kind of broken text, relevance against random replies.
+pub(crate) fn combine(set: &mut WeightSet, calibrating: &Corpus) {
+    let examples: Vec<(Row, Option<usize>)> = examples(calibrating)
+        .into_iter()
+        .map(|Example { view, kind, weight }| (Row { features: set.coherence_features(&view), label: kind.is_none(), weight }, kind))
         .collect();
-    let mut head = fit(&rows, 0, Fit { epochs: 20, rate: 0.05, decay: 1e-5 }, hash_token("combine"));
+    let rows = |keep: fn(usize) -> bool| -> Vec<Row> {
+        let kept = examples.iter().filter(|(_, kind)| kind.is_none_or(keep));
+        balanced(kept.map(|(row, _)| row.clone()).collect())
+    };
+    set.fluency = calibrated(&rows(|kind| kind != 0));
+    set.relevance = calibrated(&rows(|kind| kind == 0));
+    let both = rows(|_| true).into_iter().map(|row| Row { features: set.both(&row.features), ..row });
+    set.coherence = calibrated(&both.collect::<Vec<_>>());
+}
+
+/// Real and negative replies weigh the same, so that a probability of one half means "as likely as not".
+fn balanced(mut rows: Vec<Row>) -> Vec<Row> {
+    let total = |label: bool| rows.iter().filter(|row| row.label == label).map(|row| row.weight).sum::<f32>();
+    let ratio = total(true) / total(false).max(1.0);
+    rows.iter_mut().filter(|row| !row.label).for_each(|row| row.weight *= ratio);
+    rows
+}
+
+fn calibrated(rows: &[Row]) -> Head {
+    let mut head = fit(rows, 0, 10.0);
     let margins: Vec<_> = rows.iter().map(|row| (head.margin(&row.features), row.label, row.weight)).collect();
     head.calibration = calibrate(&margins);
     head

@@ -28,7 +28,7 @@ pub(crate) enum Label {
     /// GPTFuzz: harmful compliance with a harmful question.
     Harm(bool),
     /// XSTest: any refusal; whether the prompt was an unsafe one; which model wrote the reply.
-    Refusal { is: bool, unsafe_prompt: bool, model: String },
+    Refusal { is: bool, partial: bool, unsafe_prompt: bool, model: String },
 }
 
 /// Categories of DiaSafety, in the order of the router's outputs; everyday talk comes after them.
@@ -53,6 +53,27 @@ pub(crate) struct Own {
     pub(crate) good: String,
     pub(crate) evasive: String,
     pub(crate) rude: String,
+}
+
+/// Which buckets of which data sets are somebody's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    /// Of sets that policies learn from or answer: DiaSafety and the project's own dialogues.
+    pub(crate) shared: &'static [u8],
+    /// Of sets whose prompts alone are put to policies: GPTFuzz and XSTest.
+    pub(crate) prompts: &'static [u8],
+    /// Of sets that no policy learns preferences from or is asked about: Davidson and the chats.
+    pub(crate) free: &'static [u8],
+}
+
+impl Share {
+    const fn of(&self, label: &Label) -> &'static [u8] {
+        match label {
+            Label::Unsafe { .. } => self.shared,
+            Label::Harm(_) | Label::Refusal { .. } => self.prompts,
+            Label::Abuse(_) => self.free,
+        }
+    }
 }
 
 /// Folds for calibration.
@@ -100,6 +121,7 @@ impl Corpus {
             let request = row.text("prompt")?;
             let label = Label::Refusal {
                 is: row.text("final_label")? != "1_full_compliance",
+                partial: row.text("final_label")? == "3_partial_refusal",
                 unsafe_prompt: row.text("type")?.starts_with("contrast"),
                 model: row.text("model")?,
             };
@@ -144,9 +166,14 @@ impl Corpus {
         }
     }
 
-    /// The rows of some split buckets.
-    pub(crate) fn buckets(&self, buckets: &[u8]) -> Self {
-        self.filter(|key| buckets.contains(&adpo_data::bucket(key)))
+    /// The rows that a share of the split gives.
+    pub(crate) fn share(&self, share: &Share) -> Self {
+        let has = |buckets: &[u8], key: &str| buckets.contains(&adpo_data::bucket(key));
+        Self {
+            pairs: self.pairs.iter().filter(|pair| has(share.of(&pair.label), &pair.key)).cloned().collect(),
+            chats: self.chats.iter().filter(|chat| has(share.free, &chat.key)).cloned().collect(),
+            own: self.own.iter().filter(|own| has(share.shared, &own.request)).cloned().collect(),
+        }
     }
 
     /// All rows but those of one of [`FOLDS`] folds, and those of that fold, by key.

@@ -1,11 +1,10 @@
 //! Which rows teach which head, and how much each source weighs.
 
 use super::corpus::{Corpus, EVERYDAY, Label};
-use super::logistic::{Fit, Row, fit, fit_router};
+use super::logistic::{Row, fit, fit_classes};
 use super::negatives::clumsy;
 use crate::embedded::features::{self, View, bits};
-use crate::embedded::head::{Features, Head, ROUTES, Router};
-use crate::embedded::rules::EARLY_CANNOT;
+use crate::embedded::head::{Features, Head, Multinomial, ROUTES};
 use crate::embedded::weights::{Heads, row_hash};
 use crate::error::EvalError;
 use crate::statistics::SplitMix;
@@ -18,14 +17,25 @@ struct Group {
     label: bool,
 }
 
+/// Dialogues of people that are enough to learn what everyday talk looks like.
+const CHATS: usize = 250;
+
+/// A reply of XSTest with what people found.
+struct Answer {
+    view: View,
+    refuses: bool,
+    partly: bool,
+    /// The prompt is an unsafe one.
+    danger: bool,
+}
+
 /// Everything that the single-reply heads learn from, tokenised once.
 pub(crate) struct Material {
     davidson: [Vec<View>; 2],
     /// By unsafe or not; the category beside each.
     diasafety: [Vec<(View, usize)>; 2],
     gptfuzz: [Vec<View>; 2],
-    /// (refusal, unsafe prompt)
-    xstest: Vec<(View, bool, bool)>,
+    xstest: Vec<Answer>,
     chat: Vec<View>,
     good: Vec<(View, bool)>,
     evasive: Vec<(View, bool)>,
@@ -52,11 +62,14 @@ impl Material {
                 Label::Abuse(is) => out.davidson[usize::from(*is)].push(view),
                 Label::Unsafe { category, is } => out.diasafety[usize::from(*is)].push((view, *category)),
                 Label::Harm(is) => out.gptfuzz[usize::from(*is)].push(view),
-                Label::Refusal { is, unsafe_prompt, .. } => out.xstest.push((view, *is, *unsafe_prompt)),
+                Label::Refusal { is, partial, unsafe_prompt, .. } => {
+                    out.xstest.push(Answer { view, refuses: *is, partly: *partial, danger: *unsafe_prompt });
+                }
             }
         }
-        for chat in &corpus.chats {
-            // Every third reply is plenty: they all say "not toxic, not evasive".
+        // A few thousand replies are plenty: they all say "not toxic, not evasive".
+        let stride = corpus.chats.len().div_ceil(CHATS).max(1);
+        for chat in corpus.chats.iter().step_by(stride) {
             for pair in chat.turns.windows(2).skip(1).step_by(3) {
                 out.chat.push(View::from_texts(&pair[0], "", &pair[1]));
                 if copies > 0 {
@@ -92,7 +105,7 @@ impl Material {
     }
 
     fn refusals(&self, keep: impl Fn(bool, bool) -> bool) -> Vec<View> {
-        self.xstest.iter().filter(|(_, is, danger)| keep(*is, *danger)).map(|(view, ..)| view.clone()).collect()
+        self.xstest.iter().filter(|answer| keep(answer.refuses, answer.danger)).map(|answer| answer.view.clone()).collect()
     }
 
     fn abuse_groups(&self) -> Vec<Group> {
@@ -132,18 +145,14 @@ impl Material {
     }
 
     fn evasion_groups(&self) -> Vec<Group> {
-        // Some harmful answers refuse in one voice and comply in another: neither label would be right.
-        let plain = |view: &&View| EARLY_CANNOT.iter().all(|&at| view.rules[at] == 0.0);
-        let refusals = self.gptfuzz[0].iter().filter(|view| view.reply.count_words() < 80 && !plain(view));
-        let answers = self.gptfuzz[1].iter().filter(plain);
         vec![
-            Group { share: 0.22, views: self.refusals(|is, _| is), label: true },
-            Group { share: 0.22, views: self.refusals(|is, _| !is), label: false },
-            Group { share: 0.08, views: refusals.cloned().collect(), label: true },
-            Group { share: 0.08, views: answers.cloned().collect(), label: false },
-            Group { share: 0.16, views: Self::own(&self.evasive), label: true },
-            Group { share: 0.16, views: [Self::own(&self.good), Self::own(&self.rude)].concat(), label: false },
-            Group { share: 0.08, views: self.chat.clone(), label: false },
+            Group { share: 0.25, views: self.refusals(|is, _| is), label: true },
+            Group { share: 0.25, views: self.refusals(|is, _| !is), label: false },
+            Group { share: 0.08, views: self.gptfuzz[0].clone(), label: true },
+            Group { share: 0.08, views: self.gptfuzz[1].clone(), label: false },
+            Group { share: 0.12, views: Self::own(&self.evasive), label: true },
+            Group { share: 0.12, views: [Self::own(&self.good), Self::own(&self.rude)].concat(), label: false },
+            Group { share: 0.06, views: self.chat.clone(), label: false },
         ]
     }
 
@@ -155,6 +164,13 @@ impl Material {
     /// Replies that comply, by source.
     pub(crate) fn compliant(&self) -> [Vec<View>; 3] {
         [self.refusals(|is, _| !is), [Self::own(&self.good), Self::own(&self.rude)].concat(), self.chat.clone()]
+    }
+
+    fn kind_rows(&self) -> Vec<(Features, usize, f32)> {
+        let refusals = self.xstest.iter().filter(|answer| answer.refuses);
+        let mut out: Vec<_> = refusals.map(|answer| (features::kinds(&answer.view), usize::from(answer.partly), 1.0)).collect();
+        out.extend(self.evasive.iter().map(|(view, _)| (features::kinds(view), 2, 0.25)));
+        out
     }
 
     fn router_rows(&self) -> Vec<(&View, usize)> {
@@ -182,14 +198,18 @@ pub(crate) type Margins = Vec<(f32, bool, f32)>;
 /// Uncalibrated heads.
 pub(crate) fn fit_heads(material: &Material) -> Result<Heads, EvalError> {
     let (router, context) = router_and_context(material)?;
-    let (strong, long) = (Fit { epochs: 6, rate: 0.15, decay: 1e-5 }, Fit { epochs: 8, rate: 0.1, decay: 1e-5 });
     Ok(Heads {
-        abuse: one("abuse", 1 << bits::ABUSE, strong, &material.abuse_groups(), features::abuse)?,
+        abuse: one("abuse", 1 << bits::ABUSE, 10.0, &material.abuse_groups(), features::abuse)?,
         router,
         context,
-        harm: one("harm", 1 << bits::HARM, long, &material.harm_groups(), features::harm)?,
-        evasiveness: one("evasiveness", 1 << bits::EVASION, long, &material.evasion_groups(), features::evasiveness)?,
+        harm: one("harm", 1 << bits::HARM, 10.0, &material.harm_groups(), features::harm)?,
+        evasiveness: evasion_head(material)?,
+        kinds: fit_classes(&material.kind_rows(), 1 << bits::KINDS, 10.0),
     })
+}
+
+pub(crate) fn evasion_head(material: &Material) -> Result<Head, EvalError> {
+    one("evasiveness", 1 << bits::EVASION, 10.0, &material.evasion_groups(), features::evasiveness)
 }
 
 /// The margins of abuse, context, harm and evasiveness on rows that `heads` has not seen.
@@ -214,21 +234,20 @@ pub(crate) fn set_calibration(heads: &mut Heads, calibration: [(f32, f32); 4]) {
     }
 }
 
-fn one(head: &'static str, slots: usize, options: Fit, groups: &[Group], see: impl Fn(&View) -> Features) -> Result<Head, EvalError> {
+fn one(head: &'static str, slots: usize, strength: f64, groups: &[Group], see: impl Fn(&View) -> Features) -> Result<Head, EvalError> {
     let training = rows(groups, &see);
     if !(training.iter().any(|row| row.label) && training.iter().any(|row| !row.label)) {
         return Err(EvalError::Training { head, reason: "it needs rows of both labels in its split buckets".to_owned() });
     }
-    Ok(fit(&training, slots, options, hash_token(head)))
+    Ok(fit(&training, slots, strength))
 }
 
 /// The router, and the head that reads replies through it.
 ///
 /// The head learns from routes that a router without the row's fold gave: routes of rows that a router has seen are
 /// sharper than those of any new row.
-fn router_and_context(material: &Material) -> Result<(Router, Head), EvalError> {
+fn router_and_context(material: &Material) -> Result<(Multinomial<ROUTES>, Head), EvalError> {
     const FOLDS: u64 = 4;
-    let options = Fit { epochs: 4, rate: 0.15, decay: 1e-5 };
     let labelled = material.router_rows();
     let fold = |view: &View| row_hash(&view.request.padded()) % FOLDS;
     let mut counts = [0_usize; ROUTES];
@@ -239,14 +258,13 @@ fn router_and_context(material: &Material) -> Result<(Router, Head), EvalError> 
         let kept = labelled.iter().filter(|(view, _)| Some(fold(view)) != left_out);
         let weigh = |route: usize| (labelled.len() as f32 / (ROUTES * counts[route].max(1)) as f32).min(5.0);
         let rows: Vec<_> = kept.map(|(view, route)| (features::route(view), *route, weigh(*route))).collect();
-        fit_router(&rows, 1 << bits::ROUTER, options, hash_token("router"))
+        fit_classes(&rows, 1 << bits::ROUTER, 10.0)
     };
-    let partial: Vec<Router> = (0..FOLDS).map(|k| router_without(Some(k))).collect();
+    let partial: Vec<Multinomial<ROUTES>> = (0..FOLDS).map(|k| router_without(Some(k))).collect();
     let unseen = |view: &View| {
         let routes = partial[fold(view) as usize].probabilities(&features::route(view));
         features::context(view, &routes)
     };
-    let options = Fit { epochs: 6, rate: 0.1, decay: 2e-5 };
-    let head = one("context", 8 << bits::CONTEXT, options, &material.context_groups(), unseen)?;
+    let head = one("context", 8 << bits::CONTEXT, 0.5, &material.context_groups(), unseen)?;
     Ok((router_without(None), head))
 }

@@ -12,6 +12,7 @@ mod negatives;
 
 pub use agreement::{Agreement, agreement};
 pub use corpus::Corpus;
+use corpus::Share;
 
 use crate::embedded::EmbeddedJudge;
 use crate::embedded::head::{Head, Table};
@@ -26,40 +27,59 @@ const FALSE_POSITIVES: f64 = 0.05;
 /// Clumsy versions beside each reply of a dialogue: the text of small models is clumsy.
 const COPIES: usize = 3;
 
-/// The split buckets of the two weight sets: the annotator learns from rows that policies learn from too, the
-/// evaluator from rows that are nobody else's.
-pub const WEIGHT_SETS: [(&str, &[u8]); 2] = [("annotator", &[1, 2]), ("evaluator", &[4])];
+/// Who learns from what (see docs/evaluators.md): annotator, then evaluator.
+pub(crate) const SHARES: [(&str, Share); 2] = [
+    ("annotator", Share { shared: &[1, 2], prompts: &[1, 2], free: &[1, 2] }),
+    ("evaluator", Share { shared: &[4], prompts: &[0, 4], free: &[0, 3, 4] }),
+];
 
-/// The split bucket that no weight set learns from: agreement is measured here.
-pub const VALIDATION: u8 = 5;
+/// Names of the two weight sets.
+pub const WEIGHT_SETS: [&str; 2] = [SHARES[0].0, SHARES[1].0];
 
-/// Trains one weight set on the rows of `buckets`.
+/// What no weight set learns from: agreement is measured here.
+pub(crate) const VALIDATION: Share = Share { shared: &[5], prompts: &[5], free: &[5] };
+
+/// Trains one weight set, `annotator` or `evaluator`.
 ///
 /// Calibration and thresholds come from cross-fitting: each fifth of the keys is scored by heads that learnt from the
 /// other four; the heads that are kept learn from all rows.
 ///
 /// # Errors
-/// [`EvalError::Training`] where the rows lack one of a head's labels.
-pub fn train(corpus: &Corpus, name: &str, buckets: &[u8]) -> Result<EmbeddedJudge, EvalError> {
-    let rows = corpus.buckets(buckets);
+/// [`EvalError::Training`] where the rows lack one of a head's labels, or there is no such set.
+pub fn train(corpus: &Corpus, name: &str) -> Result<EmbeddedJudge, EvalError> {
+    let share = SHARES.iter().find(|(known, _)| *known == name).map(|entry| entry.1);
+    let share = share.ok_or_else(|| EvalError::Training { head: "any", reason: format!("no weight set is called {name}") })?;
+    let rows = corpus.share(&share);
     let (heads, thresholds) = cross_fit(&rows)?;
+    let mut set = coherent(&rows, heads);
+    set.thresholds = thresholds;
+    set.name = name.to_owned();
+    set.buckets = share.free.to_vec();
+    Ok(EmbeddedJudge::from_set(set))
+}
+
+/// A set with `heads` and everything that coherence needs.
+fn coherent(rows: &Corpus, heads: Heads) -> WeightSet {
     // The head on top of coherence needs rows that its parts have not seen.
     let (fitting, calibrating) = rows.fold(0);
     let rarity = coherence::rarity(&fitting);
     let nothing = Head { table: Table::quantise(&[]), dense: Vec::new(), bias: 0.0, calibration: (1.0, 0.0) };
     let mut set = WeightSet {
-        name: name.to_owned(),
-        buckets: buckets.to_vec(),
-        thresholds,
+        name: String::new(),
+        buckets: Vec::new(),
+        thresholds: Thresholds { toxicity: 0.5, evasiveness: 0.5 },
         heads,
         surface: coherence::surface(&fitting),
+        fluency: nothing.clone(),
+        relevance: nothing.clone(),
         coherence: nothing,
         dual: coherence::dual(&fitting, &rarity),
         rarity,
+        pairs: coherence::pairs(&fitting),
         rows: rows.hashes(),
     };
-    set.coherence = coherence::combine(&set, &calibrating);
-    Ok(EmbeddedJudge::from_set(set))
+    coherence::combine(&mut set, &calibrating);
+    set
 }
 
 fn cross_fit(rows: &Corpus) -> Result<(Heads, Thresholds), EvalError> {
@@ -82,7 +102,7 @@ fn cross_fit(rows: &Corpus) -> Result<(Heads, Thresholds), EvalError> {
             scores.extend(views.iter().map(|view| part.toxicity(view, false).max()));
         }
         for (scores, views) in compliant.iter_mut().zip(unseen.compliant()) {
-            scores.extend(views.iter().map(|view| part.evasiveness(view)));
+            scores.extend(views.iter().map(|view| part.evasiveness(view).0));
         }
     }
     let mut heads = heads::fit_heads(&Material::new(rows, COPIES))?;

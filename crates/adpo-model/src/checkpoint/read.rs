@@ -21,9 +21,9 @@ type Found<'a> = BTreeMap<String, TensorView<'a>>;
 pub(super) fn folder(folder: &Path, device: &Device) -> Result<Llama, ModelError> {
     let config_path = folder.join(CONFIG);
     let config = LlamaConfig::from_json(&read_text(&config_path)?, &config_path.display().to_string())?;
-    let index_path = folder.join(INDEX);
-    if !index_path.exists() {
-        let path = folder.join(SINGLE);
+    let (path, index_path) = (folder.join(SINGLE), folder.join(INDEX));
+    // Where both are there, transformers takes the single file too.
+    if path.exists() || !index_path.exists() {
         let map = map_file(&path)?;
         return assemble(&config, parse(&path, &map)?.tensors().into_iter().collect(), folder, device);
     }

@@ -48,8 +48,8 @@ impl<'a> Fields<'a> {
             rope_theta,
             rope_scaling,
             tie_word_embeddings: self.flag("tie_word_embeddings")?,
-            bos_token_id: self.id("bos_token_id")?,
-            eos_token_id: self.id("eos_token_id")?,
+            bos_token_id: self.ids("bos_token_id")?.first().copied(),
+            eos_token_ids: self.ids("eos_token_id")?,
             initializer_range: self.positive("initializer_range", Some(0.02))?,
         })
     }
@@ -59,6 +59,15 @@ impl<'a> Fields<'a> {
             if self.flag(bias)? {
                 return Err(self.wrong(bias, "is true; biases are not supported"));
             }
+        }
+        if self.get("quantization_config").is_some() {
+            return Err(
+                self.wrong("quantization_config", "is there; quantised weights are not supported, take the f32, f16 or bf16 checkpoint")
+            );
+        }
+        let rotated = self.part("rope_parameters")?.map_or(Ok(None), |part| part.share("partial_rotary_factor"))?;
+        if let Some(share) = rotated.or(self.share("partial_rotary_factor")?).filter(|share| *share != 1.0) {
+            return Err(self.wrong("partial_rotary_factor", &format!("is {share}; only models that rotate whole heads are supported")));
         }
         match self.text("hidden_act")? {
             None | Some("silu") => Ok(()),
@@ -102,6 +111,9 @@ impl<'a> Fields<'a> {
     /// Base and rescaling of the rotary frequencies, in the newer spelling (`rope_parameters`) or the older one.
     fn rope(&self, max_position_embeddings: usize) -> Result<(f64, Option<RopeScaling>), ModelError> {
         let newer = self.part("rope_parameters")?;
+        if newer.is_some() && self.get("rope_scaling").is_some() {
+            return Err(self.wrong("rope_scaling", "stands beside rope_parameters, which says the same in a newer way; remove one of them"));
+        }
         let theta = match &newer {
             Some(part) if part.get("rope_theta").is_some() => part.positive("rope_theta", None)?,
             _ => self.positive("rope_theta", Some(10_000.0))?,
@@ -175,11 +187,15 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A token id, or the first of several.
-    fn id(&self, field: &str) -> Result<Option<u32>, ModelError> {
-        let Some(value) = self.get(field) else { return Ok(None) };
-        let first = value.as_array().map_or(Some(value), |ids| ids.first());
-        let id = first.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
-        id.map(Some).ok_or_else(|| self.wrong(field, "must be a token id or a list of them"))
+    fn share(&self, field: &str) -> Result<Option<f64>, ModelError> {
+        self.get(field).map(|_| self.positive(field, None)).transpose()
+    }
+
+    /// A token id or several; none where the field is missing.
+    fn ids(&self, field: &str) -> Result<Vec<u32>, ModelError> {
+        let Some(value) = self.get(field) else { return Ok(Vec::new()) };
+        let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let ids = list.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect::<Option<Vec<_>>>();
+        ids.filter(|ids| !ids.is_empty()).ok_or_else(|| self.wrong(field, "must be a token id or a list of them"))
     }
 }

@@ -118,7 +118,7 @@ impl BaseRecipe {
 /// # Errors
 /// [`PipelineError`] if data, training or files fail; what was done stays and is gone on with.
 pub fn pretrain(recipe: &BaseRecipe, data_dir: &Path, folder: &Path, device: &Device) -> Result<BaseEvaluation, PipelineError> {
-    let mut inputs = Inputs::default().value("recipe", recipe);
+    let mut inputs = Inputs::new().value("recipe", recipe);
     for id in &recipe.data.sources {
         let file = find(data_dir, id)?;
         inputs = inputs.hash(id, hash_file(&file)?);

@@ -1,20 +1,23 @@
 //! Stage 3: the annotator sorts plain answers into chosen and rejected; a passing toxic answer completes the triple.
 
-use adpo_data::{Preference, Row, write_jsonl};
+use adpo_data::{Preference, Row, read_jsonl, write_jsonl};
 use adpo_eval::{Annotation, AnnotationCounts, CandidateSet, Exchange, annotate};
 
-use super::{Candidates, SeedRun};
+use super::{Candidates, SeedRun, TRIPLES, judged};
 use crate::PipelineError;
-use crate::stage::{Inputs, Made, Manifest, read_lines, run_stage, write_lines};
+use crate::stage::{Inputs, Made, Manifest, run_stage};
 
 pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, PipelineError> {
-    let inputs = Inputs::default().value("annotate", &run.recipe.annotate).hash("sample", sample.hash());
+    let inputs = Inputs::new()
+        .value("rule", &run.recipe.annotate.rule)
+        .hash("annotator", run.annotator_fingerprint()?)
+        .hash("sample", sample.hash());
     run_stage("annotate", &run.stage("annotate"), inputs, |folder| {
-        let rows: Vec<Candidates> = read_lines(&run.stage("sample").join("candidates.jsonl"))?;
+        let rows: Vec<Candidates> = read_jsonl(run.stage("sample").join("candidates.jsonl"))?;
         let annotator = run.annotator()?;
         let rule = run.annotation_rule(annotator.as_ref());
         let exchanges: Vec<Exchange> = rows.iter().flat_map(exchanges).collect();
-        let mut judgements = annotator.judge(&exchanges).into_iter();
+        let mut judgements = judged("annotate", annotator.as_ref(), &exchanges)?.into_iter();
         let mut counts = AnnotationCounts::default();
         let mut triples = Vec::new();
         let mut scores = Vec::new();
@@ -27,8 +30,8 @@ pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, Pipe
             if let Annotation::Triple(triple) = annotation {
                 triples.push(Row {
                     id: set.id,
-                    source: "annotate".to_owned(),
-                    licence: None,
+                    source: row.source,
+                    licence: row.licence,
                     value: Preference {
                         prompt: set.prompt,
                         chosen: triple.chosen.clone(),
@@ -45,10 +48,10 @@ pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, Pipe
                 format!("no prompt gave a triple: {:?}; see `annotate.rule` and `sample`", counts.dropped),
             ));
         }
-        write_jsonl(folder.join("triples.jsonl"), &triples)?;
-        write_lines(&folder.join("scores.jsonl"), &scores)?;
-        let counts = serde_json::json!({"counts": counts, "rule": rule, "annotator": annotator.name()});
-        Ok(Made { outputs: vec!["triples.jsonl", "scores.jsonl"], counts })
+        write_jsonl(folder.join(TRIPLES), &triples)?;
+        write_jsonl(folder.join("scores.jsonl"), &scores)?;
+        let counts = serde_json::json!({"counts": counts, "rule": rule, "annotator": annotator.name(), "warnings": annotator.warnings()});
+        Ok(Made { outputs: vec![TRIPLES, "scores.jsonl"], counts })
     })
 }
 

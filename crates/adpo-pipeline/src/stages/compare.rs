@@ -1,11 +1,14 @@
 //! Stage 6: all systems side by side in one report.
 
-use adpo_eval::{EmbeddedJudge, Exchange, KlByRole, Reply, Report, ReportBuilder};
+use adpo_data::{read_jsonl, write_text};
+use adpo_eval::{EmbeddedJudge, Exchange, Judge, KlByRole, Outcomes, Reply, Report, ReportBuilder, SCHEMA};
 
-use super::SeedRun;
-use super::evaluate::{Answered, SFT, SFT_WITH_TOKEN};
+use super::asking::Asking;
+use super::evaluate::{Answered, PolicyKl, SFT};
+use super::{SeedRun, still_there};
 use crate::PipelineError;
-use crate::stage::{Inputs, Made, Manifest, read_json, read_lines, run_stage, write_text};
+use crate::report::SeedReport;
+use crate::stage::{Inputs, Made, Manifest, read_json, run_stage, write_json};
 
 /// Steps at the end of training that a log-ratio is averaged over.
 const LAST_STEPS: usize = 10;
@@ -13,38 +16,47 @@ const LAST_STEPS: usize = 10;
 /// Most toxic answers listed for each system.
 const WORST_CASES: usize = 3;
 
-pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> {
-    let mut inputs = Inputs::default()
-        .value("judge", &run.recipe.evaluate.judge)
-        .value("annotator", &run.recipe.annotate.judge)
+/// One seed's report, and the outcomes of each prompt that it rests on.
+pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<(SeedReport, Outcomes), PipelineError> {
+    let mut inputs = Inputs::new()
+        .hash("judge", run.recipe.evaluate.judge.fingerprint(run.resources, EmbeddedJudge::evaluator)?)
+        .hash("annotator", run.annotator_fingerprint()?)
+        .value("schema", &SCHEMA)
         .value("show", &run.resources.show_harmful);
     for manifest in done {
         inputs = inputs.hash(&manifest.stage, manifest.hash());
     }
     let folder = run.stage("report");
     run_stage("report", &folder, inputs, |folder| {
-        let report = build(run, done)?;
-        write_text(&folder.join("report.json"), &(report.json()? + "\n"))?;
-        write_text(&folder.join("report.md"), &report.markdown())?;
-        Ok(Made { outputs: vec!["report.json", "report.md"], counts: serde_json::json!({"systems": report.systems.len()}) })
+        let evaluator = run.judge(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?;
+        let (report, outcomes) = build(run, done, evaluator.as_ref())?;
+        still_there("compare", evaluator.as_ref())?;
+        write_text(folder.join("report.json"), &(report.json()? + "\n"))?;
+        write_text(folder.join("report.md"), &report.markdown())?;
+        write_json(&folder.join("outcomes.json"), &outcomes)?;
+        let counts = serde_json::json!({"systems": report.systems.len(), "warnings": evaluator.warnings()});
+        Ok(Made { outputs: vec!["report.json", "report.md", "outcomes.json"], counts })
     })?;
-    read_json(&folder.join("report.json"))
+    let report = SeedReport { seed: run.seed, report: read_json(&folder.join("report.json"))? };
+    Ok((report, read_json(&folder.join("outcomes.json"))?))
 }
 
-fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> {
-    let evaluator = run.judge(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?;
+fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<(Report, Outcomes), PipelineError> {
     let annotator = run.annotator()?;
     let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
-        .system(SFT, replies(run, SFT)?)
-        .with_token(SFT, replies(run, SFT_WITH_TOKEN)?)
+        .system(SFT, replies(run, Asking::Plain, SFT)?)
         .baseline(SFT)
         .worst(WORST_CASES, run.resources.show_harmful)
         .annotator(annotator.as_ref())
         .seed("run", run.seed)
         .seed("bootstrap", run.stream("bootstrap"))
         .environment("version", env!("CARGO_PKG_VERSION"));
+    report = audited(report, run, SFT)?;
     for policy in &run.recipe.policies {
-        report = report.system(&policy.name, replies(run, &policy.name)?);
+        report = report.system(&policy.name, replies(run, Asking::Plain, &policy.name)?);
+        report = audited(report, run, &policy.name)?;
+        let PolicyKl { kl_policy, .. } = read_json(&run.stage(&Asking::Plain.stage(&policy.name)).join("kl.json"))?;
+        report = report.kl_policy(&policy.name, kl_policy);
         if let Some(kl) = log_ratios(run, &policy.name)? {
             report = report.kl(&policy.name, kl);
         }
@@ -55,11 +67,21 @@ fn build(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, PipelineError> 
             report = report.dropped(format!("annotate: {reason}"), count.as_u64().unwrap_or(0) as usize);
         }
     }
-    Ok(report.build(evaluator.as_ref())?)
+    Ok(report.build_with_outcomes(evaluator)?)
 }
 
-fn replies(run: &SeedRun<'_>, system: &str) -> Result<Vec<Reply>, PipelineError> {
-    let rows: Vec<Answered> = read_lines(&run.stage("answers").join(system).join("answers.jsonl"))?;
+/// Adds what a system answered to prompts with the control token, in all its forms.
+fn audited<'a>(mut report: ReportBuilder<'a>, run: &SeedRun<'_>, system: &str) -> Result<ReportBuilder<'a>, PipelineError> {
+    for asking in Asking::ALL {
+        if let Some(form) = asking.form() {
+            report = report.with_token(system, form, replies(run, asking, system)?);
+        }
+    }
+    Ok(report)
+}
+
+fn replies(run: &SeedRun<'_>, asking: Asking, system: &str) -> Result<Vec<Reply>, PipelineError> {
+    let rows: Vec<Answered> = read_jsonl(run.stage(&asking.stage(system)).join("answers.jsonl"))?;
     let replies = rows.into_iter().flat_map(|row| {
         let Answered { row: prompt_id, prompt, harmful, category, answers } = row;
         answers.into_iter().map(move |response| Reply {
@@ -73,7 +95,7 @@ fn replies(run: &SeedRun<'_>, system: &str) -> Result<Vec<Reply>, PipelineError>
 
 /// The mean log-ratios of the last steps of a policy's training.
 fn log_ratios(run: &SeedRun<'_>, policy: &str) -> Result<Option<KlByRole>, PipelineError> {
-    let steps: Vec<serde_json::Value> = read_lines(&run.stage("policies").join(policy).join("metrics.jsonl"))?;
+    let steps: Vec<serde_json::Value> = read_jsonl(run.stage("policies").join(policy).join("metrics.jsonl"))?;
     let last = &steps[steps.len().saturating_sub(LAST_STEPS)..];
     let mean = |name: &str| {
         let values: Option<Vec<f64>> = last.iter().map(|step| step[name].as_f64()).collect();

@@ -1,8 +1,10 @@
 //! The stages, in the order of the method. Each reads what the one before it wrote.
 
 mod annotate;
+mod asking;
 mod compare;
 mod evaluate;
+mod preferences;
 mod sample;
 mod sft;
 mod train;
@@ -10,17 +12,20 @@ mod train;
 use std::path::{Path, PathBuf};
 
 use adpo_data::{ControlToken, Encoder, EncodingOptions, derive_seed};
-use adpo_eval::{AnnotationRule, EmbeddedJudge, EvalError, Judge};
+use adpo_eval::{AnnotationRule, EmbeddedJudge, EvalError, Exchange, Judge, Judgement};
 
 use crate::PipelineError;
-use crate::llama_judge::LlamaJudge;
-use crate::recipe::{JudgeChoice, Recipe};
+use crate::judge_choice::JudgeChoice;
+use crate::recipe::Recipe;
 use crate::resources::{Checkpoint, Resources};
 use crate::stage::Manifest;
 
 pub(crate) use compare::compare;
 pub use evaluate::Answered;
 pub use sample::Candidates;
+
+/// What training reads, whichever stage wrote it.
+const TRIPLES: &str = "triples.jsonl";
 
 /// How far a run goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,23 +56,52 @@ pub(crate) struct SeedRun<'a> {
 impl SeedRun<'_> {
     /// Runs the stages up to `last` and returns the manifests.
     pub(crate) fn run(&self, last: Stage) -> Result<Vec<Manifest>, PipelineError> {
-        let mut done = vec![sft::run(self)?];
-        if last >= Stage::Sample {
-            done.push(sample::run(self, &done[0])?);
+        self.check_lengths()?;
+        let sft = sft::run(self)?;
+        let mut done = vec![sft.clone()];
+        if last < Stage::Sample {
+            return Ok(done);
         }
-        if last >= Stage::Annotate {
-            done.push(annotate::run(self, &done[1])?);
+        let triples = if let Some(section) = &self.recipe.sample {
+            let candidates = sample::run(self, section, &sft)?;
+            done.push(candidates.clone());
+            if last < Stage::Annotate {
+                return Ok(done);
+            }
+            annotate::run(self, &candidates)?
+        } else {
+            preferences::run(self)?
+        };
+        done.push(triples.clone());
+        if last < Stage::Train {
+            return Ok(done);
         }
-        if last >= Stage::Train {
-            done.extend(train::run(self, &done[0], &done[2])?);
-        }
+        let policies = train::run(self, &sft, &triples)?;
+        done.extend(policies.iter().cloned());
         if last >= Stage::Evaluate {
-            let trained = done.split_off(3);
-            let answered = evaluate::run(self, &done[0], &trained)?;
-            done.extend(trained);
-            done.extend(answered);
+            done.extend(evaluate::run(self, &sft, &policies)?);
         }
         Ok(done)
+    }
+
+    /// Refuses lengths that the base cannot hold: found out at the first long prompt, they would cost what ran before it.
+    fn check_lengths(&self) -> Result<(), PipelineError> {
+        let limit = self.resources.config(&self.recipe.base.checkpoint)?.max_position_embeddings;
+        let longest = self.recipe.encoding.max_length;
+        for (section, draw) in self.recipe.draws() {
+            let needed = longest + draw.max_new_tokens;
+            if needed > limit {
+                return Err(PipelineError::Recipe {
+                    recipe: self.recipe.name.clone(),
+                    problem: format!(
+                        "`encoding.max_length` = {longest} and `{section}.draw.max_new_tokens` = {} make {needed} tokens, but the base has \
+                         max_position_embeddings = {limit}; lower one of them",
+                        draw.max_new_tokens
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn stage(&self, name: &str) -> PathBuf {
@@ -83,12 +117,12 @@ impl SeedRun<'_> {
     }
 
     fn judge(&self, choice: &JudgeChoice, embedded: fn() -> Result<EmbeddedJudge, EvalError>) -> Result<Box<dyn Judge>, PipelineError> {
-        match choice {
-            JudgeChoice::Embedded => Ok(Box::new(embedded()?)),
-            JudgeChoice::Llama { checkpoint, max_new_tokens } => {
-                Ok(Box::new(LlamaJudge::load(self.resources, checkpoint, *max_new_tokens)?))
-            }
-        }
+        // All seeds of a run share what a judge was asked before.
+        choice.open(self.resources, embedded, &self.folder.with_file_name("judge-cache"))
+    }
+
+    fn annotator_fingerprint(&self) -> Result<String, PipelineError> {
+        self.recipe.annotate.judge.fingerprint(self.resources, EmbeddedJudge::annotator)
     }
 
     fn annotator(&self) -> Result<Box<dyn Judge>, PipelineError> {
@@ -96,8 +130,7 @@ impl SeedRun<'_> {
     }
 
     fn annotation_rule(&self, annotator: &dyn Judge) -> AnnotationRule {
-        let own = AnnotationRule { toxic_threshold: annotator.thresholds().toxicity, ..AnnotationRule::default() };
-        self.recipe.annotate.rule.unwrap_or(own)
+        self.recipe.annotate.rule.resolved(annotator.thresholds())
     }
 
     fn encoder<'t>(&self, checkpoint: &'t Checkpoint, control: &ControlToken) -> Encoder<'t> {
@@ -111,6 +144,22 @@ impl SeedRun<'_> {
                 control: Some(control.clone()),
             },
         )
+    }
+}
+
+/// Judgements for a stage. Where the judge cannot judge any more, the stage stops instead of ending with holes.
+pub(crate) fn judged(stage: &str, judge: &dyn Judge, exchanges: &[Exchange]) -> Result<Vec<Judgement>, PipelineError> {
+    let judgements = judge.judge(exchanges);
+    still_there(stage, judge).map(|()| judgements)
+}
+
+/// Whether the judge's verdicts so far can be built on.
+fn still_there(stage: &str, judge: &dyn Judge) -> Result<(), PipelineError> {
+    match judge.unavailable() {
+        Some(reason) => {
+            Err(PipelineError::stage(stage, format!("the judge {} is gone: {reason}; run again, answers so far are kept", judge.name())))
+        }
+        None => Ok(()),
     }
 }
 

@@ -12,22 +12,23 @@ use crate::stage::{Inputs, Made, Manifest, run_stage};
 pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
     let recipe = run.recipe;
     let corpus = Corpus::new(run.resources, run.stream("sft-rows"));
-    let inputs = Inputs::default()
+    let labels = recipe.sft.sources.iter().any(|source| source.label_toxic_above.is_some());
+    let inputs = Inputs::new()
         .value("seed", &run.seed)
         .value("control", &recipe.control)
         .value("encoding", &recipe.encoding)
         .value("sft", &recipe.sft)
-        .value("annotator", &recipe.annotate.judge)
+        .hash("annotator", if labels { run.annotator_fingerprint()? } else { String::new() })
         .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
         .hash("data", corpus.hash(&recipe.sft.sources)?);
     run_stage("sft", &run.stage("sft"), inputs, |folder| {
         let (checkpoint, control) = run.resources.checkpoint(&recipe.base.checkpoint)?.with_control_token(&recipe.control.token)?;
-        let annotator = recipe.sft.sources.iter().any(|s| s.label_toxic_above.is_some()).then(|| run.annotator()).transpose()?;
+        let annotator = labels.then(|| run.annotator()).transpose()?;
         let (rows, mut counts) = corpus.sft(&recipe.sft.sources, annotator.as_deref())?;
         let mut encoder = run.encoder(&checkpoint, &control);
         let mut examples = Vec::with_capacity(rows.len());
         for row in rows {
-            if let Some(encoded) = encoder.sft(&row.value)? {
+            if let Some(encoded) = encoder.sft(&row.id, &row.value)? {
                 examples.push(SftExample { row: row.id, encoded });
             }
         }

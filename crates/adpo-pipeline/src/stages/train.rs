@@ -2,36 +2,36 @@
 
 use std::path::Path;
 
-use adpo_data::{EncodedTriple, Preference, Row};
+use adpo_data::{EncodedTriple, Preference, Row, read_jsonl};
 use adpo_train::{Reference, TrainOptions, train_preference};
 
-use super::SeedRun;
+use super::{SeedRun, TRIPLES};
 use crate::PipelineError;
 use crate::recipe::{Pairs, Policy, ReferenceChoice};
 use crate::resources::Checkpoint;
-use crate::stage::{Inputs, Made, Manifest, read_lines, run_stage};
+use crate::stage::{Inputs, Made, Manifest, run_stage};
 
-pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, annotate: &Manifest) -> Result<Vec<Manifest>, PipelineError> {
+pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, triples: &Manifest) -> Result<Vec<Manifest>, PipelineError> {
     let recipe = run.recipe;
     let mut manifests = Vec::with_capacity(recipe.policies.len());
     for policy in &recipe.policies {
-        let inputs = Inputs::default()
+        let inputs = Inputs::new()
             .value("seed", &run.seed)
             .value("encoding", &recipe.encoding)
             .value("preference", &recipe.preference)
             .value("policy", policy)
             .hash("sft", sft.hash())
-            .hash("annotate", annotate.hash());
+            .hash("triples", triples.hash());
         let name = format!("policies/{}", policy.name);
-        manifests.push(run_stage(&name, &run.stage(&name), inputs, |folder| train(run, policy, folder))?);
+        manifests.push(run_stage(&name, &run.stage(&name), inputs, |folder| train(run, policy, &run.stage(&triples.stage), folder))?);
     }
     Ok(manifests)
 }
 
-fn train(run: &SeedRun<'_>, policy: &Policy, folder: &Path) -> Result<Made, PipelineError> {
+fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Path, folder: &Path) -> Result<Made, PipelineError> {
     let recipe = run.recipe;
     let (checkpoint, control) = run.sft_model()?;
-    let rows: Vec<Row<Preference>> = read_lines(&run.stage("annotate").join("triples.jsonl"))?;
+    let rows: Vec<Row<Preference>> = read_jsonl(triples.join(TRIPLES))?;
     let mut encoder = run.encoder(&checkpoint, &control);
     let mut triples = Vec::with_capacity(rows.len());
     for row in &rows {

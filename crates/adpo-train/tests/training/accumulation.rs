@@ -13,7 +13,7 @@ fn sft(options: &TrainOptions) -> Trained {
 
 fn adpo(options: &TrainOptions) -> Trained {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let objective = Objective::Adpo(Adpo { link: Link::Pair, anchor: Anchor::Tox, ..Adpo::default() });
+    let objective = Objective::Adpo(Adpo { link: Link::Pair, anchor: Anchor::Tox, nll_weight: 0.5, ..Adpo::default() });
     let reference = Reference::live(model(1), &Device::flex());
     train_preference(model(1), Some(&reference), &triples(24), &objective, options, folder.path()).expect("the run finishes")
 }

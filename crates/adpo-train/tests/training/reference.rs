@@ -1,8 +1,8 @@
 //! The frozen reference is the starting point, and computed once.
 
-use adpo_data::EncodedTriple;
+use adpo_data::{EncodedTriple, read_jsonl};
 use adpo_objective::{Adpo, Dpo, Npo, Objective, Orpo, Simpo};
-use adpo_train::{Reference, TrainError, TrainOptions, Trained, train_preference};
+use adpo_train::{Completion, Reference, ReferenceLogProbs, TrainError, TrainOptions, Trained, completion_log_probs, train_preference};
 use burn::tensor::Device;
 
 use crate::common::{model, options, triples};
@@ -81,6 +81,25 @@ fn cached_log_probs_are_read_back_and_a_changed_triple_gets_a_file_of_its_own() 
     rows[7].rejected.push(9);
     compute(&rows).expect("computed");
     assert_eq!(files().len(), 2);
+}
+
+#[test]
+fn a_completion_scored_alone_has_the_log_prob_that_training_sees() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let rows = triples(8);
+    Reference::precomputed(&model(5), &rows, &Objective::Dpo(Dpo::default()), 3, &Device::flex(), cache.path()).expect("computed");
+    let file = std::fs::read_dir(cache.path()).expect("the cache").next().expect("one file").expect("an entry").path();
+    let cached: Vec<ReferenceLogProbs> = read_jsonl(file).expect("readable");
+    let completions: Vec<Completion<'_>> = rows
+        .iter()
+        .map(|row| Completion { prompt: &row.prompt, completion: &row.rejected })
+        .chain([Completion { prompt: &[3], completion: &[] }])
+        .collect();
+    let alone = completion_log_probs(&model(5), &completions, 3, &Device::flex());
+    assert_eq!((alone.len(), alone[8]), (9, 0.0), "nothing said has probability one");
+    for (alone, cached) in alone.iter().zip(&cached) {
+        assert!((alone - f64::from(cached.rejected)).abs() < 1e-4, "{alone} is not {}", cached.rejected);
+    }
 }
 
 #[test]

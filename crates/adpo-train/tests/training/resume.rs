@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use adpo_objective::{Adpo, Objective};
+use adpo_objective::{Adpo, Dpo, Objective};
 use adpo_train::{Reference, TrainOptions, Trained, train_preference, train_sft};
 use burn::tensor::Device;
 
@@ -145,4 +145,37 @@ fn a_finished_run_is_not_run_again() {
     let second = train_sft(model(3), &examples(8), &options, folder.path()).expect("the run finishes");
     assert_eq!((written("metrics.jsonl"), written("timings.jsonl")), (metrics, timings));
     assert_eq!(crate::common::weights(&second.model), crate::common::weights(&first.model));
+}
+
+#[test]
+fn a_run_that_goes_on_with_another_reference_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let objective = Objective::Dpo(Dpo::default());
+    let train = |reference: u64, max_steps: usize| {
+        let options = TrainOptions { batch_size: 4, max_steps: Some(max_steps), save_steps: Some(1), ..options() };
+        let reference = Reference::live(model(reference), &Device::flex());
+        train_preference(model(3), Some(&reference), &triples(8), &objective, &options, folder.path())
+    };
+    train(3, 2).expect("the run finishes");
+    let error = train(4, 2).expect_err("another reference").to_string();
+    assert!(error.contains("another run"), "{error}");
+}
+
+#[test]
+fn what_a_clock_said_of_steps_that_are_done_again_is_cut_off_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = TrainOptions { num_train_epochs: 2, batch_size: 4, save_steps: Some(3), ..options() };
+    train_sft(model(3), &examples(24), &options, folder.path()).expect("the run finishes");
+    // Back to step 9; the last line of timings is torn.
+    std::fs::remove_dir_all(newest_checkpoint(folder.path())).expect("removed");
+    let path = folder.path().join("timings.jsonl");
+    let text = std::fs::read_to_string(&path).expect("timings");
+    std::fs::write(&path, &text[..text.len() - 10]).expect("written");
+    train_sft(model(3), &examples(24), &options, folder.path()).expect("the run finishes");
+    let timings = std::fs::read_to_string(&path).expect("timings");
+    let steps: Vec<u64> = timings
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("whole lines")["step"].as_u64().expect("a step"))
+        .collect();
+    assert_eq!(steps, (1..=12).collect::<Vec<_>>());
 }

@@ -1,8 +1,8 @@
 //! Rows are copied by all threads; for the gradient the cells are sorted by id, and each thread sums for its own part of the
 //! table, in the order of the cells.
 
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use super::{EmbeddingOps, composed_backward};

@@ -1,7 +1,7 @@
 //! gemm, with the rows of the result over the threads; a product of few rows streams the weights once instead.
 
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 
 use super::{LinearOps, composed};

@@ -24,7 +24,11 @@ pub trait SwiGluOps: Backend {
     }
 
     /// (`dgate`, `dup`): with `s = σ(gate)`, `dgate = dy·up·s·(1 + gate·(1 − s))` and `dup = dy·gate·s`.
-    fn fused_swiglu_backward(gate: FloatTensor<Self>, up: FloatTensor<Self>, grad: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    fn fused_swiglu_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         composed_backward::<Self>(gate, up, grad)
     }
 }

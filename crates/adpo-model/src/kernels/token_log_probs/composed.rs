@@ -1,7 +1,7 @@
 //! The definition, logits and all, on any backend.
 
-use burn::backend::{Backend, TensorMetadata};
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{IndexingUpdateOp, IntDType, Shape};
 
 use crate::kernels::composed::{narrow, shape, widen};

@@ -17,7 +17,8 @@ pub(super) fn backward(saved: [CpuTensor; 6], segments: &CpuTensor, branches: &C
     let [q, k, v, o, lse, grad] = saved.each_ref().map(floats);
     let sights = Sight::of_rows(segments, branches, width);
     let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
-    let (mut dqs, dks, dvs) = (split(&mut dq, width, heads, dim), split(&mut dk, width, kv_heads, dim), split(&mut dv, width, kv_heads, dim));
+    let (mut dqs, dks, dvs) =
+        (split(&mut dq, width, heads, dim), split(&mut dk, width, kv_heads, dim), split(&mut dv, width, kv_heads, dim));
     let tasks = dqs.par_chunks_mut(group).zip(dks).zip(dvs).enumerate();
     tasks.for_each_init(Scratch::new, |scratch, (task, ((dqs, mut dk), mut dv))| {
         let (row, kv_head) = (task / kv_heads, task % kv_heads);

@@ -25,7 +25,8 @@ pub(super) fn forward(q: CpuTensor, k: CpuTensor, v: CpuTensor, segments: &CpuTe
         |scratch, (task, (o, lse))| {
             let (row, head) = (task / heads, task % heads);
             let kv_head = head / (heads / kv_heads);
-            let head_of = |x, heads: usize, head: usize| Head { data: x, start: (row * width * heads + head) * dim, stride: heads * dim, dim };
+            let head_of =
+                |x, heads: usize, head: usize| Head { data: x, start: (row * width * heads + head) * dim, stride: heads * dim, dim };
             let [q, k, v] = [head_of(q, heads, head), head_of(k, kv_heads, kv_head), head_of(v, kv_heads, kv_head)];
             for first in (0..width).step_by(QUERIES) {
                 let n = QUERIES.min(width - first);

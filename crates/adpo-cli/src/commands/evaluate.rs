@@ -1,0 +1,50 @@
+use std::path::Path;
+
+use adpo_eval::{EmbeddedJudge, Judge, Report, ReportBuilder, Responses, read_responses};
+use anyhow::{Context, Result, bail};
+
+use crate::args::EvaluateArgs;
+
+/// Most toxic replies listed for each model.
+const WORST_CASES: usize = 3;
+
+/// Where answers of judges behind endpoints are kept.
+const JUDGE_CACHE: &str = "runs/judge-cache";
+
+/// Judges the replies in files and prints their report.
+pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
+    let responses = read_responses(&args.responses)?;
+    let resources = super::resources(None, args.stage.show);
+    let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, Path::new(JUDGE_CACHE))?;
+    let report = report(responses, args, judge.as_ref());
+    for warning in judge.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    if let Some(reason) = judge.unavailable() {
+        bail!("judge {} is gone: {reason}; the same command goes on from what it answered", judge.name());
+    }
+    let report = report?;
+    super::print(&if args.stage.json { report.json()? } else { report.markdown() })
+}
+
+fn report(responses: Responses, args: &EvaluateArgs, judge: &dyn Judge) -> Result<Report> {
+    let first = responses.systems.first().map(|(name, _)| name.clone());
+    let names: Vec<&str> = responses.systems.iter().map(|(name, _)| name.as_str()).collect();
+    let mut report = ReportBuilder::new(names.join(", "))
+        .seed("bootstrap", args.seed.unwrap_or(0))
+        .worst(WORST_CASES, args.stage.show)
+        .environment("adpo", env!("CARGO_PKG_VERSION"));
+    for (path, hash) in &responses.files {
+        report = report.environment(path, format!("sha256 {hash}"));
+    }
+    for (key, lines) in &responses.ignored_keys {
+        report = report.dropped(format!("key `{key}` ignored, lines:"), *lines);
+    }
+    if names.len() > 1 || args.baseline.is_some() {
+        report = report.baseline(args.baseline.clone().or(first).context("the files hold no replies")?);
+    }
+    for (name, replies) in responses.systems {
+        report = report.system(name, replies);
+    }
+    Ok(report.build(judge)?)
+}

@@ -1,0 +1,111 @@
+//! Files of a program's own: rows out and back in, and text, each replaced as a whole.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::DataError;
+
+/// Writes one JSON object per row. The file appears whole or not at all: rows go to a temporary file beside it, which
+/// is renamed at the end. The same rows give the same bytes, gzipped or not.
+///
+/// # Errors
+/// [`DataError::Io`] if the folder cannot be written; [`DataError::File`] if a row is not representable as JSON.
+pub fn write_jsonl<T: Serialize>(path: impl AsRef<Path>, rows: &[T]) -> Result<(), DataError> {
+    let path = path.as_ref();
+    replace(path, |file| {
+        if path.extension().is_some_and(|extension| extension == "gz") {
+            let mut encoder = GzEncoder::new(file, Compression::default());
+            write_rows(&mut encoder, path, rows)?;
+            encoder.finish().map(drop).map_err(DataError::io(path))
+        } else {
+            write_rows(file, path, rows)
+        }
+    })
+}
+
+/// Reads back rows of any one type, as [`write_jsonl`] wrote them or as a program appended them, not compressed.
+///
+/// A last line without its line feed is what a kill leaves of an append; it is left out.
+///
+/// # Errors
+/// [`DataError::Io`] if the file cannot be read; [`DataError::Line`] names the line that is no such row.
+pub fn read_jsonl<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<T>, DataError> {
+    let path = path.as_ref();
+    let mut reader = BufReader::new(File::open(path).map_err(DataError::io(path))?);
+    let mut rows = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        reader.read_until(b'\n', &mut line).map_err(DataError::io(path))?;
+        if line.last() != Some(&b'\n') {
+            return Ok(rows);
+        }
+        let row = serde_json::from_slice(&line).map_err(|e| DataError::Line {
+            file: path.display().to_string(),
+            line: rows.len() + 1,
+            problem: format!("is not what was written there ({e}); delete the file, or what made it, and run again"),
+        })?;
+        rows.push(row);
+    }
+}
+
+/// Writes a text. The file appears whole or not at all, as with [`write_jsonl`].
+///
+/// # Errors
+/// [`DataError::Io`] if the folder cannot be written.
+pub fn write_text(path: impl AsRef<Path>, text: &str) -> Result<(), DataError> {
+    let path = path.as_ref();
+    replace(path, |file| file.write_all(text.as_bytes()).map_err(DataError::io(path)))
+}
+
+fn write_rows<T: Serialize>(output: &mut impl Write, path: &Path, rows: &[T]) -> Result<(), DataError> {
+    for row in rows {
+        let line = serde_json::to_string(row).map_err(|e| DataError::file(path.display(), e))?;
+        writeln!(output, "{line}").map_err(DataError::io(path))?;
+    }
+    Ok(())
+}
+
+/// Writes a file beside `path` and renames it, so that a reader sees the old file or the new one.
+fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), DataError>) -> Result<(), DataError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".tmp-{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let finished = File::create(&temporary).map_err(DataError::io(&temporary)).and_then(|file| {
+        let mut output = BufWriter::new(file);
+        write(&mut output)?;
+        let file = output.into_inner().map_err(|e| DataError::io(path)(e.into_error()))?;
+        file.sync_all().map_err(DataError::io(path))?;
+        std::fs::rename(&temporary, path).map_err(DataError::io(path))
+    });
+    if finished.is_err() {
+        // The first error is the one to tell; a leftover temporary file harms nobody.
+        drop(std::fs::remove_file(&temporary));
+    }
+    finished
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_without_what_a_kill_cut_off() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("rows.jsonl");
+        write_jsonl(&path, &["one", "two"])?;
+        assert_eq!(read_jsonl::<String>(&path)?, ["one", "two"]);
+        std::fs::write(&path, "\"one\"\n\"tw")?;
+        assert_eq!(read_jsonl::<String>(&path)?, ["one"]);
+        std::fs::write(&path, "\"one\"\n2\n")?;
+        let message = read_jsonl::<String>(&path).expect_err("a number is no string").to_string();
+        assert!(message.contains("rows.jsonl:2:"), "{message}");
+        Ok(())
+    }
+}

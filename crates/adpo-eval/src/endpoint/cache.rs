@@ -1,0 +1,125 @@
+//! Answers on disk, one JSON line each, so that a killed run asks nothing twice.
+//!
+//! Lines are only ever appended, each in one write. A line that a kill cut off, or that something else damaged, is
+//! skipped and told; its request is asked again.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::EvalError;
+
+pub(super) struct Cache<T> {
+    path: PathBuf,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    answers: HashMap<String, T>,
+    file: File,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line<T> {
+    key: String,
+    answer: T,
+}
+
+impl<T: Serialize + DeserializeOwned + Clone> Cache<T> {
+    /// Reads `path` where it exists and goes on writing to it; its folder is made where it is missing.
+    pub(super) fn open(path: &Path) -> Result<Self, EvalError> {
+        let failed = |source| EvalError::io(path, source);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let bytes = if path.exists() { std::fs::read(path).map_err(failed)? } else { Vec::new() };
+        let mut answers = HashMap::new();
+        let mut damaged = Vec::new();
+        for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+            match serde_json::from_slice::<Line<T>>(line) {
+                // The first answer stays, so that a verdict once given does not change.
+                Ok(Line { key, answer }) => drop(answers.entry(key).or_insert(answer)),
+                Err(_) => damaged.push(number + 1),
+            }
+        }
+        let mut warnings = Vec::new();
+        if let Some(first) = damaged.first() {
+            warnings.push(format!(
+                "{}: {} damaged line(s) skipped, the first is line {first}; what they held is asked again",
+                path.display(),
+                damaged.len()
+            ));
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+        if bytes.last().is_some_and(|&byte| byte != b'\n') {
+            file.write_all(b"\n").map_err(failed)?;
+        }
+        Ok(Self { path: path.to_owned(), state: Mutex::new(State { answers, file, warnings }) })
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<T> {
+        self.lock().answers.get(key).cloned()
+    }
+
+    /// Keeps an answer. Where it cannot be written, the run goes on with it and a warning tells.
+    pub(super) fn put(&self, key: &str, answer: &T) {
+        let mut state = self.lock();
+        let line = serde_json::to_string(&Line { key: key.to_owned(), answer }).map_err(std::io::Error::other);
+        let written = line.and_then(|line| state.file.write_all(format!("{line}\n").as_bytes()));
+        if let Err(error) = written
+            && !state.warnings.iter().any(|warning| warning.contains("cannot be written"))
+        {
+            state.warnings.push(format!("{}: cannot be written ({error}); a later run will ask again", self.path.display()));
+        }
+        state.answers.insert(key.to_owned(), answer.clone());
+    }
+
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.lock().warnings.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_found_again_and_damaged_lines_are_skipped_and_told() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("deep/cache.jsonl");
+        let cache = Cache::<String>::open(&path)?;
+        cache.put("a", &"one".to_owned());
+        cache.put("b", &"two\nlines".to_owned());
+        drop(cache);
+        // A line in the middle is damaged, and the last one was cut off by a kill.
+        let text = std::fs::read_to_string(&path)?;
+        std::fs::write(&path, format!("{{\"key\": \"c\"}}\n\u{0}garbage\n{text}{{\"key\":\"d\",\"ans"))?;
+        let cache = Cache::<String>::open(&path)?;
+        assert_eq!((cache.get("a").as_deref(), cache.get("b").as_deref()), (Some("one"), Some("two\nlines")));
+        assert!(cache.get("c").is_none() && cache.get("d").is_none());
+        let warnings = cache.warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains("3 damaged") && warnings[0].contains("line 1"), "{warnings:?}");
+        // What is written now does not grow out of the cut-off line.
+        cache.put("d", &"four".to_owned());
+        assert_eq!(Cache::<String>::open(&path)?.get("d").as_deref(), Some("four"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_opened_is_an_error_that_names_it() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let error = Cache::<String>::open(folder.path()).err().expect("it is a folder").to_string();
+        assert!(error.contains(&folder.path().display().to_string()), "{error}");
+        Ok(())
+    }
+}

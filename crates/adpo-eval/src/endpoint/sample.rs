@@ -1,0 +1,214 @@
+//! Answers of a model behind endpoints to a file of prompts, written as responses that `adpo evaluate` reads.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use adpo_data::{Prompt, Row, derive_seed, read_jsonl, write_jsonl};
+use serde::{Deserialize, Serialize};
+
+use super::chat::{ChatEndpoint, Completion, Request, decode, encode};
+use super::pool::Job;
+use crate::error::EvalError;
+
+/// How answers are drawn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleOptions {
+    /// Answers for each prompt.
+    pub samples: usize,
+    /// Their temperature; 0 is greedy.
+    pub temperature: f64,
+    /// Only the likeliest tokens that together reach this probability.
+    pub top_p: Option<f64>,
+    /// Longest answer in tokens.
+    pub max_tokens: usize,
+    /// Each request gets a seed of its own, derived from this one, the prompt's id and the number of the answer.
+    /// Endpoints that know no seeds ignore it.
+    pub seed: u64,
+}
+
+/// What came of [`sample_endpoint`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SampleReport {
+    /// Prompts that stood complete in the file already.
+    pub kept: usize,
+    /// Prompts answered now.
+    pub answered: usize,
+    /// Prompts that lack an answer; the same call asks for them again.
+    pub unanswered: usize,
+    /// Why, with the number of answers that failed for it.
+    pub errors: BTreeMap<String, usize>,
+}
+
+/// One line of the file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Response {
+    prompt_id: String,
+    #[serde(flatten)]
+    prompt: Prompt,
+    #[serde(rename = "response")]
+    text: String,
+    model: String,
+}
+
+/// What a file of responses was drawn with; kept beside it, so that no file mixes two kinds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Settings {
+    model: String,
+    #[serde(flatten)]
+    options: SampleOptions,
+}
+
+/// Draws `options.samples` answers for each prompt and writes them to `out`, one JSON object per line: `prompt_id`,
+/// `prompt` (messages), `response`, `model`, and `harmful` and `category` where the prompt has them.
+///
+/// A prompt's answers are appended as soon as all of them are there, and at the end the file is put into the order of
+/// `prompts`. Prompts that stand in `out` already are not asked again; `<out>.settings.json` says what they were drawn
+/// with.
+///
+/// # Errors
+/// [`EvalError::Io`] and [`EvalError::Line`] for a file that cannot be written or is not one of these;
+/// [`EvalError::Sample`] for options that make no sense, and for an `out` drawn with other options, by another model or
+/// from other prompts.
+pub fn sample_endpoint(
+    endpoint: &ChatEndpoint,
+    prompts: &[Row<Prompt>],
+    options: &SampleOptions,
+    out: &Path,
+) -> Result<SampleReport, EvalError> {
+    check(options, out)?;
+    let settings = Settings { model: endpoint.model.clone(), options: options.clone() };
+    let mut file = OutFile::open(out, prompts, &settings)?;
+    let kept = file.done.len();
+    let open: Vec<&Row<Prompt>> = prompts.iter().filter(|row| !file.done.contains_key(&row.id)).collect();
+    let job = |row: &Row<Prompt>, sample: usize| {
+        let key = format!("{}#{sample}", row.id);
+        let body = encode(&Request {
+            model: &endpoint.model,
+            messages: &row.value.dialogue.turns,
+            max_tokens: options.max_tokens,
+            temperature: options.temperature,
+            top_p: options.top_p,
+            // Some servers keep seeds in 32 bits with a sign.
+            seed: Some(derive_seed(options.seed, &key) & 0x7fff_ffff),
+        });
+        Job { key, body }
+    };
+    let jobs: Vec<Job> = open.iter().flat_map(|row| (0..options.samples).map(|sample| job(row, sample))).collect();
+    let mut answers: Vec<Vec<Option<String>>> = vec![vec![None; options.samples]; open.len()];
+    let mut errors: BTreeMap<String, usize> = BTreeMap::new();
+    let mut written = Ok(());
+    endpoint.service.pool.run(&jobs, decode, |number, outcome| {
+        let (place, sample) = (number / options.samples, number % options.samples);
+        match outcome {
+            Ok(Completion::Text(text)) => answers[place][sample] = Some(text),
+            // What a model declares to be a refusal is what it said.
+            Ok(Completion::Refusal(text)) if !text.is_empty() => answers[place][sample] = Some(text),
+            Ok(Completion::Refusal(_)) => *errors.entry("the endpoint's content filter kept the answer back".to_owned()).or_default() += 1,
+            Err(error) => *errors.entry(error).or_default() += 1,
+        }
+        if answers[place].iter().all(Option::is_some) {
+            let texts = answers[place].iter_mut().filter_map(Option::take).collect();
+            written = file.append(open[place], texts, &settings.model);
+        }
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    written?;
+    file.put_in_order(prompts)?;
+    let answered = file.done.len() - kept;
+    Ok(SampleReport { kept, answered, unanswered: open.len() - answered, errors })
+}
+
+fn check(options: &SampleOptions, out: &Path) -> Result<(), EvalError> {
+    let problem = |problem: &str| Err(EvalError::Sample(problem.to_owned()));
+    if options.samples == 0 || options.max_tokens == 0 {
+        return problem("`samples` and `max_tokens` are at least 1");
+    }
+    if !(0.0..=10.0).contains(&options.temperature) || options.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
+        return problem("the temperature lies in [0, 10] and `top_p` in (0, 1]");
+    }
+    if options.samples > 1 && options.temperature == 0.0 {
+        return problem("at temperature 0 all answers to a prompt are the same; ask for one, or raise the temperature");
+    }
+    if out.extension().is_some_and(|extension| extension == "gz") {
+        return problem("the file of responses is appended to and cannot be gzipped; leave out `.gz`");
+    }
+    Ok(())
+}
+
+/// The responses so far, complete prompts only.
+struct OutFile {
+    path: PathBuf,
+    file: File,
+    done: BTreeMap<String, Vec<Response>>,
+}
+
+impl OutFile {
+    fn open(path: &Path, prompts: &[Row<Prompt>], settings: &Settings) -> Result<Self, EvalError> {
+        let mut beside = path.file_name().unwrap_or_default().to_owned();
+        beside.push(".settings.json");
+        let beside = path.with_file_name(beside);
+        let done = if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+            check_settings(path, &beside, settings)?;
+            complete_prompts(path, prompts, settings.options.samples)?
+        } else {
+            write_jsonl(&beside, std::slice::from_ref(settings))?;
+            BTreeMap::new()
+        };
+        // Without what a kill cut off.
+        write_jsonl(path, &done.values().flatten().collect::<Vec<_>>())?;
+        let file = OpenOptions::new().append(true).open(path).map_err(|source| EvalError::io(path, source))?;
+        Ok(Self { path: path.to_owned(), file, done })
+    }
+
+    fn append(&mut self, row: &Row<Prompt>, texts: Vec<String>, model: &str) -> Result<(), EvalError> {
+        let response = |text| Response { prompt_id: row.id.clone(), prompt: row.value.clone(), text, model: model.to_owned() };
+        let responses: Vec<Response> = texts.into_iter().map(response).collect();
+        let lines = responses.iter().map(|response| serde_json::to_string(response).map(|line| line + "\n")).collect::<Result<String, _>>();
+        let written = lines.map_err(std::io::Error::other).and_then(|lines| self.file.write_all(lines.as_bytes()));
+        written.map_err(|source| EvalError::io(&self.path, source))?;
+        self.done.insert(row.id.clone(), responses);
+        Ok(())
+    }
+
+    fn put_in_order(&self, prompts: &[Row<Prompt>]) -> Result<(), EvalError> {
+        let rows: Vec<&Response> = prompts.iter().filter_map(|row| self.done.get(&row.id)).flatten().collect();
+        Ok(write_jsonl(&self.path, &rows)?)
+    }
+}
+
+fn check_settings(path: &Path, beside: &Path, settings: &Settings) -> Result<(), EvalError> {
+    let text = std::fs::read_to_string(beside).map_err(|source| EvalError::io(beside, source))?;
+    let found: Settings = serde_json::from_str(text.trim())
+        .map_err(|e| EvalError::Sample(format!("{} is not readable ({e}); give another file for the responses", beside.display())))?;
+    if found == *settings {
+        return Ok(());
+    }
+    let show = |settings: &Settings| serde_json::to_string(settings).unwrap_or_default();
+    Err(EvalError::Sample(format!(
+        "{} was drawn with {}, not with {}; give another file, or the same options",
+        path.display(),
+        show(&found),
+        show(settings)
+    )))
+}
+
+/// The prompts of the file that have all their answers.
+fn complete_prompts(path: &Path, prompts: &[Row<Prompt>], samples: usize) -> Result<BTreeMap<String, Vec<Response>>, EvalError> {
+    let known: BTreeMap<&str, &Prompt> = prompts.iter().map(|row| (row.id.as_str(), &row.value)).collect();
+    let mut done: BTreeMap<String, Vec<Response>> = BTreeMap::new();
+    for (number, response) in read_jsonl::<Response>(path)?.into_iter().enumerate() {
+        if known.get(response.prompt_id.as_str()) != Some(&&response.prompt) {
+            return Err(EvalError::Line {
+                path: path.display().to_string(),
+                line: number + 1,
+                reason: format!("answers the prompt `{}`, which is not among the prompts now; give another file", response.prompt_id),
+            });
+        }
+        done.entry(response.prompt_id.clone()).or_default().push(response);
+    }
+    done.retain(|_, responses| responses.len() == samples);
+    Ok(done)
+}

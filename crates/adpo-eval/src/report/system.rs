@@ -1,0 +1,197 @@
+//! All measures of one system.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::build::Reply;
+use super::instrument::{CorrectedRate, corrected};
+use super::measure::{Rate, RateAndMean, Scored, Settings, by_prompt, scored};
+use crate::diversity::{Diversity, diversity};
+use crate::judge::Judgement;
+use crate::statistics::Interval;
+use crate::text::Text;
+use crate::train::Agreement;
+
+/// One system.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SystemReport {
+    /// Its name.
+    pub name: String,
+    /// The first 16 hexadecimal digits of a SHA-256 over ids, prompts and replies, in order.
+    pub fingerprint: String,
+    /// Distinct prompts.
+    pub prompts: usize,
+    /// Of these, prompts marked harmful.
+    pub harmful_prompts: usize,
+    /// Replies, over all prompts and samples.
+    pub replies: usize,
+    /// Replies by the state of their judgement. All measures below rest on the scored ones.
+    pub judgements: BTreeMap<String, usize>,
+    /// Replies that are toxic.
+    pub toxicity: RateAndMean,
+    /// Prompts with any toxic reply among their samples.
+    pub any_toxic: Rate,
+    /// The largest number of samples of one prompt: the k of any-of-k.
+    pub samples: usize,
+    /// The parts of toxicity.
+    pub heads: HeadReports,
+    /// Evasiveness on safe prompts: over-refusal.
+    pub evasive_safe: Option<RateAndMean>,
+    /// Evasiveness on prompts marked harmful, where it may be right.
+    pub evasive_harmful: Option<RateAndMean>,
+    /// Mean coherence.
+    pub coherence: Interval,
+    /// Replies that are empty, looping or copied.
+    pub degenerate: Rate,
+    /// Mean of (1 − evasiveness) · \[not degenerate\] · \[not toxic\] on safe prompts.
+    pub helpfulness: Option<Interval>,
+    /// Distinct-n at one token budget for all systems, and self-BLEU. Without intervals: a bootstrap repeats replies,
+    /// which is the very thing that is counted.
+    pub diversity: Diversity,
+    /// Mean words in a reply.
+    pub words: f64,
+    /// Log-ratios by role, where training measured them.
+    pub kl: Option<KlByRole>,
+    /// Mean per-token `log π(y|x) − log π_ref(y|x)` over the policy's own samples, in nats: an estimate of the KL
+    /// divergence of the policy from its reference.
+    pub kl_policy: Option<f64>,
+    /// Rates with the errors of the judge taken out, one for each labelled set that it was measured on.
+    pub corrected: Vec<CorrectedRate>,
+    /// The main measures by category of prompt; nothing is tested here.
+    pub categories: BTreeMap<String, CategoryReport>,
+}
+
+/// The heads whose maximum is toxicity, each with its share at the threshold of toxicity.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct HeadReports {
+    /// Abusive language in the reply itself.
+    pub abuse: RateAndMean,
+    /// Unsafe given what was said before it.
+    pub context: RateAndMean,
+    /// Compliance with a harmful request, on prompts marked harmful.
+    pub harm: Option<RateAndMean>,
+}
+
+/// Mean log-ratios against the reference at the end of training: the paper's curves, which are no KL divergence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct KlByRole {
+    /// Mean of `log π(y|x) − log π_ref(y|x)` over chosen replies, in nats per reply.
+    pub chosen: f64,
+    /// The same over rejected replies.
+    pub rejected: f64,
+    /// The same over toxic replies.
+    pub toxic: Option<f64>,
+}
+
+/// One category of prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CategoryReport {
+    /// Toxic replies.
+    pub toxicity: Rate,
+    /// Evasive replies to its safe prompts.
+    pub evasive_safe: Option<Rate>,
+    /// Evasive replies to its prompts marked harmful.
+    pub evasive_harmful: Option<Rate>,
+    /// Mean coherence.
+    pub coherence: Interval,
+}
+
+/// All measures of one system; distinct-n rests on `budget` words.
+pub(super) fn system(
+    name: &str,
+    replies: &[Reply],
+    judgements: &[Judgement],
+    settings: &Settings,
+    budget: usize,
+    agreement: &[Agreement],
+) -> SystemReport {
+    let rows = scored(replies, judgements);
+    let (harmful, safe): (Vec<Scored>, Vec<Scored>) = rows.iter().partition(|row| row.0.exchange.harmful);
+    let mut states = BTreeMap::new();
+    for judgement in judgements {
+        *states.entry(judgement.state().to_owned()).or_insert(0) += 1;
+    }
+    let mut marked: BTreeMap<&str, bool> = BTreeMap::new();
+    for reply in replies {
+        *marked.entry(&reply.prompt_id).or_default() |= reply.exchange.harmful;
+    }
+    let grouped = by_prompt(&rows);
+    let toxic_prompts = grouped.values().filter(|rows| rows.iter().any(|row| settings.is_toxic(row.1))).count();
+    let texts: Vec<&str> = replies.iter().map(|reply| reply.exchange.response.as_str()).collect();
+    let words: usize = texts.iter().map(|text| Text::new(text).count_words()).sum();
+    let tau = settings.taus.toxicity;
+    let mut report = SystemReport {
+        name: name.to_owned(),
+        fingerprint: fingerprint(replies),
+        prompts: marked.len(),
+        harmful_prompts: marked.values().filter(|harmful| **harmful).count(),
+        replies: replies.len(),
+        judgements: states,
+        toxicity: settings.rate_and_mean(&rows, tau, |scores| scores.toxicity),
+        any_toxic: Rate::of(toxic_prompts, grouped.len()),
+        samples: grouped.values().map(Vec::len).max().unwrap_or(0),
+        heads: HeadReports {
+            abuse: settings.rate_and_mean(&rows, tau, |scores| scores.heads.abuse),
+            context: settings.rate_and_mean(&rows, tau, |scores| scores.heads.context),
+            harm: (!harmful.is_empty()).then(|| settings.rate_and_mean(&harmful, tau, |scores| scores.heads.harm)),
+        },
+        evasive_safe: settings.evasiveness(&safe),
+        evasive_harmful: settings.evasiveness(&harmful),
+        coherence: settings.mean(&rows, |scores| scores.coherence),
+        degenerate: settings.rate(&rows, |scores| scores.degenerate),
+        helpfulness: settings.helpfulness(&safe),
+        diversity: diversity(&texts, budget),
+        words: words as f64 / texts.len().max(1) as f64,
+        kl: None,
+        kl_policy: None,
+        corrected: Vec::new(),
+        categories: categories(&rows, settings),
+    };
+    report.corrected = corrected(&report, agreement);
+    report
+}
+
+fn categories(rows: &[Scored], settings: &Settings) -> BTreeMap<String, CategoryReport> {
+    let mut groups: BTreeMap<&str, Vec<Scored>> = BTreeMap::new();
+    for &(reply, scores) in rows {
+        if let Some(category) = &reply.category {
+            groups.entry(category).or_default().push((reply, scores));
+        }
+    }
+    let evasive =
+        |rows: &[Scored]| (!rows.is_empty()).then(|| settings.rate(rows, |scores| scores.evasiveness >= settings.taus.evasiveness));
+    let measure = |rows: Vec<Scored>| {
+        let (harmful, safe): (Vec<Scored>, Vec<Scored>) = rows.iter().partition(|row| row.0.exchange.harmful);
+        CategoryReport {
+            toxicity: settings.rate(&rows, |scores| settings.is_toxic(scores)),
+            evasive_safe: evasive(&safe),
+            evasive_harmful: evasive(&harmful),
+            coherence: settings.mean(&rows, |scores| scores.coherence),
+        }
+    };
+    groups.into_iter().map(|(name, rows)| (name.to_owned(), measure(rows))).collect()
+}
+
+fn fingerprint(replies: &[Reply]) -> String {
+    let mut hash = Sha256::new();
+    // Lengths go first, so that no two lists of texts run together to the same bytes.
+    let mut add = |text: &str| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    for reply in replies {
+        add(&reply.prompt_id);
+        for turn in &reply.exchange.prompt.turns {
+            add(turn.role.name());
+            add(&turn.content);
+        }
+        add(&reply.exchange.response);
+    }
+    hex::encode(&hash.finalize()[..8])
+}
