@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use adpo_model::kernels::{AdamWState, AdamWStep, adamw, sum_of_squares};
 use adpo_model::{Llama, ParameterMap, ParameterVisitor};
 use burn::module::Param;
 use burn::optim::GradientsParams;
@@ -75,25 +76,22 @@ impl AdamW {
         Ok(())
     }
 
-    fn update(&mut self, name: &str, value: Tensor<1>, gradient: Tensor<1>, learning_rate: f64) -> Tensor<1> {
-        let device = value.device();
-        let length = value.dims()[0];
-        let moments = self
-            .moments
-            .remove(name)
-            .unwrap_or_else(|| Moments { first: Tensor::zeros([length], &device), second: Tensor::zeros([length], &device) });
-        let first = moments.first.mul_scalar(self.beta1) + gradient.clone().mul_scalar(1.0 - self.beta1);
-        let second = moments.second.mul_scalar(self.beta2) + (gradient.clone() * gradient).mul_scalar(1.0 - self.beta2);
-        let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
-        let step_size = learning_rate / (1.0 - self.beta1.powi(steps));
-        let root = (1.0 - self.beta2.powi(steps)).sqrt();
-        let denominator = second.clone().sqrt().div_scalar(root).add_scalar(self.epsilon);
-        // Norms are the parameters of rank one; like everybody, we do not decay them.
-        let decay = if name.ends_with("norm.weight") { 0.0 } else { learning_rate * self.weight_decay };
-        let value = if decay == 0.0 { value } else { value.mul_scalar(1.0 - decay) };
-        let value = value - (first.clone() / denominator).mul_scalar(step_size);
+    fn update(&mut self, name: &str, parameter: Tensor<1>, gradient: Tensor<1>, learning_rate: f64, gradient_scale: f64) -> Tensor<1> {
+        let zeros = || Tensor::zeros(parameter.dims(), &parameter.device());
+        let Moments { first, second } = self.moments.remove(name).unwrap_or_else(|| Moments { first: zeros(), second: zeros() });
+        let step = AdamWStep {
+            learning_rate,
+            beta1: self.beta1,
+            beta2: self.beta2,
+            epsilon: self.epsilon,
+            // Norms are the parameters of rank one; like everybody, we do not decay them.
+            weight_decay: if name.ends_with("norm.weight") { 0.0 } else { self.weight_decay },
+            step: self.steps,
+            gradient_scale,
+        };
+        let AdamWState { parameter, first, second } = adamw(AdamWState { parameter, first, second }, gradient, step);
         self.moments.insert(name.to_owned(), Moments { first, second });
-        value
+        parameter
     }
 }
 
@@ -143,8 +141,7 @@ impl ParameterMap for Update<'_> {
             let shape = tensor.shape();
             let value = tensor.inner().flatten::<1>(0, D - 1);
             let gradient = gradient.flatten::<1>(0, D - 1);
-            let gradient = if self.gradient_scale == 1.0 { gradient } else { gradient.mul_scalar(self.gradient_scale) };
-            let value = self.optimizer.update(name, value, gradient, self.learning_rate);
+            let value = self.optimizer.update(name, value, gradient, self.learning_rate, self.gradient_scale);
             Tensor::from_inner(value.reshape(shape)).require_grad()
         })
     }
@@ -159,7 +156,7 @@ pub(crate) fn gradient_norm(model: &Llama, gradients: &GradientsParams) -> f64 {
     impl ParameterVisitor for Squares<'_> {
         fn visit<const D: usize>(&mut self, _name: &str, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.get::<D>(param.id) {
-                self.sums.push((gradient.clone() * gradient).sum());
+                self.sums.push(sum_of_squares(gradient.flatten(0, D - 1)));
             }
         }
     }

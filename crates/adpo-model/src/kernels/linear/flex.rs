@@ -59,13 +59,7 @@ fn few_rows(x: &[f32], weight: &[f32], n: usize, inner: usize, out: usize) -> Ve
     let mut columns = vec![0.0; out * n];
     let per_thread = out.div_ceil(rayon::current_num_threads());
     columns.par_chunks_mut((per_thread * n).max(1)).zip(weight.par_chunks(per_thread * inner)).for_each(|(columns, weight)| {
-        vectorised(|| {
-            for (column, weight) in columns.chunks_exact_mut(n).zip(weight.chunks_exact(inner)) {
-                for (column, x) in column.chunks_mut(TOGETHER).zip(x.chunks(TOGETHER * inner)) {
-                    dot(column, weight, x);
-                }
-            }
-        });
+        dots(columns, weight, x, inner, n);
     });
     let mut y = vec![0.0; n * out];
     for (row, y) in y.chunks_exact_mut(out).enumerate() {
@@ -74,6 +68,16 @@ fn few_rows(x: &[f32], weight: &[f32], n: usize, inner: usize, out: usize) -> Ve
         }
     }
     y
+}
+
+vectorised! {
+    fn dots(columns: &mut [f32], weight: &[f32], x: &[f32], inner: usize, n: usize) {
+        for (column, weight) in columns.chunks_exact_mut(n).zip(weight.chunks_exact(inner)) {
+            for (column, x) in column.chunks_mut(TOGETHER).zip(x.chunks(TOGETHER * inner)) {
+                dot(column, weight, x);
+            }
+        }
+    }
 }
 
 /// `out[i] = x[i] · weight` for up to [`TOGETHER`] rows of `x`; the order of additions depends on the length alone.

@@ -20,15 +20,7 @@ impl RmsNormOps for Flex {
         let (x, weight) = (floats(&x), floats(&weight));
         let (mut y, mut scale) = (vec![0.0; n * d], vec![0.0; n]);
         for_rows2((&mut y, d), (&mut scale, 1), BLOCK, |first, y, scale| {
-            vectorised(|| {
-                for ((y, x), scale) in y.chunks_exact_mut(d).zip(x[first * d..].chunks_exact(d)).zip(scale) {
-                    let mean_square = sum(d, |i| x[i] * x[i]) / d as f32;
-                    *scale = 1.0 / (mean_square + epsilon as f32).sqrt();
-                    for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
-                        *y = x * *scale * weight;
-                    }
-                }
-            });
+            norm(y, scale, &x[first * d..], weight, epsilon as f32);
         });
         (tensor(y, [n, d]), tensor(scale, [n]))
     }
@@ -49,21 +41,37 @@ impl RmsNormOps for Flex {
         // `partial` has one row per block of rows of `dx`: BLOCK of one beside one of the other.
         for_rows2((&mut dx, d * BLOCK), (&mut partial, d), 1, |block, dx, dw| {
             let first = block * BLOCK;
-            vectorised(|| {
-                let rows = x[first * d..].chunks_exact(d).zip(grad[first * d..].chunks_exact(d)).zip(&scale[first..]);
-                for (dx, ((x, grad), scale)) in dx.chunks_exact_mut(d).zip(rows) {
-                    let along = sum(d, |i| grad[i] * weight[i] * x[i]) * scale * scale / d as f32;
-                    for i in 0..d {
-                        dx[i] = scale * (grad[i] * weight[i] - x[i] * along);
-                        dw[i] += grad[i] * x[i] * scale;
-                    }
-                }
-            });
+            slopes(dx, dw, &x[first * d..], weight, &scale[first..], &grad[first * d..]);
         });
         let mut dw = vec![0.0; d];
         for partial in partial.chunks_exact(d) {
             dw.iter_mut().zip(partial).for_each(|(sum, part)| *sum += part);
         }
         (tensor(dx, [n, d]), tensor(dw, [d]))
+    }
+}
+
+vectorised! {
+    fn norm(y: &mut [f32], scales: &mut [f32], x: &[f32], weight: &[f32], epsilon: f32) {
+        let d = weight.len();
+        for ((y, x), scale) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(scales) {
+            *scale = 1.0 / (sum(d, |i| x[i] * x[i]) / d as f32 + epsilon).sqrt();
+            for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
+                *y = x * *scale * weight;
+            }
+        }
+    }
+
+    fn slopes(dx: &mut [f32], dw: &mut [f32], x: &[f32], weight: &[f32], scales: &[f32], grad: &[f32]) {
+        let d = weight.len();
+        let rows = x.chunks_exact(d).zip(grad.chunks_exact(d)).zip(scales);
+        for (dx, ((x, grad), scale)) in dx.chunks_exact_mut(d).zip(rows) {
+            let along = sum(d, |i| grad[i] * weight[i] * x[i]) * scale * scale / d as f32;
+            let inputs = x.iter().zip(grad).zip(weight);
+            for ((dx, dw), ((x, grad), weight)) in dx.iter_mut().zip(&mut *dw).zip(inputs) {
+                *dx = scale * (grad * weight - x * along);
+                *dw += grad * x * scale;
+            }
+        }
     }
 }

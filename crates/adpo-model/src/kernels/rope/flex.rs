@@ -17,19 +17,23 @@ impl RopeOps for Flex {
         let [cos, sin] = [&cos, &sin].map(floats);
         let (half, sign) = (dim / 2, if inverse { -1.0 } else { 1.0 });
         for_rows(y.storage_mut(), heads * dim, |first, rows| {
-            vectorised(|| {
-                let angles = cos[first * half..].chunks_exact(half).zip(sin[first * half..].chunks_exact(half));
-                for (row, (cos, sin)) in rows.chunks_exact_mut(heads * dim).zip(angles) {
-                    for head in row.chunks_exact_mut(dim) {
-                        let (x1, x2) = head.split_at_mut(half);
-                        for (((x1, x2), cos), sin) in x1.iter_mut().zip(x2).zip(cos).zip(sin) {
-                            let sin = sign * sin;
-                            (*x1, *x2) = (*x1 * cos - *x2 * sin, *x2 * cos + *x1 * sin);
-                        }
-                    }
-                }
-            });
+            turn(rows, heads, &cos[first * half..], &sin[first * half..], half, sign);
         });
         y
+    }
+}
+
+vectorised! {
+    fn turn(rows: &mut [f32], heads: usize, cos: &[f32], sin: &[f32], half: usize, sign: f32) {
+        let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
+        for (row, (cos, sin)) in rows.chunks_exact_mut(heads * half * 2).zip(angles) {
+            for head in row.chunks_exact_mut(half * 2) {
+                let (x1, x2) = head.split_at_mut(half);
+                for (((x1, x2), cos), sin) in x1.iter_mut().zip(x2).zip(cos).zip(sin) {
+                    let sin = sign * sin;
+                    (*x1, *x2) = (*x1 * cos - *x2 * sin, *x2 * cos + *x1 * sin);
+                }
+            }
+        }
     }
 }

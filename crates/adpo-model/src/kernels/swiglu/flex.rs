@@ -14,14 +14,7 @@ impl SwiGluOps for Flex {
         }
         let (mut y, up) = (writable(gate), contiguous(up));
         let up = floats(&up);
-        for_rows(y.storage_mut(), 1, |first, y| {
-            vectorised(|| {
-                for (y, up) in y.iter_mut().zip(&up[first..]) {
-                    let gate = *y;
-                    *y = gate / (1.0 + exp(-gate)) * up;
-                }
-            });
-        });
+        for_rows(y.storage_mut(), 1, |first, y| gate_by(y, &up[first..]));
         y
     }
 
@@ -38,15 +31,25 @@ impl SwiGluOps for Flex {
         let [gate, up] = [&gate, &up].map(floats);
         let mut d_up = vec![0.0; n * d];
         for_rows2((grad.storage_mut::<f32>(), 1), (&mut d_up, 1), PIECE, |first, grad, d_up| {
-            vectorised(|| {
-                let inputs = gate[first..].iter().zip(&up[first..]);
-                for ((grad, d_up), (gate, up)) in grad.iter_mut().zip(d_up).zip(inputs) {
-                    let s = 1.0 / (1.0 + exp(-gate));
-                    *d_up = *grad * gate * s;
-                    *grad *= up * s * (1.0 + gate * (1.0 - s));
-                }
-            });
+            slopes(grad, d_up, &gate[first..], &up[first..]);
         });
         (grad, tensor(d_up, [n, d]))
+    }
+}
+
+vectorised! {
+    fn gate_by(gate: &mut [f32], up: &[f32]) {
+        for (gate, up) in gate.iter_mut().zip(up) {
+            *gate = *gate / (1.0 + exp(-*gate)) * up;
+        }
+    }
+
+    /// `grad` becomes the gate's.
+    fn slopes(grad: &mut [f32], d_up: &mut [f32], gate: &[f32], up: &[f32]) {
+        for ((grad, d_up), (gate, up)) in grad.iter_mut().zip(d_up).zip(gate.iter().zip(up)) {
+            let s = 1.0 / (1.0 + exp(-gate));
+            *d_up = *grad * gate * s;
+            *grad *= up * s * (1.0 + gate * (1.0 - s));
+        }
     }
 }

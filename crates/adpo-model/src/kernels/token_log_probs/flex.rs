@@ -123,32 +123,26 @@ impl<'a> Head<'a> {
     /// What a block of the vocabulary says of some rows.
     fn look(&self, rows: Range<usize>, tokens: Range<usize>, scratch: &mut [f32]) -> Vec<Found> {
         let logits = self.logits(&rows, &tokens, scratch);
-        let look = |(logits, target): (&[f32], &usize)| {
-            let n = logits.len();
-            let top = max(n, |i| logits[i]);
-            // The target may be in another block.
-            let target = target.checked_sub(tokens.start).and_then(|i| logits.get(i));
-            let mut found = Found { top, target: target.copied().unwrap_or(0.0), sum: sum(n, |i| logits[i]), ..Found::NOTHING };
-            found.total = sum(n, |i| exp(logits[i] - top));
-            found.along = sum(n, |i| exp(logits[i] - top) * (logits[i] - top));
-            found.best = tokens.start + logits.iter().position(|logit| *logit == top).unwrap_or(0);
-            found
-        };
-        vectorised(|| logits.chunks_exact(tokens.len()).zip(&self.targets[rows]).map(look).collect())
+        logits
+            .chunks_exact(tokens.len())
+            .zip(&self.targets[rows])
+            .map(|(logits, target)| Found {
+                // The target may be in another block.
+                target: target.checked_sub(tokens.start).and_then(|i| logits.get(i)).copied().unwrap_or(0.0),
+                ..look(logits, tokens.start)
+            })
+            .collect()
     }
 
     /// The gradients of a block of logits.
     fn d_logits<'s>(&self, rows: Range<usize>, tokens: Range<usize>, lse: &[f32], grad: &[f32], scratch: &'s mut [f32]) -> Matrix<'s> {
         let logits = self.logits(&rows, &tokens, scratch);
-        vectorised(|| {
-            for (row, logits) in rows.clone().zip(logits.chunks_exact_mut(tokens.len())) {
-                let (lse, grad) = (lse[row], grad[row]);
-                logits.iter_mut().for_each(|logit| *logit = -grad * exp(*logit - lse));
-                if let Some(target) = self.targets[row].checked_sub(tokens.start).and_then(|i| logits.get_mut(i)) {
-                    *target += grad;
-                }
+        for (row, logits) in rows.clone().zip(logits.chunks_exact_mut(tokens.len())) {
+            slopes(logits, lse[row], grad[row]);
+            if let Some(target) = self.targets[row].checked_sub(tokens.start).and_then(|i| logits.get_mut(i)) {
+                *target += grad[row];
             }
-        });
+        }
         Matrix::new(logits, rows.len(), tokens.len())
     }
 }
@@ -196,5 +190,21 @@ impl Found {
             sum: self.sum + more.sum,
             target: self.target + more.target,
         };
+    }
+}
+
+vectorised! {
+    /// What logits say whose first token is `first`; not the target's.
+    fn look(logits: &[f32], first: usize) -> Found {
+        let n = logits.len();
+        let top = max(n, |i| logits[i]);
+        let best = first + logits.iter().position(|logit| *logit == top).unwrap_or(0);
+        let total = sum(n, |i| exp(logits[i] - top));
+        let along = sum(n, |i| exp(logits[i] - top) * (logits[i] - top));
+        Found { top, best, total, along, sum: sum(n, |i| logits[i]), target: 0.0 }
+    }
+
+    fn slopes(logits: &mut [f32], lse: f32, grad: f32) {
+        logits.iter_mut().for_each(|logit| *logit = -grad * exp(*logit - lse));
     }
 }

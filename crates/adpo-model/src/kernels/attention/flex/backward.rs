@@ -76,12 +76,9 @@ impl Pass<'_> {
         let dim = self.q.dim;
         let scale = (dim as f32).powf(-0.5);
         let mut along = [0.0_f32; QUERIES];
-        vectorised(|| {
-            for (i, along) in along[..n].iter_mut().enumerate() {
-                let (o, grad) = (self.o.row(first + i), self.grad.row(first + i));
-                *along = sum(dim, |j| o[j] * grad[j]);
-            }
-        });
+        for (i, along) in along[..n].iter_mut().enumerate() {
+            *along = dot(self.o.row(first + i), self.grad.row(first + i));
+        }
         let (q, grad) = (self.q.part(first, n), self.grad.part(first, n));
         let all = self.sight.keys(first..first + n);
         for start in all.clone().step_by(KEYS) {
@@ -91,27 +88,36 @@ impl Pass<'_> {
             let d_scores = &mut scratch.d_scores[..n * keys.len()];
             multiply(MatrixMut::new(weights, n, keys.len()), Write::Replace, q, k.t());
             multiply(MatrixMut::new(d_scores, n, keys.len()), Write::Replace, grad, v.t());
-            vectorised(|| {
-                let block = weights.chunks_exact_mut(keys.len()).zip(d_scores.chunks_exact_mut(keys.len()));
-                for (i, (weights, d_scores)) in block.enumerate() {
-                    let seen = self.sight.part(first + i, &keys);
-                    for outside in [0..seen.start, seen.end..keys.len()] {
-                        weights[outside.clone()].fill(0.0);
-                        d_scores[outside].fill(0.0);
-                    }
-                    let (weights, d_scores) = (&mut weights[seen.clone()], &mut d_scores[seen.clone()]);
-                    let (lse, along) = (self.lse[first + i], along[i]);
-                    weights.iter_mut().for_each(|w| *w = exp(w.mul_add(scale, -lse)));
-                    self.sight.hide(first + i, start + seen.start, weights, 0.0);
-                    for (d, w) in d_scores.iter_mut().zip(weights) {
-                        *d = *w * (*d - along) * scale;
-                    }
+            let block = weights.chunks_exact_mut(keys.len()).zip(d_scores.chunks_exact_mut(keys.len()));
+            for (i, (weights, d_scores)) in block.enumerate() {
+                let seen = self.sight.part(first + i, &keys);
+                for outside in [0..seen.start, seen.end..keys.len()] {
+                    weights[outside.clone()].fill(0.0);
+                    d_scores[outside].fill(0.0);
                 }
-            });
+                let (weights, d_scores) = (&mut weights[seen.clone()], &mut d_scores[seen.clone()]);
+                // Hidden before: what is not seen then weighs nothing.
+                self.sight.hide(first + i, start + seen.start, weights, f32::NEG_INFINITY);
+                slopes(weights, d_scores, scale, self.lse[first + i], along[i]);
+            }
             let (weights, d_scores) = (Matrix::new(weights, n, keys.len()), Matrix::new(d_scores, n, keys.len()));
             multiply(dv.part(start, keys.len()), Write::Add, weights.t(), grad);
             multiply(dq.part(first, n), Write::Add, d_scores, k);
             multiply(dk.part(start, keys.len()), Write::Add, d_scores.t(), q);
+        }
+    }
+}
+
+vectorised! {
+    fn dot(a: &[f32], b: &[f32]) -> f32 {
+        sum(a.len(), |i| a[i] * b[i])
+    }
+
+    /// Scores become weights, and the weights' gradients the scores'.
+    fn slopes(weights: &mut [f32], d_scores: &mut [f32], scale: f32, lse: f32, along: f32) {
+        for (w, d) in weights.iter_mut().zip(d_scores) {
+            *w = if *w == f32::NEG_INFINITY { 0.0 } else { exp(w.mul_add(scale, -lse)) };
+            *d = *w * (*d - along) * scale;
         }
     }
 }

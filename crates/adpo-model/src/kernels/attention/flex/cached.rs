@@ -13,28 +13,30 @@ pub(super) fn cached(q: CpuTensor, keys: CpuTensor, values: CpuTensor, first: &C
     let [q, keys, values] = [q, keys, values].map(contiguous);
     let [q, keys, values] = [&q, &keys, &values].map(floats);
     let first = ids(first);
-    let scale = (dim as f32).powf(-0.5);
     let mut o = vec![0.0; rows * heads * dim];
-    let one = |row: usize, o: &mut [f32], scores: &mut Vec<f32>| {
-        let cell = |cache: &'_ [f32], at: usize, head: usize| ((row * capacity + at) * kv_heads + head) * dim..cache.len();
-        let seen = first[row]..used;
+    let cells = |cache: &'_ [f32], row: usize| row * capacity * kv_heads * dim..cache.len().min((row * capacity + used) * kv_heads * dim);
+    o.par_chunks_mut((heads * dim).max(1)).enumerate().for_each(|(row, o)| {
         for (head, o) in o.chunks_exact_mut(dim).enumerate() {
             let q = &q[(row * heads + head) * dim..][..dim];
-            scores.clear();
-            for at in seen.clone() {
-                let key = &keys[cell(keys, at, head / group)][..dim];
-                scores.push(sum(dim, |i| q[i] * key[i]) * scale);
-            }
-            let top = max(scores.len(), |i| scores[i]);
-            scores.iter_mut().for_each(|score| *score = exp(*score - top));
-            let total = sum(scores.len(), |i| scores[i]);
-            for (at, weight) in seen.clone().zip(&*scores) {
-                let value = &values[cell(values, at, head / group)][..dim];
-                o.iter_mut().zip(value).for_each(|(o, value)| *o = weight.mul_add(*value, *o));
-            }
-            o.iter_mut().for_each(|o| *o /= total);
+            let (keys, values) = (&keys[cells(keys, row)], &values[cells(values, row)]);
+            look_up(o, q, keys, values, kv_heads * dim, head / group * dim, first[row]);
         }
-    };
-    o.par_chunks_mut((heads * dim).max(1)).enumerate().for_each_init(Vec::new, |scores, (row, o)| vectorised(|| one(row, o, scores)));
+    });
     tensor(o, [rows, heads, dim])
+}
+
+vectorised! {
+    /// The cells from `first` on, `stride` apart, of which this head's part begins at `start`.
+    fn look_up(o: &mut [f32], q: &[f32], keys: &[f32], values: &[f32], stride: usize, start: usize, first: usize) {
+        let (dim, scale) = (q.len(), (q.len() as f32).powf(-0.5));
+        let keys = keys.chunks_exact(stride).skip(first).map(|cell| &cell[start..start + dim]);
+        let mut scores: Vec<f32> = keys.map(|key| sum(dim, |i| q[i] * key[i]) * scale).collect();
+        let top = max(scores.len(), |i| scores[i]);
+        scores.iter_mut().for_each(|score| *score = exp(*score - top));
+        let total = sum(scores.len(), |i| scores[i]);
+        for (value, weight) in values.chunks_exact(stride).skip(first).zip(&scores) {
+            o.iter_mut().zip(&value[start..start + dim]).for_each(|(o, value)| *o = weight.mul_add(*value, *o));
+        }
+        o.iter_mut().for_each(|o| *o /= total);
+    }
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::sight::Sight;
 use super::{KEYS, QUERIES};
 use crate::kernels::composed::shape;
-use crate::kernels::cpu::{CpuTensor, LANES, Matrix, MatrixMut, Write, contiguous, exp, floats, max, multiply, tensor, vectorised};
+use crate::kernels::cpu::{CpuTensor, Matrix, MatrixMut, Write, contiguous, exp, floats, max, multiply, sum, tensor, vectorised};
 
 /// The score of a cell that is not seen.
 const HIDDEN: f32 = -1e30;
@@ -68,43 +68,37 @@ fn block([q, k, v]: [Head<'_>; 3], sight: &Sight, first: usize, mut o: MatrixMut
         let keys = start..keys.end.min(start + KEYS);
         let scores = &mut scratch[..n * keys.len()];
         multiply(MatrixMut::new(scores, n, keys.len()), Write::Replace, q.part(first, n), k.part(start, keys.len()).t());
-        vectorised(|| {
-            for (i, scores) in scores.chunks_exact_mut(keys.len()).enumerate() {
-                let seen = sight.part(first + i, &keys);
-                scores[..seen.start].fill(0.0);
-                scores[seen.end..].fill(0.0);
-                if seen.is_empty() {
-                    continue;
-                }
-                let scores = &mut scores[seen.clone()];
-                sight.hide(first + i, start + seen.start, scores, HIDDEN);
-                let new_top = top[i].max(max(scores.len(), |k| scores[k]) * scale);
-                let kept = if top[i] == f32::NEG_INFINITY { 0.0 } else { exp(top[i] - new_top) };
-                let mut lanes = [0.0_f32; LANES];
-                let mut chunks = scores.chunks_exact_mut(LANES);
-                for chunk in &mut chunks {
-                    for (score, lane) in chunk.iter_mut().zip(&mut lanes) {
-                        *score = exp(score.mul_add(scale, -new_top));
-                        *lane += *score;
-                    }
-                }
-                let mut sum = 0.0;
-                for score in chunks.into_remainder() {
-                    *score = exp(score.mul_add(scale, -new_top));
-                    sum += *score;
-                }
-                total[i] = total[i].mul_add(kept, lanes.iter().sum::<f32>() + sum);
-                top[i] = new_top;
-                if write == Write::Add && kept != 1.0 {
-                    o.row(i).iter_mut().for_each(|o| *o *= kept);
-                }
+        for (i, scores) in scores.chunks_exact_mut(keys.len()).enumerate() {
+            let seen = sight.part(first + i, &keys);
+            scores[..seen.start].fill(0.0);
+            scores[seen.end..].fill(0.0);
+            if seen.is_empty() {
+                continue;
             }
-        });
+            let scores = &mut scores[seen.clone()];
+            sight.hide(first + i, start + seen.start, scores, HIDDEN);
+            let kept = weigh(scores, scale, &mut top[i], &mut total[i]);
+            if write == Write::Add && kept != 1.0 {
+                o.row(i).iter_mut().for_each(|o| *o *= kept);
+            }
+        }
         multiply(o.part(0, n), write, Matrix::new(scores, n, keys.len()), v.part(start, keys.len()));
         write = Write::Add;
     }
     for (i, lse) in lse.iter_mut().enumerate() {
         o.row(i).iter_mut().for_each(|o| *o /= total[i]);
         *lse = top[i] + total[i].ln();
+    }
+}
+
+vectorised! {
+    /// Scores become weights relative to the largest score so far; gives the factor of the weights before.
+    fn weigh(scores: &mut [f32], scale: f32, top: &mut f32, total: &mut f32) -> f32 {
+        let new_top = top.max(max(scores.len(), |k| scores[k]) * scale);
+        let kept = if *top == f32::NEG_INFINITY { 0.0 } else { exp(*top - new_top) };
+        scores.iter_mut().for_each(|score| *score = exp(score.mul_add(scale, -new_top)));
+        *total = total.mul_add(kept, sum(scores.len(), |k| scores[k]));
+        *top = new_top;
+        kept
     }
 }

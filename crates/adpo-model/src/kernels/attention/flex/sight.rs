@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::kernels::cpu::{CpuTensor, ids};
+use crate::kernels::cpu::{CpuTensor, ids, vectorised};
 
 /// One row's mask.
 pub(super) struct Sight {
@@ -39,7 +39,6 @@ impl Sight {
     }
 
     /// For k ≤ q.
-    #[inline(always)]
     fn sees(&self, q: usize, k: usize) -> bool {
         self.segments[k] == self.segments[q] && (self.branches[k] == 0 || self.branches[k] == self.branches[q])
     }
@@ -57,15 +56,18 @@ impl Sight {
     }
 
     /// Writes `hidden` over the values of cells within a [`Sight::part`] that q does not see after all.
-    #[inline(always)]
     pub(super) fn hide(&self, q: usize, first_key: usize, values: &mut [f32], hidden: f32) {
         if self.dense[q] {
             return;
         }
-        let (segment, branch) = (self.segments[q], self.branches[q]);
-        let cells = self.segments[first_key..].iter().zip(&self.branches[first_key..]);
-        for (value, (s, b)) in values.iter_mut().zip(cells) {
-            let seen = *s == segment && (*b == 0 || *b == branch);
+        hide(values, &self.segments[first_key..], &self.branches[first_key..], self.segments[q], self.branches[q], hidden);
+    }
+}
+
+vectorised! {
+    fn hide(values: &mut [f32], segments: &[u32], branches: &[u32], segment: u32, branch: u32, hidden: f32) {
+        for (value, (s, b)) in values.iter_mut().zip(segments.iter().zip(branches)) {
+            let seen = (*s == segment) & ((*b == 0) | (*b == branch));
             *value = if seen { *value } else { hidden };
         }
     }

@@ -1,0 +1,136 @@
+use adpo_model::kernels::{self, AttentionMask};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+use crate::harness::{Random, check, host, off, tensor};
+
+/// rows, width, heads, kv_heads, dim
+type Shape = [usize; 5];
+
+struct Case {
+    shape: Shape,
+    segments: Vec<u32>,
+    branches: Vec<u32>,
+    deviation: f64,
+}
+
+fn definition([rows, width, heads, kv_heads, dim]: Shape, segments: &[u32], branches: &[u32], t: &[Vec<f64>]) -> Vec<f64> {
+    let mut o = vec![0.0; rows * width * heads * dim];
+    for row in 0..rows {
+        for q in 0..width {
+            for head in 0..heads {
+                let cell = |at: usize| row * width + at;
+                let key = |at: usize| (cell(at) * kv_heads + head / (heads / kv_heads)) * dim;
+                let query = (cell(q) * heads + head) * dim;
+                let seen: Vec<usize> = (0..=q)
+                    .filter(|k| {
+                        let (b, k) = (branches[cell(*k)], segments[cell(*k)]);
+                        k == segments[cell(q)] && (b == 0 || b == branches[cell(q)])
+                    })
+                    .collect();
+                let score = |k: usize| (0..dim).map(|i| t[0][query + i] * t[1][key(k) + i]).sum::<f64>() / (dim as f64).sqrt();
+                let scores: Vec<f64> = seen.iter().map(|k| score(*k)).collect();
+                let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let total: f64 = scores.iter().map(|s| (s - top).exp()).sum();
+                for (k, score) in seen.iter().zip(scores) {
+                    for i in 0..dim {
+                        o[query + i] += (score - top).exp() / total * t[2][key(*k) + i];
+                    }
+                }
+            }
+        }
+    }
+    o
+}
+
+fn attend([rows, width, heads, kv_heads, dim]: Shape, segments: &[u32], branches: &[u32], t: &[Tensor<1>]) -> Tensor<1> {
+    let mask = AttentionMask::new(segments, branches, rows, width, &t[0].device());
+    let by = |i: usize, heads: usize| t[i].clone().reshape([rows, width, heads, dim]);
+    kernels::attention(by(0, heads), by(1, kv_heads), by(2, kv_heads), &mask).reshape([rows * width * heads * dim])
+}
+
+impl Case {
+    /// Every row one sequence.
+    fn plain(shape: Shape, deviation: f64) -> Self {
+        Self { shape, segments: vec![1; shape[0] * shape[1]], branches: vec![0; shape[0] * shape[1]], deviation }
+    }
+
+    fn check(&self, what: &str) {
+        let [rows, width, heads, kv_heads, dim] = self.shape;
+        let mut random = Random(width as u64);
+        let q = random.normals(rows * width * heads * dim, self.deviation);
+        let [k, v] = [self.deviation, 1.0].map(|deviation| random.normals(rows * width * kv_heads * dim, deviation));
+        check(
+            &format!("{what} {:?}", self.shape),
+            &|t| attend(self.shape, &self.segments, &self.branches, t),
+            &|t| definition(self.shape, &self.segments, &self.branches, t),
+            &[q, k, v],
+            2e-5,
+        );
+    }
+}
+
+#[test]
+fn causal_attention_is_its_definition() {
+    for shape in [[1, 1, 1, 1, 1], [2, 3, 2, 2, 5], [3, 40, 4, 2, 16], [1, 65, 6, 1, 8], [2, 130, 3, 3, 32], [1, 300, 2, 1, 64]] {
+        Case::plain(shape, 1.0).check("causal");
+    }
+}
+
+#[test]
+fn scores_beyond_the_range_of_exp_are_no_trouble() {
+    Case::plain([2, 33, 2, 2, 16], 12.0).check("extreme");
+    Case::plain([1, 270, 1, 1, 4], 8.0).check("extreme");
+}
+
+#[test]
+fn packed_sequences_and_padding_do_not_see_each_other() {
+    let mut segments: Vec<u32> = [(1, 30), (2, 1), (3, 80), (4, 300), (0, 9)].iter().flat_map(|(s, n)| vec![*s; *n]).collect();
+    segments.extend((0..420).map(|i| 5 + u32::from(i >= 257)));
+    Case { shape: [2, 420, 2, 1, 8], branches: vec![0; 840], segments, deviation: 1.0 }.check("packed");
+}
+
+#[test]
+fn answers_see_their_prompt_and_themselves() {
+    let mut random = Random(77);
+    let (mut segments, mut branches) = (Vec::new(), Vec::new());
+    for segment in 1..4 {
+        for (branch, length) in [(0, 20 + random.below(60)), (1, 1 + random.below(40)), (2, 30), (3, 1 + random.below(50))] {
+            segments.extend(vec![segment; length]);
+            branches.extend(vec![branch; length]);
+        }
+    }
+    let width = segments.len();
+    let case = Case { shape: [1, width, 4, 2, 8], segments, branches, deviation: 1.0 };
+    case.check("branches");
+}
+
+#[test]
+fn the_cache_is_read_where_it_lies() {
+    for (shape, capacity, used) in [([1, 1, 1, 1, 3], 4, 1), ([3, 1, 4, 2, 16], 50, 37), ([5, 1, 6, 1, 32], 200, 200)] {
+        let [rows, _, heads, kv_heads, dim] = shape;
+        let mut random = Random(9);
+        let first: Vec<usize> = (0..rows).map(|row| (row * 3).min(used - 1)).collect();
+        let q = random.normals(rows * heads * dim, 1.0);
+        let [keys, values] = [0, 1].map(|_| random.normals(rows * capacity * kv_heads * dim, 1.0));
+        let expected: Vec<f64> = (0..rows)
+            .flat_map(|row| {
+                // The last query of a row of which the cells before `first` are another segment.
+                let cells = |cache: &[f64]| cache[row * capacity * kv_heads * dim..][..used * kv_heads * dim].to_vec();
+                let mut all = vec![0.0; used * heads * dim];
+                all[(used - 1) * heads * dim..].copy_from_slice(&q[row * heads * dim..][..heads * dim]);
+                let segments: Vec<u32> = (0..used).map(|at| u32::from(at >= first[row])).collect();
+                let o = definition([1, used, heads, kv_heads, dim], &segments, &vec![0; used], &[all, cells(&keys), cells(&values)]);
+                o[(used - 1) * heads * dim..].to_vec()
+            })
+            .collect();
+        let device = Device::flex();
+        for (dtype, tolerance) in [(DType::F64, 1e-11), (DType::F32, 1e-5)] {
+            let cache = |values: &[f64]| tensor(values, dtype, &device).reshape([rows, capacity, kv_heads, dim]);
+            let first: Vec<i32> = first.iter().map(|first| *first as i32).collect();
+            let first = Tensor::<1, Int>::from_data(TensorData::new(first, [rows]), &device);
+            let q = tensor(&q, dtype, &device).reshape([rows, heads, dim]);
+            let found = host(kernels::attention_cached(q, cache(&keys), cache(&values), first, used));
+            assert!(off(&found, &expected) <= tolerance, "{shape:?} {dtype:?}: off by {:e}", off(&found, &expected));
+        }
+    }
+}
