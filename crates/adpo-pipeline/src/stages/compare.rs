@@ -31,7 +31,7 @@ pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<Report, Pi
         write_text(folder.join("report.json"), &(report.json()? + "\n"))?;
         write_text(folder.join("report.md"), &report.markdown())?;
         let counts = serde_json::json!({"systems": report.systems.len(), "warnings": evaluator.warnings()});
-        Ok(Made { outputs: vec!["report.json", "report.md"], counts: counts })
+        Ok(Made { outputs: vec!["report.json", "report.md"], counts })
     })?;
     read_json(&folder.join("report.json"))
 }
