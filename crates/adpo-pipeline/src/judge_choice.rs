@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use adpo_eval::{ClassifierOptions, EmbeddedJudge, EndpointOptions, EvalError, Judge, LlmJudge, rubric};
+use adpo_eval::{ClassifierOptions, EmbeddedJudge, EndpointOptions, EvalError, Judge, LlmJudge, RequestLimits, rubric};
 use serde::{Deserialize, Serialize};
 
 use crate::llama_chat::LlamaChat;
@@ -129,9 +129,12 @@ impl JudgeChoice {
                 let max_tokens = options.max_tokens;
                 Self::Endpoint(EndpointOptions { max_tokens, ..EndpointOptions::new(Vec::new(), &options.model) })
             }
-            Self::Classifier(options) => {
-                Self::Classifier(ClassifierOptions { urls: Vec::new(), api_key_env: None, limits: Default::default(), ..options.clone() })
-            }
+            Self::Classifier(options) => Self::Classifier(ClassifierOptions {
+                urls: Vec::new(),
+                api_key_env: None,
+                limits: RequestLimits::default(),
+                ..options.clone()
+            }),
             other => other.clone(),
         }
     }
