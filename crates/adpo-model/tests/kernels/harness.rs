@@ -3,41 +3,41 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 /// Numbers that depend on a seed alone (SplitMix64).
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.bits() % end as u64) as usize
     }
 
     /// Roughly normal, of this deviation, and exact in f32.
-    pub fn normal(&mut self, deviation: f64) -> f64 {
+    pub(crate) fn normal(&mut self, deviation: f64) -> f64 {
         let sum: f64 = (0..12).map(|_| (self.bits() >> 11) as f64 / (1u64 << 53) as f64).sum();
         f64::from(((sum - 6.0) * deviation) as f32)
     }
 
-    pub fn normals(&mut self, n: usize, deviation: f64) -> Vec<f64> {
+    pub(crate) fn normals(&mut self, n: usize, deviation: f64) -> Vec<f64> {
         (0..n).map(|_| self.normal(deviation)).collect()
     }
 }
 
 /// An operation on flat tensors, to be reshaped inside; the result flat as well.
-pub type Operation<'a> = &'a dyn Fn(&[Tensor<1>]) -> Tensor<1>;
+pub(crate) type Operation<'a> = &'a dyn Fn(&[Tensor<1>]) -> Tensor<1>;
 /// Its definition on plain numbers.
-pub type Definition<'a> = &'a dyn Fn(&[Vec<f64>]) -> Vec<f64>;
+pub(crate) type Definition<'a> = &'a dyn Fn(&[Vec<f64>]) -> Vec<f64>;
 
-pub fn tensor(values: &[f64], dtype: DType, device: &Device) -> Tensor<1> {
+pub(crate) fn tensor(values: &[f64], dtype: DType, device: &Device) -> Tensor<1> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), (device, dtype))
 }
 
-pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
@@ -52,7 +52,7 @@ fn run(operation: Operation<'_>, inputs: &[Vec<f64>], upstream: &[f64], dtype: D
 }
 
 /// The largest difference relative to the largest number.
-pub fn off(found: &[f64], expected: &[f64]) -> f64 {
+pub(crate) fn off(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     assert!(found.iter().all(|x| x.is_finite()), "a number is not finite");
     let scale = expected.iter().fold(1e-30_f64, |max, x| max.max(x.abs()));
@@ -60,7 +60,7 @@ pub fn off(found: &[f64], expected: &[f64]) -> f64 {
 }
 
 /// The kernel in f32 within `tolerance` of its definition, value and gradients; the definition on tensors that of plain Rust.
-pub fn check(what: &str, operation: Operation<'_>, definition: Definition<'_>, inputs: &[Vec<f64>], tolerance: f64) {
+pub(crate) fn check(what: &str, operation: Operation<'_>, definition: Definition<'_>, inputs: &[Vec<f64>], tolerance: f64) {
     let mut random = Random(inputs.iter().map(Vec::len).sum::<usize>() as u64);
     let expected = definition(inputs);
     let upstream = random.normals(expected.len(), 1.0);
