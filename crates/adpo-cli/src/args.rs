@@ -161,7 +161,8 @@ pub(crate) struct SampleArgs {
     pub(crate) endpoint: EndpointArgs,
 }
 
-/// Sampling from an endpoint; every option belongs to --endpoint, and none of a recipe's goes with it.
+/// Sampling from an endpoint; every option belongs to --endpoint, and none of a recipe's goes with it. clap drops a
+/// `requires` whose target conflicts with something given, so each option names its own conflicts.
 #[cfg(feature = "http")]
 #[derive(Debug, Args)]
 pub(crate) struct EndpointArgs {
@@ -177,37 +178,37 @@ pub(crate) struct EndpointArgs {
     )]
     pub(crate) endpoint: Vec<String>,
     /// The model's name, as the endpoint knows it.
-    #[arg(long, value_name = "NAME", requires = "endpoint", help_heading = "From an endpoint")]
+    #[arg(long, value_name = "NAME", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
     pub(crate) model: Option<String>,
     /// Prompts (JSONL, any format that `adpo data inspect` knows): a file, or one below --data-dir.
-    #[arg(long, value_name = "FILE", requires = "endpoint", help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
     pub(crate) prompts: Option<PathBuf>,
     /// Where responses are written, one JSON object per line: prompt_id, prompt, response, model, harmful, category.
-    #[arg(long, value_name = "FILE", requires = "endpoint", help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
     pub(crate) out: Option<PathBuf>,
     /// Answers for each prompt.
-    #[arg(long, default_value_t = 1, requires = "endpoint", help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
     pub(crate) samples: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 1.0, requires = "endpoint", help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
     pub(crate) temperature: f64,
     /// Only the likeliest tokens that together reach this probability.
-    #[arg(long, requires = "endpoint", help_heading = "From an endpoint")]
+    #[arg(long, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
     pub(crate) top_p: Option<f64>,
     /// Longest answer in tokens.
-    #[arg(long, default_value_t = 256, requires = "endpoint", help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
     pub(crate) max_tokens: usize,
     /// Seeds every request, where the endpoint honours seeds.
-    #[arg(long, default_value_t = 0, requires = "endpoint", help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
     pub(crate) seed: u64,
     /// The environment variable that holds the API key; without it none is sent.
-    #[arg(long, value_name = "VARIABLE", requires = "endpoint", help_heading = "From an endpoint")]
+    #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
     pub(crate) api_key_env: Option<String>,
     /// Requests in flight, for each endpoint.
-    #[arg(long, default_value_t = 8, requires = "endpoint", help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
     pub(crate) concurrency: usize,
     /// Seconds until a request without a complete answer counts as failed.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", help_heading = "From an endpoint")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
     pub(crate) timeout: f64,
 }
 

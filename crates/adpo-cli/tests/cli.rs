@@ -85,6 +85,16 @@ fn a_wrong_command_line_exits_with_2_and_a_failed_run_with_1() {
 }
 
 #[test]
+fn an_option_of_an_endpoint_is_refused_beside_a_recipe() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recipe = write_recipe(folder.path());
+    for option in [["--model", "m"], ["--temperature", "0.5"], ["--seed", "3"]] {
+        let output = adpo(&["sample", text(&recipe), option[0], option[1]]);
+        assert_eq!(output.status.code(), Some(2), "{option:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
 fn a_recipe_with_an_option_of_another_objective_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = write_recipe(folder.path());

@@ -34,6 +34,9 @@ pub(crate) fn check(args: &ValidateArgs) -> Result<()> {
     };
     let options = ValidateOptions { quick: args.quick };
     let found = validate(judge.as_ref(), &corpus, options);
+    for warning in judge.warnings() {
+        eprintln!("warning: {warning}");
+    }
     if let Some(reason) = judge.unavailable() {
         bail!("judge {} is gone: {reason}; the same command goes on from what it answered", judge.name());
     }

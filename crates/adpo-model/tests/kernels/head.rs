@@ -45,7 +45,8 @@ fn what_the_head_says_beside_log_probs_is_its_definition() {
         let all = logits(&hidden, &weight, d);
         let best = |l: &Vec<f64>| (0..vocab).fold(0, |best, i| if l[i] > l[best] { i } else { best });
         // Half of the targets are the likeliest token.
-        let targets: Vec<i32> = all.iter().enumerate().map(|(i, l)| if i % 2 == 0 { best(l) } else { random.below(vocab) } as i32).collect();
+        let targets: Vec<i32> =
+            all.iter().enumerate().map(|(i, l)| if i % 2 == 0 { best(l) } else { random.below(vocab) } as i32).collect();
         let expected: [Vec<f64>; 3] = [
             all.iter().map(|l| l.iter().map(|x| (x - log_sum_exp(l)).exp() * (log_sum_exp(l) - x)).sum()).collect(),
             all.iter().zip(&targets).map(|(l, target)| f64::from(best(l) as i32 == *target)).collect(),
