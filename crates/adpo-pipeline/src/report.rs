@@ -32,10 +32,8 @@ impl RunReport {
 
     /// Markdown for people; harmful text is in it only if the reports were built to show it.
     pub fn markdown(&self) -> String {
-        let mut text = String::new();
-        if let Some(over_seeds) = &self.over_seeds {
-            text += &format!("# {}: {} seeds\n\n{}", self.recipe, self.seeds.len(), over_seeds.markdown());
-        }
+        let over = |over: &OverSeeds| format!("# {}: {} seeds\n\n{}", self.recipe, self.seeds.len(), over.markdown());
+        let mut text = self.over_seeds.as_ref().map_or_else(String::new, over);
         for seed in &self.seeds {
             text += &seed.report.markdown();
             text.push('\n');

@@ -189,7 +189,7 @@ mod tests {
     fn stage(folder: &Path, seed: u64, runs: &mut usize) -> Result<Manifest, PipelineError> {
         run_stage("demo", folder, Inputs::new().value("seed", &seed), |folder| {
             *runs += 1;
-            write_text(&folder.join("out.txt"), &seed.to_string())?;
+            write_text(folder.join("out.txt"), &seed.to_string())?;
             Ok(Made { outputs: vec!["out.txt"], counts: serde_json::Value::Null })
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! Loops are plain Rust over lanes of a fixed width, which [`vectorised`] compiles once per instruction set. Work is cut into
 //! pieces by the shape and the number of threads alone, so that no sum depends on who ran first.
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wider vectors")]
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
@@ -174,7 +175,9 @@ mod tests {
 
     vectorised! {
         fn exp_all(x: &mut [f32]) {
-            x.iter_mut().for_each(|x| *x = exp(*x));
+            for x in x {
+                *x = exp(*x);
+            }
         }
     }
 

@@ -31,7 +31,7 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
         branches: IntTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let prepared = Attention.prepare::<C>([q.node(), k.node(), v.node()]).compute_bound().stateful();
-        let [q, k, v] = [q, k, v].map(|tensor| tensor.into_primitive());
+        let [q, k, v] = [q, k, v].map(<FloatTensor<Self>>::into_primitive);
         let (o, lse) = B::fused_attention(q.clone(), k.clone(), v.clone(), segments.clone(), branches.clone());
         let o = match prepared {
             OpsKind::Tracked(prepared) => prepared.finish(([q, k, v, o.clone(), lse.clone()], [segments, branches]), o),

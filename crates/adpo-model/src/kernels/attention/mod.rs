@@ -68,7 +68,7 @@ pub trait AttentionOps: Backend {
 
     /// (`dq`, `dk`, `dv`) from `o`, `lse` and `grad` = dO: with `P = exp(S − lse)` and `D = Σ dO·O` per query,
     /// `dV = Pᵀ·dO`, `dS = P·(dO·Vᵀ − D)`, `dQ = dS·K/√dim`, `dK = dSᵀ·Q/√dim`.
-    #[expect(clippy::too_many_arguments, reason = "what the forward pass had and gave")]
+    #[allow(clippy::too_many_arguments, reason = "what the forward pass had and gave; the macro copies this to places without it")]
     fn fused_attention_backward(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,

@@ -1,4 +1,5 @@
 //! gemm, with the rows of the result over the threads; a product of few rows streams the weights once instead.
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wider vectors")]
 
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;

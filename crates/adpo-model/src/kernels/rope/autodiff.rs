@@ -21,7 +21,7 @@ impl<B: RopeOps> Backward<B, 1> for Rope {
 impl<B: RopeOps, C: CheckpointStrategy> RopeOps for Autodiff<B, C> {
     fn fused_rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, inverse: bool) -> FloatTensor<Self> {
         let prepared = Rope.prepare::<C>([x.node()]).compute_bound().stateful();
-        let [x, cos, sin] = [x, cos, sin].map(|tensor| tensor.into_primitive());
+        let [x, cos, sin] = [x, cos, sin].map(<FloatTensor<Self>>::into_primitive);
         let y = B::fused_rope(x, cos.clone(), sin.clone(), inverse);
         match prepared {
             OpsKind::Tracked(prepared) => prepared.finish((cos, sin, inverse), y),

@@ -205,6 +205,8 @@ vectorised! {
     }
 
     fn slopes(logits: &mut [f32], lse: f32, grad: f32) {
-        logits.iter_mut().for_each(|logit| *logit = -grad * exp(*logit - lse));
+        for logit in logits {
+            *logit = -grad * exp(*logit - lse);
+        }
     }
 }

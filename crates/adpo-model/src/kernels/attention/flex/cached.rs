@@ -32,11 +32,15 @@ vectorised! {
         let keys = keys.chunks_exact(stride).skip(first).map(|cell| &cell[start..start + dim]);
         let mut scores: Vec<f32> = keys.map(|key| sum(dim, |i| q[i] * key[i]) * scale).collect();
         let top = max(scores.len(), |i| scores[i]);
-        scores.iter_mut().for_each(|score| *score = exp(*score - top));
+        for score in &mut scores {
+            *score = exp(*score - top);
+        }
         let total = sum(scores.len(), |i| scores[i]);
         for (value, weight) in values.chunks_exact(stride).skip(first).zip(&scores) {
             o.iter_mut().zip(&value[start..start + dim]).for_each(|(o, value)| *o = weight.mul_add(*value, *o));
         }
-        o.iter_mut().for_each(|o| *o /= total);
+        for o in o.iter_mut() {
+            *o /= total;
+        }
     }
 }

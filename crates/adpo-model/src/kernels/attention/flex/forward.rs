@@ -96,7 +96,9 @@ vectorised! {
     fn weigh(scores: &mut [f32], scale: f32, top: &mut f32, total: &mut f32) -> f32 {
         let new_top = top.max(max(scores.len(), |k| scores[k]) * scale);
         let kept = if *top == f32::NEG_INFINITY { 0.0 } else { exp(*top - new_top) };
-        scores.iter_mut().for_each(|score| *score = exp(score.mul_add(scale, -new_top)));
+        for score in scores.iter_mut() {
+            *score = exp(score.mul_add(scale, -new_top));
+        }
         *total = total.mul_add(kept, sum(scores.len(), |k| scores[k]));
         *top = new_top;
         kept

@@ -65,6 +65,7 @@ impl Sight {
 }
 
 vectorised! {
+    #[expect(clippy::needless_bitwise_bool, reason = "without branches the loop becomes vectors")]
     fn hide(values: &mut [f32], segments: &[u32], branches: &[u32], segment: u32, branch: u32, hidden: f32) {
         for (value, (s, b)) in values.iter_mut().zip(segments.iter().zip(branches)) {
             let seen = (*s == segment) & ((*b == 0) | (*b == branch));
