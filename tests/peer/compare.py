@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""`adpo bench` beside peer_step.py, alternating, and the ratio of their medians.
+
+needs: torch and transformers in the Python that runs this; a release build of adpo.
+usage: compare.py [--adpo target/release/adpo] [--rounds 3] [--steps 10] [--threads 2] [--rows FILE] [CASE ...]
+A case is `SIZE:OBJECTIVE` (7m:adpo) or `SIZE:generate` (64 new tokens at batch 8); without any: 7m:adpo 7m:sft 15m:adpo
+7m:generate. Each round runs one and then the other; the table gives the median over rounds of each side's own median, their
+ratio, and the range of the rounds' ratios. A step's ratio is of times, generation's of tokens per second. Peak memory is the
+larger of the rounds' resident sets.
+"""
+import argparse, json, os, statistics, subprocess, sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def run(command, threads):
+    """The JSON line a bench prints, and its peak resident memory in MiB."""
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(command)} failed")
+    return json.loads(output.strip().splitlines()[-1]), usage.ru_maxrss / 1024
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("cases", nargs="*", default=["7m:adpo", "7m:sft", "15m:adpo", "7m:generate"])
+    p.add_argument("--adpo", default="target/release/adpo"); p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--steps", type=int, default=10); p.add_argument("--threads", type=int, default=2); p.add_argument("--rows")
+    a = p.parse_args()
+    print("| case | adpo | peer | ratio | rounds | MiB adpo | MiB peer |\n|---|---|---|---|---|---|---|")
+    for case in a.cases:
+        size, what = case.split(":")
+        peer = [sys.executable, os.path.join(HERE, "peer_step.py"), "--size", size, "--threads", str(a.threads), "--seq", "128"]
+        if what == "generate":
+            ours = [a.adpo, "bench", "sample", "--size", size, "--batch", "8", "--seq", "128", "--generate", "64"]
+            peer += ["--batch", "8", "--generate", "64"]
+            key = "new_tokens_per_s"
+        else:
+            options = ["--objective", what, "--batch", "4", "--steps", str(a.steps)] + (["--rows", a.rows] if a.rows else [])
+            ours = [a.adpo, "bench", "step", "--size", size, "--seq", "128"] + options
+            peer += options
+            key = "median_s"
+        rounds = [(run(ours, a.threads), run(peer, a.threads)) for _ in range(a.rounds)]
+        x, y = ([r[i][0][key] for r in rounds] for i in (0, 1))
+        ratios = sorted(b / c for b, c in zip(x, y))
+        middle = statistics.median(x), statistics.median(y)
+        memory = [max(r[i][1] for r in rounds) for i in (0, 1)]
+        print(f"| {case} | {middle[0]:.3f} | {middle[1]:.3f} | {middle[0] / middle[1]:.2f} | {ratios[0]:.2f} to {ratios[-1]:.2f} | {memory[0]:.0f} | {memory[1]:.0f} |", flush=True)
+
+
+main()
