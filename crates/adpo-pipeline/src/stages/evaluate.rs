@@ -53,7 +53,7 @@ struct System<'a> {
 
 /// One manifest per system and way of asking: SFT, then the policies in the recipe's order.
 pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, policies: &[Manifest]) -> Result<Vec<Manifest>, PipelineError> {
-    let corpus = Corpus::new(run.resources, run.stream("evaluate-rows"));
+    let corpus = Corpus::new(run.resources, run.shared_stream("evaluate-rows"));
     let evaluate = &run.recipe.evaluate;
     let data = corpus.hash(&evaluate.sources)?;
     let mut systems = vec![System { name: SFT, made_by: "sft".to_owned(), manifest: sft }];
@@ -67,6 +67,7 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, policies: &[Manifest]) -> R
             let mut inputs = Inputs::new()
                 .value("seed", &run.seed)
                 .value("sources", &evaluate.sources)
+                .value("rows", &run.shared_stream("evaluate-rows"))
                 .value("samples", &(evaluate.samples, evaluate.temperature))
                 .value("draw", &evaluate.draw)
                 .value("asking", &asking)
@@ -85,7 +86,7 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, policies: &[Manifest]) -> R
             manifests.push(run_stage(&stage, &run.stage(&stage), inputs, |folder| {
                 let (mut prompts, mut counts) = corpus.prompts(&evaluate.sources)?;
                 if let (Some(_), Some(limit)) = (asking.form(), evaluate.audit_limit) {
-                    prompts = some_of(prompts, limit, run.stream("audit"));
+                    prompts = some_of(prompts, limit, run.shared_stream("audit"));
                 }
                 let model = run.stage(&system.made_by);
                 let said = answer(run, &model, asking, prompts, &stage, folder)?;

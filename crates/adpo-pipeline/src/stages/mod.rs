@@ -112,6 +112,11 @@ impl SeedRun<'_> {
         derive_seed(self.seed, name)
     }
 
+    /// A stream that all seeds of a recipe share: they are asked the same prompts, or they could not be compared by them.
+    fn shared_stream(&self, name: &str) -> u64 {
+        derive_seed(self.recipe.seeds.first().copied().unwrap_or(self.seed), name)
+    }
+
     fn sft_model(&self) -> Result<(Checkpoint, ControlToken), PipelineError> {
         load_model(&self.stage("sft"), self)
     }
