@@ -84,8 +84,8 @@ impl SampleRun {
 /// Answers all requests, shortest prompts first, `batch_size` at a time. Rows that have ended leave their batch.
 ///
 /// # Errors
-/// [`ModelError::Sampling`] names the row whose prompt is empty, too long or outside the vocabulary, or the option
-/// that cannot work.
+/// [`ModelError::Sampling`] names the row whose prompt is empty, too long or outside the vocabulary, or for which the
+/// model gives NaN, or the option that cannot work.
 pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingOptions) -> Result<SampleRun, ModelError> {
     check(requests, options, model.config())?;
     let model = model.valid();
@@ -96,7 +96,7 @@ pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingO
     let mut new_tokens = 0;
     for chunk in order.chunks(options.batch_size.max(1)) {
         let rows: Vec<SampleRequest<'_>> = chunk.iter().map(|i| requests[*i]).collect();
-        for (i, c) in chunk.iter().zip(batch(&model, &rows, options)) {
+        for (i, c) in chunk.iter().zip(batch(&model, &rows, options)?) {
             new_tokens += c.ids.len() + usize::from(c.finish != Finish::Length);
             done[*i] = Some(c);
         }
@@ -132,7 +132,7 @@ fn check(requests: &[SampleRequest<'_>], options: &SamplingOptions, config: &Lla
 }
 
 /// Answers some requests together.
-fn batch(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingOptions) -> Vec<Completion> {
+fn batch(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingOptions) -> Result<Vec<Completion>, ModelError> {
     let mut done: Vec<Completion> = requests.iter().map(|_| Completion { ids: Vec::new(), finish: Finish::Length }).collect();
     let (mut rows, mut next) = Rows::new(model, requests, options.max_new_tokens);
     for step in 0..options.max_new_tokens {
@@ -141,6 +141,10 @@ fn batch(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingOption
         next = Step { width: 1, ..Step::default() };
         for (slot, logits) in logits.chunks_exact(model.config().vocab_size).enumerate() {
             let row = rows.live[slot];
+            if logits.iter().any(|logit| logit.is_nan()) {
+                let problem = "the model gives NaN; its weights are damaged, or training diverged: use an earlier checkpoint";
+                return Err(ModelError::Sampling(format!("row {}, token {}: {problem}", requests[row].row, step + 1)));
+            }
             let mut stream = Stream::at(options.seed, requests[row].row, step as u64);
             let token = choose(logits, options, &mut stream);
             if options.stop.contains(&token) {
@@ -157,7 +161,7 @@ fn batch(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingOption
         }
         rows.keep(&kept);
     }
-    done
+    Ok(done)
 }
 
 /// The cells that go through the model at once, row-major.

@@ -4,8 +4,9 @@ mod common;
 
 use std::path::Path;
 
-use adpo_model::{Llama, SaveOptions, Storage};
-use burn::tensor::Device;
+use adpo_model::{Llama, ParameterMap, SampleRequest, SamplingOptions, SaveOptions, Storage, sample};
+use burn::module::Param;
+use burn::tensor::{Device, Tensor};
 use common::{Raw, config, load_error, model, read_raw, saved, write_raw};
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
@@ -222,4 +223,20 @@ fn missing_files_are_named() {
     assert!(load_error(folder.path()).contains(WEIGHTS));
     std::fs::remove_file(folder.path().join("config.json")).expect("was there");
     assert!(load_error(folder.path()).contains("config.json"));
+}
+
+#[test]
+fn weights_that_give_nan_are_an_error_that_names_the_row_instead_of_a_token() {
+    struct Diverged;
+    impl ParameterMap for Diverged {
+        fn map<const D: usize>(&mut self, _name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|tensor| tensor.mul_scalar(f32::NAN))
+        }
+    }
+    let model = model(false).map_parameters(&mut Diverged);
+    for temperature in [0.0, 1.0] {
+        let options = SamplingOptions { temperature, max_new_tokens: 3, ..SamplingOptions::default() };
+        let error = sample(&model, &[SampleRequest { prompt: &[1, 5], row: 17 }], &options).expect_err("no token is likeliest").to_string();
+        assert!(error.contains("row 17") && error.contains("NaN"), "{error}");
+    }
 }
