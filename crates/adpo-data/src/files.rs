@@ -55,13 +55,13 @@ pub fn read_jsonl<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<T>,
     }
 }
 
-/// Writes a text. The file appears whole or not at all, as with [`write_jsonl`].
+/// Writes a text or bytes. The file appears whole or not at all, as with [`write_jsonl`].
 ///
 /// # Errors
 /// [`DataError::Io`] if the folder cannot be written.
-pub fn write_text(path: impl AsRef<Path>, text: &str) -> Result<(), DataError> {
+pub fn write_file(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<(), DataError> {
     let path = path.as_ref();
-    replace(path, |file| file.write_all(text.as_bytes()).map_err(DataError::io(path)))
+    replace(path, |file| file.write_all(contents.as_ref()).map_err(DataError::io(path)))
 }
 
 fn write_rows<T: Serialize>(output: &mut impl Write, path: &Path, rows: &[T]) -> Result<(), DataError> {

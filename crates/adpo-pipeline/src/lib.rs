@@ -66,7 +66,7 @@ pub enum Outcome {
 pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, last: Stage) -> Result<Outcome, PipelineError> {
     std::fs::create_dir_all(folder).map_err(PipelineError::io(folder))?;
     let resolved = toml::to_string(recipe).map_err(|e| PipelineError::file(&folder.join("recipe.toml"), e))?;
-    adpo_data::write_text(folder.join("recipe.toml"), &resolved)?;
+    adpo_data::write_file(folder.join("recipe.toml"), &resolved)?;
     let mut manifests = Vec::new();
     let mut reports = Vec::new();
     for seed in &recipe.seeds {
@@ -82,7 +82,7 @@ pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, last: S
     }
     let report = RunReport::new(recipe.name.clone(), reports);
     stage::write_json(&folder.join("report.json"), &report)?;
-    adpo_data::write_text(folder.join("report.md"), &report.markdown())?;
+    adpo_data::write_file(folder.join("report.md"), report.markdown())?;
     Ok(Outcome::Report(Box::new(report)))
 }
 

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use adpo_data::write_text;
+use adpo_data::write_file;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
@@ -172,7 +172,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, PipelineE
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), PipelineError> {
     let text = serde_json::to_string_pretty(value).map_err(|e| PipelineError::file(path, e))?;
-    Ok(write_text(path, &(text + "\n"))?)
+    Ok(write_file(path, &(text + "\n"))?)
 }
 
 /// Appends one row of JSON.
@@ -189,7 +189,7 @@ mod tests {
     fn stage(folder: &Path, seed: u64, runs: &mut usize) -> Result<Manifest, PipelineError> {
         run_stage("demo", folder, Inputs::new().value("seed", &seed), |folder| {
             *runs += 1;
-            write_text(folder.join("out.txt"), &seed.to_string())?;
+            write_file(folder.join("out.txt"), seed.to_string())?;
             Ok(Made { outputs: vec!["out.txt"], counts: serde_json::Value::Null })
         })
     }

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use adpo_data::write_text;
+use adpo_data::write_file;
 use burn::tensor::Tensor;
 use serde_json::{Map, Value};
 
@@ -107,13 +107,13 @@ impl MetricsLog {
         }
         // The lines themselves, not the numbers read from them: those may come out one digit shorter or longer.
         let text: String = kept.iter().flat_map(|(line, _)| [line.as_str(), "\n"]).collect();
-        write_text(&path, &text)?;
+        write_file(&path, &text)?;
         // A clock tells other times when steps are done again; those of steps that will be are cut off as well.
         let timings = folder.join("timings.jsonl");
         if timings.exists() {
             let known = std::fs::read_to_string(&timings).map_err(TrainError::io(&timings))?;
             let kept = known.lines().filter(|line| step_of(line).is_some_and(|step| step <= steps_done));
-            write_text(&timings, &kept.flat_map(|line| [line, "\n"]).collect::<String>())?;
+            write_file(&timings, kept.flat_map(|line| [line, "\n"]).collect::<String>())?;
         }
         let append = |path: &Path| OpenOptions::new().create(true).append(true).open(path).map_err(TrainError::io(path));
         Ok(Self { metrics: append(&path)?, timings: append(&timings)?, path })

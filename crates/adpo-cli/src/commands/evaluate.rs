@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use adpo_eval::{EmbeddedJudge, Judge, Report, ReportBuilder, Responses, read_responses};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::args::EvaluateArgs;
 
@@ -14,12 +14,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let resources = super::resources(None, args.stage.show);
     let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?;
     let report = report(responses, args, judge.as_ref());
-    for warning in judge.warnings() {
-        eprintln!("warning: {warning}");
-    }
-    if let Some(reason) = judge.unavailable() {
-        bail!("judge {} is gone: {reason}; the same command goes on from what it answered", judge.name());
-    }
+    super::still_there(judge.as_ref())?;
     let report = report?;
     super::print(&if args.stage.json { report.json()? } else { report.markdown() })
 }

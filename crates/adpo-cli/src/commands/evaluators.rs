@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use adpo_data::write_file;
 use adpo_eval::train::{Corpus, ValidateOptions, Validation, WEIGHT_SETS, train, validate};
 use adpo_eval::{EmbeddedJudge, Interval, Judge};
 use adpo_pipeline::JudgeChoice;
@@ -15,11 +16,11 @@ pub(crate) fn rebuild(args: &TrainEvaluatorsArgs) -> Result<()> {
     let mut figures = Vec::new();
     for name in WEIGHT_SETS {
         let judge = train(&corpus, name)?;
-        write(&args.out.join(format!("{name}.bin")), &judge.to_bytes())?;
+        write_file(args.out.join(format!("{name}.bin")), judge.to_bytes())?;
         super::print(&format!("{name}: learnt from {} keys, fingerprint {}", judge.training_rows().len(), judge.fingerprint()))?;
         figures.extend(validate(&judge, &corpus, ValidateOptions::default()).figures);
     }
-    write(&args.out.join("agreement.json"), format!("{}\n", serde_json::to_string_pretty(&figures)?).as_bytes())
+    Ok(write_file(args.out.join("agreement.json"), serde_json::to_string_pretty(&figures)? + "\n")?)
 }
 
 /// Prints how far a judge agrees with people, and fails where that is less than recorded.
@@ -34,12 +35,7 @@ pub(crate) fn check(args: &ValidateArgs) -> Result<()> {
     };
     let options = ValidateOptions { quick: args.quick };
     let found = validate(judge.as_ref(), &corpus, options);
-    for warning in judge.warnings() {
-        eprintln!("warning: {warning}");
-    }
-    if let Some(reason) = judge.unavailable() {
-        bail!("judge {} is gone: {reason}; the same command goes on from what it answered", judge.name());
-    }
+    super::still_there(judge.as_ref())?;
     super::print(&if args.json { serde_json::to_string_pretty(&found)? } else { table(&found) })?;
     let shortfalls = found.shortfalls(&judge.agreement(), options);
     if !shortfalls.is_empty() {
@@ -51,12 +47,6 @@ pub(crate) fn check(args: &ValidateArgs) -> Result<()> {
 fn corpus(data_dir: Option<&Path>) -> Result<Corpus> {
     let data_dir = data_dir.context("no data folder is known; pass --data-dir or set ADPO_DATA")?;
     Ok(Corpus::read(data_dir, assets::DIALOGUES)?)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    let outcome = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
-    outcome.with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn table(found: &Validation) -> String {

@@ -10,12 +10,24 @@ pub(crate) mod stage;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
+use adpo_eval::Judge;
 use adpo_pipeline::Resources;
 
 use crate::assets;
 
 /// Where answers of judges behind endpoints are kept.
 const JUDGE_CACHE: &str = "runs/judge-cache";
+
+/// Tells what a judge has to say of its work, and fails if it is gone: what it answered rests in its cache.
+fn still_there(judge: &dyn Judge) -> anyhow::Result<()> {
+    for warning in judge.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    match judge.unavailable() {
+        Some(reason) => anyhow::bail!("judge {} is gone: {reason}; the same command goes on from what it answered", judge.name()),
+        None => Ok(()),
+    }
+}
 
 /// Prints a result. A reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> anyhow::Result<()> {

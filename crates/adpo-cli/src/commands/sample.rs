@@ -42,11 +42,12 @@ mod endpoint {
         for warning in endpoint.warnings() {
             eprintln!("warning: {warning}");
         }
-        if args.stage.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
+        let text = if args.stage.json {
+            serde_json::to_string_pretty(&report)?
         } else {
-            println!("{}: {} prompts answered, {} kept, {} unanswered", out.display(), report.answered, report.kept, report.unanswered);
-        }
+            format!("{}: {} prompts answered, {} kept, {} unanswered", out.display(), report.answered, report.kept, report.unanswered)
+        };
+        super::super::print(&text)?;
         complete(&report)
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tokenizers::{Model, ModelWrapper, Tokenizer};
 
 use super::{ChatTokenizer, Special};
-use crate::{DataError, write_text};
+use crate::{DataError, write_file};
 
 const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
@@ -117,7 +117,7 @@ pub(super) fn save(from: &ChatTokenizer, dir: &Path) -> Result<(), DataError> {
     let tokenizer = from.tokenizer.to_string(true).map_err(|e| failed(&e))?;
     let config = serde_json::to_string_pretty(&config).map_err(|e| failed(&e))? + "\n";
     for (name, text) in [(TOKENIZER, tokenizer.as_str()), (CONFIG, &config), (TEMPLATE, from.template.source())] {
-        write_text(dir.join(name), text)?;
+        write_file(dir.join(name), text)?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Stage 6: all systems side by side in one report.
 
-use adpo_data::{read_jsonl, write_text};
+use adpo_data::{read_jsonl, write_file};
 use adpo_eval::{EmbeddedJudge, Exchange, Judge, KlByRole, Outcomes, Reply, Report, ReportBuilder, SCHEMA};
 
 use super::asking::Asking;
@@ -31,8 +31,8 @@ pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<(SeedRepor
         let evaluator = run.judge(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?;
         let (report, outcomes) = build(run, done, evaluator.as_ref())?;
         still_there("compare", evaluator.as_ref())?;
-        write_text(folder.join("report.json"), &(report.json()? + "\n"))?;
-        write_text(folder.join("report.md"), &report.markdown())?;
+        write_file(folder.join("report.json"), &(report.json()? + "\n"))?;
+        write_file(folder.join("report.md"), report.markdown())?;
         write_json(&folder.join("outcomes.json"), &outcomes)?;
         let counts = serde_json::json!({"systems": report.systems.len(), "warnings": evaluator.warnings()});
         Ok(Made { outputs: vec!["report.json", "report.md", "outcomes.json"], counts })
