@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use adpo_model::kernels::on_pool;
 use adpo_model::{Llama, ParameterVisitor};
 use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -63,6 +64,10 @@ pub(crate) struct Stepped {
 
 impl Engine {
     pub(crate) fn step(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
+        on_pool(|| self.step_here(task, examples, learning_rate))
+    }
+
+    fn step_here(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
         let total_weight: f64 = examples.iter().map(|i| task.weight(*i)).sum();
         let mut stepped = Stepped { loss: 0.0, grad_norm: f64::NAN, metrics: StepMetrics::default(), not_finite: None };
         let mut accumulated = GradientsAccumulator::new();
