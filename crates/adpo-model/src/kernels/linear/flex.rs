@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{LinearOps, composed};
 use crate::kernels::composed::shape;
-use crate::kernels::cpu::{Matrix, Write, all_f32, contiguous, dispatch, floats, multiply_parallel, tensor};
+use crate::kernels::cpu::{Matrix, Write, all_f32, contiguous, dispatch, floats, multiply_parallel, prefetch, tensor};
 
 /// Up to so many rows, packing the weights for gemm costs more than the product.
 const FEW_ROWS: usize = 16;
@@ -137,6 +137,10 @@ fn products<S: Simd, const ROWS: usize, const WEIGHTS: usize>(simd: S, weights: 
     }
     let mut sums = [[simd.splat_f32s(0.0); ROWS]; WEIGHTS];
     for step in 0..steps {
+        for i in 0..WEIGHTS {
+            // The next rows of weights: the hardware loses the thread at the end of each.
+            prefetch(w[i].as_ptr().wrapping_add(step + SIDE * steps));
+        }
         for row in 0..ROWS {
             for i in 0..WEIGHTS {
                 sums[i][row] = simd.mul_add_e_f32s(w[i][step], rows[row][step], sums[i][row]);
