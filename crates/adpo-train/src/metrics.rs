@@ -29,6 +29,12 @@ impl StepMetrics {
         self.values.push((name, values.without_autodiff()));
     }
 
+    /// Takes in what another forward pass of the step reported.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.values.extend(other.values);
+        self.tokens += other.tokens;
+    }
+
     /// The metrics, by one read-back for all.
     pub(crate) fn means(self) -> BTreeMap<&'static str, f64> {
         let mut sums: BTreeMap<&'static str, (f64, usize)> = BTreeMap::new();

@@ -8,6 +8,7 @@ use adpo_model::{Llama, ParameterVisitor};
 use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::alarm::DisplacementAlarm;
@@ -64,22 +65,24 @@ pub(crate) struct Stepped {
 
 impl Engine {
     pub(crate) fn step(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
-        on_pool(|| self.step_here(task, examples, learning_rate))
+        on_pool(|| self.step_on_pool(task, examples, learning_rate))
     }
 
-    fn step_here(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
+    fn step_on_pool(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
         let total_weight: f64 = examples.iter().map(|i| task.weight(*i)).sum();
         let mut stepped = Stepped { loss: 0.0, grad_norm: f64::NAN, metrics: StepMetrics::default(), not_finite: None };
         let mut accumulated = GradientsAccumulator::new();
         for micro in examples.chunks(self.batch_size) {
-            let summed = task.forward(&self.model, micro, &self.device, &mut stepped.metrics)?;
-            let share = summed.div_scalar(total_weight.max(1.0));
-            stepped.loss += f64::from(to_host(share.clone().inner())[0]);
-            let gradients = GradientsParams::from_grads(share.backward(), &self.model);
-            accumulated.accumulate(&self.model, gradients);
+            let passes: Vec<_> = micro.par_chunks(self.examples_together(micro.len())).map(|part| self.pass(task, part, total_weight)).collect();
+            // With several devices, this is where their gradients would be reduced too.
+            for pass in passes {
+                let Pass { loss, gradients, metrics } = pass?;
+                stepped.loss += loss;
+                stepped.metrics.extend(metrics);
+                accumulated.accumulate(&self.model, gradients);
+            }
         }
         let gradients = accumulated.grads();
-        // With several devices, this is where their gradients would be reduced.
         stepped.grad_norm = gradient_norm(&self.model, &gradients);
         let watched = [("loss", stepped.loss), ("grad_norm", stepped.grad_norm)];
         stepped.not_finite = watched.into_iter().find(|(_, value)| !value.is_finite());
@@ -91,6 +94,33 @@ impl Engine {
         }
         Ok(stepped)
     }
+
+    /// How many examples of a micro-batch go through the model together. On the CPU each thread takes examples of its own,
+    /// which keeps it busy also where a kernel is too small to be shared; it costs one more set of gradients per thread.
+    fn examples_together(&self, examples: usize) -> usize {
+        const SETS_OF_GRADIENTS: usize = 4;
+        let on_cpu = self.device.clone().inner() == Device::flex();
+        let parts = if on_cpu { rayon::current_num_threads().clamp(1, SETS_OF_GRADIENTS) } else { 1 };
+        examples.div_ceil(parts)
+    }
+
+    /// Forward and backward.
+    fn pass(&self, task: &impl Task, examples: &[usize], total_weight: f64) -> Result<Pass, TrainError> {
+        // Leaves of its own (the weights are shared): two graphs that meet in a leaf wait for each other.
+        let model = self.model.valid().train();
+        let mut metrics = StepMetrics::default();
+        let summed = task.forward(&model, examples, &self.device, &mut metrics)?;
+        let share = summed.div_scalar(total_weight.max(1.0));
+        let loss = f64::from(to_host(share.clone().inner())[0]);
+        Ok(Pass { loss, gradients: GradientsParams::from_grads(share.backward(), &model), metrics })
+    }
+}
+
+/// What some examples say of the weights.
+struct Pass {
+    loss: f64,
+    gradients: GradientsParams,
+    metrics: StepMetrics,
 }
 
 /// A run between two steps.
