@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 mod matrix;
 
-pub(super) use matrix::{Matrix, MatrixMut, Write, multiply, multiply_parallel};
+pub(super) use matrix::{Matrix, MatrixMut, Write, multiply, product};
 
 /// A float or int tensor of the CPU backend.
 pub(super) type CpuTensor = FloatTensor<Flex>;

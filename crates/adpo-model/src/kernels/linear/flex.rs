@@ -1,4 +1,4 @@
-//! gemm, with the rows of the result over the threads; a product of few rows streams the weights once instead.
+//! gemm, over the threads; a product of few rows streams the weights once instead.
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wider vectors")]
 
 use burn::backend::Flex;
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{LinearOps, composed};
 use crate::kernels::composed::shape;
-use crate::kernels::cpu::{Matrix, Write, all_f32, contiguous, dispatch, floats, multiply_parallel, prefetch, tensor};
+use crate::kernels::cpu::{Matrix, all_f32, contiguous, dispatch, floats, prefetch, product, tensor};
 
 /// Up to so many rows, packing the weights for gemm costs more than the product.
 const FEW_ROWS: usize = 16;
@@ -25,9 +25,7 @@ impl LinearOps for Flex {
         if n <= FEW_ROWS {
             return tensor(few_rows(x, weight, n, inner, out), [n, out]);
         }
-        let mut y = vec![0.0; n * out];
-        multiply_parallel(&mut y, Write::Replace, Matrix::new(x, n, inner), Matrix::new(weight, out, inner).t());
-        tensor(y, [n, out])
+        tensor(product(Matrix::new(x, n, inner), Matrix::new(weight, out, inner).t()), [n, out])
     }
 
     fn fused_linear_backward_input(grad: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -36,9 +34,7 @@ impl LinearOps for Flex {
         }
         let ([n, out], [_, inner]) = (shape::<Self, 2>(&grad), shape::<Self, 2>(&weight));
         let [grad, weight] = [grad, weight].map(contiguous);
-        let mut dx = vec![0.0; n * inner];
-        multiply_parallel(&mut dx, Write::Replace, Matrix::new(floats(&grad), n, out), Matrix::new(floats(&weight), out, inner));
-        tensor(dx, [n, inner])
+        tensor(product(Matrix::new(floats(&grad), n, out), Matrix::new(floats(&weight), out, inner)), [n, inner])
     }
 
     fn fused_linear_backward_weight(grad: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -47,9 +43,7 @@ impl LinearOps for Flex {
         }
         let ([n, out], [_, inner]) = (shape::<Self, 2>(&grad), shape::<Self, 2>(&x));
         let [grad, x] = [grad, x].map(contiguous);
-        let mut dw = vec![0.0; out * inner];
-        multiply_parallel(&mut dw, Write::Replace, Matrix::new(floats(&grad), n, out).t(), Matrix::new(floats(&x), n, inner));
-        tensor(dw, [out, inner])
+        tensor(product(Matrix::new(floats(&grad), n, out).t(), Matrix::new(floats(&x), n, inner)), [out, inner])
     }
 }
 
