@@ -3,6 +3,7 @@
 mod args;
 mod assets;
 mod commands;
+mod memory;
 
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ fn main() -> ExitCode {
         print!("{SHORT_HELP}");
         return ExitCode::SUCCESS;
     }
+    memory::keep_what_is_freed();
     match run(Cli::from_command_line().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

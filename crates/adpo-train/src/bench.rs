@@ -5,7 +5,6 @@ use std::time::Instant;
 use adpo_data::EncodedTriple;
 use adpo_model::Llama;
 use adpo_objective::Objective;
-use burn::module::Module;
 
 use crate::optimizer::AdamW;
 use crate::preference::Preferences;
@@ -54,14 +53,7 @@ fn bench(model: Llama, task: &impl Task, options: &TrainOptions, steps: usize) -
         return Err(TrainError::NoExamples);
     }
     task.check_examples(model.config().vocab_size)?;
-    let device = model.device().inner().autodiff();
-    let mut engine = Engine {
-        model: model.train(),
-        optimizer: AdamW::new(options),
-        device,
-        max_grad_norm: options.max_grad_norm,
-        batch_size: options.batch_size,
-    };
+    let mut engine = Engine::new(model, AdamW::new(options), options);
     let per_epoch = task.examples().div_ceil(options.examples_per_step()).max(1);
     (0..steps)
         .map(|step| {
