@@ -304,13 +304,10 @@ fn rows_for_the_bench_hold_ids_and_a_step_computes_fewer_cells_where_prompts_are
 fn a_recipe_gives_the_same_metrics_with_and_without_shared_prompts() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let recipe = write_recipe(folder.path());
-    let shared = "train = { learning_rate = 1e-3, batch_size = 4 }";
     let run_dir = folder.path().join("run");
-    // Not the weights of ε = 1e-8, whose first steps have the sign of a gradient that may be all rounding.
-    let train = |share: bool| -> Vec<Vec<serde_json::Value>> {
-        let options = format!("train = {{ learning_rate = 1e-3, batch_size = 4, adam_epsilon = 1e-4, share_prompts = {share} }}");
-        let before = if share { shared.to_owned() } else { options.replace("false", "true") };
-        edited(&recipe, &before, &options);
+    // Not the usual ε of 1e-8, with which a first step has the sign of a gradient that may be all rounding.
+    let with = |share: bool| format!("train = {{ learning_rate = 1e-3, batch_size = 4, adam_epsilon = 1e-4, share_prompts = {share} }}");
+    let train = || -> Vec<Vec<serde_json::Value>> {
         let output = adpo(&["train", text(&recipe), "--run-dir", text(&run_dir)]);
         assert!(output.status.success(), "{}", stderr(&output));
         let metrics = |policy: &str| -> Vec<serde_json::Value> {
@@ -320,12 +317,19 @@ fn a_recipe_gives_the_same_metrics_with_and_without_shared_prompts() {
         };
         ["adpo", "both"].map(metrics).into()
     };
-    let (shared, separate) = (train(true), train(false));
+    edited(&recipe, "train = { learning_rate = 1e-3, batch_size = 4 }", &with(true));
+    let shared = train();
+    edited(&recipe, &with(true), &with(false));
+    let separate = train();
     let mut compared = 0;
     for (shared, separate) in shared.iter().zip(&separate) {
         assert!(shared.len() == separate.len() && shared != separate, "the same steps, rounded in other places");
-        for (shared, separate) in shared.iter().zip(separate) {
+        for (step, (shared, separate)) in shared.iter().zip(separate).enumerate() {
             for (name, value) in shared.as_object().expect("an object") {
+                // All log-ratios start at 0, so that rounding alone could say which is greater.
+                if step == 0 && ["rewards/accuracies", "rewards/ties"].contains(&name.as_str()) {
+                    continue;
+                }
                 let (a, b) = (value.as_f64().expect("a number"), separate[name].as_f64().expect("the same names"));
                 assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{name}: {a} and {b}");
                 compared += 1;

@@ -145,9 +145,9 @@ impl Batch {
             let prompt = row * width + column;
             let mut answer = prompt + group.prompt;
             for (branch, member) in group.members.iter().enumerate() {
-                // One alone is one causal sequence.
-                let branch = if group.members.len() > 1 { branch + 1 } else { 0 };
-                spots[*member] = Spot { segment: segment as u32 + 1, branch: branch as u32, prompt, answer };
+                // An answer has its branch even alone: a kernel that cuts its work at branches then rounds it the same anywhere.
+                let branch = if let Content::Answer { .. } = sequences[*member].content { branch as u32 + 1 } else { 0 };
+                spots[*member] = Spot { segment: segment as u32 + 1, branch, prompt, answer };
                 answer += sequences[*member].content.parts().1.len();
             }
         }

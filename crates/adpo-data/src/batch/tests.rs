@@ -121,7 +121,7 @@ fn prompts_that_differ_in_one_token_are_not_shared() {
     let batch = Batch::new(&sequences, Layout { packing: Some(9), share_prompts: true });
     assert_eq!(batch.ids, [1, 7, 63, 40, 1, 7, 20]);
     assert_eq!(batch.segments, [2, 2, 2, 2, 1, 1, 1]);
-    assert_eq!(batch.branches, [0; 7]);
+    assert_eq!(batch.branches, [0, 0, 0, 1, 0, 0, 1]);
 }
 
 #[test]
