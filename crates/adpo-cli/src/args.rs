@@ -315,6 +315,9 @@ pub(crate) enum BenchCommand {
     /// Time training steps: reference forward, policy forward and backward, clipping, AdamW.
     #[command(after_help = "Example:\n  adpo bench step --size 7m --objective adpo --batch 4 --seq 128 --steps 10")]
     Step(BenchStepArgs),
+    /// Encode preferences into rows for `bench step --rows`, and count the cells that they take.
+    #[command(after_help = "Example:\n  adpo bench rows ../data/hh-rlhf-harmless/harmless-base-test.jsonl.gz --out rows.jsonl")]
+    Rows(BenchRowsArgs),
     /// Time sampling.
     #[command(after_help = "Example:\n  adpo bench sample --size 7m --batch 8 --seq 128 --generate 64")]
     Sample(BenchSampleArgs),
@@ -361,9 +364,32 @@ pub(crate) struct BenchStepArgs {
     /// The reference's log-probs are given instead of computed in the step.
     #[arg(long)]
     pub(crate) precomputed_reference: bool,
-    /// JSONL of encoded rows (lists of ids under `prompt`, `chosen`, `rejected`, `toxic`) instead of random ids.
+    /// Compute each prompt anew for each of its answers, one padded sequence per row.
+    #[arg(long)]
+    pub(crate) no_share_prompts: bool,
+    /// JSONL of encoded rows (lists of ids under `prompt`, `chosen`, `rejected`, `toxic`; `adpo bench rows` writes them)
+    /// instead of random ids.
     #[arg(long)]
     pub(crate) rows: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchRowsArgs {
+    /// Preferences, in any format that `adpo data inspect` knows. Rows without a toxic answer borrow another row's rejected
+    /// one, of about the length of their own.
+    pub(crate) file: PathBuf,
+    /// The file to write.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// `embedded:tiny-base`, or a Hugging Face folder: whose tokenizer.
+    #[arg(long, default_value = "embedded:tiny-base")]
+    pub(crate) checkpoint: String,
+    /// Leave out rows of more tokens.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) max_length: usize,
+    /// Rows per batch in the counts of cells.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) batch: usize,
 }
 
 #[derive(Debug, Args)]

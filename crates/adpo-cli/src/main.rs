@@ -40,6 +40,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Evaluators(EvaluatorsCommand::Train(args)) => commands::evaluators::rebuild(&args),
         Command::Evaluators(EvaluatorsCommand::Validate(args)) => commands::evaluators::check(&args),
         Command::Bench(BenchCommand::Step(args)) => commands::bench::step(&args),
+        Command::Bench(BenchCommand::Rows(args)) => commands::bench::rows(&args),
         Command::Bench(BenchCommand::Sample(args)) => commands::bench::sample(&args),
     }
 }

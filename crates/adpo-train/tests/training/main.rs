@@ -6,3 +6,4 @@ mod common;
 mod reference;
 mod refusals;
 mod resume;
+mod sharing;
