@@ -84,7 +84,8 @@ impl Engine {
         let mut stepped = Stepped { loss: 0.0, grad_norm: f64::NAN, metrics: StepMetrics::default(), not_finite: None };
         let mut accumulated = GradientsAccumulator::new();
         for micro in examples.chunks(self.batch_size) {
-            let passes: Vec<_> = micro.par_chunks(self.examples_together(micro.len())).map(|part| self.pass(task, part, total_weight)).collect();
+            let passes: Vec<_> =
+                micro.par_chunks(self.examples_together(micro.len())).map(|part| self.pass(task, part, total_weight)).collect();
             // With several devices, this is where their gradients would be reduced too.
             for pass in passes {
                 let Pass { loss, gradients, metrics } = pass?;

@@ -8,7 +8,9 @@ use rayon::prelude::*;
 
 use super::{TokenLogProbOps, composed};
 use crate::kernels::composed::shape;
-use crate::kernels::cpu::{LANES, Matrix, MatrixMut, Write, across, all_f32, contiguous, exp, floats, ids, max, multiply, sum, tensor, vectorised};
+use crate::kernels::cpu::{
+    LANES, Matrix, MatrixMut, Write, across, all_f32, contiguous, exp, floats, ids, max, multiply, sum, tensor, vectorised,
+};
 
 /// Rows of a block of logits.
 const ROWS: usize = 512;
