@@ -12,7 +12,7 @@ use adpo_model::{
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use common::{logits, model, parameters, read_raw, write_raw};
+use common::{logits, model, parameters, python_with, read_raw, run_script, write_raw};
 use safetensors::SafeTensors;
 
 const NEW: u32 = 31;
@@ -73,8 +73,13 @@ fn furthest(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// The gradients of Σ log-probs, weighted so that no two are alike, by parameter; frozen ones have none.
-fn gradients(model: &Llama) -> BTreeMap<String, Vec<f32>> {
+/// No two alike.
+fn weights() -> Vec<f32> {
+    (1..IDS.len()).map(|i| i as f32 / 4.0).collect()
+}
+
+/// The gradients of Σ weight · log-prob, by parameter; frozen ones have none.
+fn gradients(model: &Llama, weights: &[f32]) -> BTreeMap<String, Vec<f32>> {
     struct Collect(GradientsParams, BTreeMap<String, Vec<f32>>);
     impl ParameterVisitor for Collect {
         fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
@@ -84,8 +89,7 @@ fn gradients(model: &Llama) -> BTreeMap<String, Vec<f32>> {
     let device = model.device().autodiff();
     let model = model.clone().train();
     let scores = log_probs(&model, &device);
-    let weights: Vec<f32> = (1..IDS.len()).map(|i| i as f32 / 4.0).collect();
-    let loss = (scores * Tensor::from_data(TensorData::new(weights, [IDS.len() - 1]), &device)).sum();
+    let loss = (scores * Tensor::from_data(TensorData::new(weights.to_vec(), [weights.len()]), &device)).sum();
     let mut collect = Collect(GradientsParams::from_grads(loss.backward(), &model), BTreeMap::new());
     model.visit_parameters(&mut collect);
     collect.1
@@ -151,7 +155,7 @@ fn only_adapters_and_rows_have_gradients_and_they_follow_from_those_of_the_merge
     for (tied, use_rslora) in [(false, false), (true, true)] {
         let config = LoraConfig { use_rslora, ..lora() };
         let adapted = moved(model(tied).with_lora(&config, 1).expect("it fits"));
-        let (found, whole) = (gradients(&adapted), gradients(&adapted.clone().merge_lora()));
+        let (found, whole) = (gradients(&adapted, &weights()), gradients(&adapted.clone().merge_lora(), &weights()));
         let values = parameters(&adapted);
         let names: Vec<&String> = values.keys().filter(|name| name.contains("lora_") || name.contains("trainable_tokens")).collect();
         assert_eq!(found.keys().collect::<Vec<_>>(), names, "nothing else has a gradient");
@@ -181,6 +185,30 @@ fn only_adapters_and_rows_have_gradients_and_they_follow_from_those_of_the_merge
 }
 
 #[test]
+fn peft_loads_what_we_save_and_computes_the_same_logits_and_gradients() {
+    let Some(python) = python_with("transformers, torch, peft") else { return };
+    for (tied, config) in [
+        (false, lora()),
+        (true, LoraConfig { use_rslora: true, target_modules: TargetModules::Pattern("all-linear".into()), ..lora() }),
+        (false, LoraConfig { trainable_token_indices: TrainableTokens::default(), lora_alpha: 2.5, ..lora() }),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (base, adapters) = (folder.path().join("base"), folder.path().join("adapters"));
+        model(tied).save(&base, &SaveOptions::default()).expect("saved");
+        let adapted = moved(model(tied).with_lora(&config, 1).expect("it fits"));
+        adapted.save_adapter(&adapters).expect("saved");
+        let rows: Vec<Vec<f32>> = logits(&adapted, &IDS).chunks_exact(32).map(<[f32]>::to_vec).collect();
+        let weights = vec![1.0 / (IDS.len() - 1) as f32; IDS.len() - 1];
+        let gradients: BTreeMap<String, Vec<f32>> =
+            gradients(&adapted, &weights).into_iter().map(|(name, values)| (format!("base_model.model.{name}"), values)).collect();
+        let expected = folder.path().join("expected.json");
+        let json = serde_json::json!({"ids": IDS, "logits": rows, "gradients": gradients});
+        std::fs::write(&expected, json.to_string()).expect("writable");
+        run_script(&python, "peft_loads_it.py", &[&base, &adapters, &expected]);
+    }
+}
+
+#[test]
 fn a_merged_model_is_a_plain_one_with_the_same_logits() {
     for tied in [false, true] {
         let adapted = moved(model(tied).with_lora(&lora(), 1).expect("it fits"));
@@ -190,7 +218,7 @@ fn a_merged_model_is_a_plain_one_with_the_same_logits() {
         let (before, after) = (logits(&adapted, &IDS), logits(&merged, &IDS));
         assert!(furthest(&before, &after) <= 1e-5, "off by {}", furthest(&before, &after));
         assert!(furthest(&logits(&model(tied), &IDS), &after) > 0.1, "the adapters say nothing");
-        assert_eq!(gradients(&merged).len(), parameters(&merged).len(), "all of it is trained again");
+        assert_eq!(gradients(&merged, &weights()).len(), parameters(&merged).len(), "all of it is trained again");
 
         let request = [SampleRequest { prompt: &IDS, row: 0 }];
         let options = SamplingOptions { temperature: 0.0, max_new_tokens: 20, ..SamplingOptions::default() };
@@ -214,7 +242,7 @@ fn adapters_come_back_bit_for_bit_from_a_folder_in_pefts_names() {
         assert_eq!(parameters(&loaded), parameters(&adapted));
         let read = LoraConfig::from_folder(folder.path()).expect("readable").expect("adapters are there");
         assert_eq!((read.scaling(), read.base_model_name_or_path.as_deref()), (config.scaling(), Some("somewhere")));
-        assert_eq!(gradients(&loaded).keys().collect::<Vec<_>>(), gradients(&adapted).keys().collect::<Vec<_>>());
+        assert_eq!(gradients(&loaded, &weights()).keys().collect::<Vec<_>>(), gradients(&adapted, &weights()).keys().collect::<Vec<_>>());
 
         // A base that lacks the token grows for it.
         let short = model(tied).resize_vocab(NEW as usize).load_adapter(folder.path()).expect("loaded");
