@@ -97,7 +97,7 @@ pub(crate) enum Command {
     Pretrain(PretrainArgs),
     /// Write a trained model as a plain Hugging Face folder, without the control token.
     #[command(
-        after_help = "Examples:\n  adpo export runs/quickstart/seed-42/policies/adpo/model --out exported\n  adpo export MODEL --out FOLDER --dtype bf16 --keep-control-token"
+        after_help = "Examples:\n  adpo export runs/quickstart/seed-42/policies/adpo/model --out exported\n  adpo export MODEL --out FOLDER --dtype bf16 --keep-control-token\n  adpo export ADAPTERS --merge --out FOLDER"
     )]
     Export(ExportArgs),
     /// Look at data.
@@ -229,11 +229,17 @@ pub(crate) struct PretrainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// A Hugging Face folder, such as `policies/<name>/model` of a run.
+    /// A Hugging Face folder, such as `policies/<name>/model` of a run, or with --merge a PEFT folder.
     pub(crate) model: PathBuf,
     /// The folder to write.
     #[arg(long)]
     pub(crate) out: PathBuf,
+    /// Merge adapters into their base: MODEL is what a stage with a `[lora]` table wrote, or any PEFT folder.
+    #[arg(long)]
+    pub(crate) merge: bool,
+    /// The base that adapters are merged into [default: the one that they name].
+    #[arg(long, value_name = "FOLDER", requires = "merge")]
+    pub(crate) base: Option<String>,
     /// The token to take out.
     #[arg(long, default_value = "[TOXIC]", conflicts_with = "keep_control_token")]
     pub(crate) control_token: String,

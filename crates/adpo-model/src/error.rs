@@ -30,6 +30,9 @@ pub enum ModelError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// Adapters were asked for that cannot be.
+    #[error("LoRA: {0}")]
+    Lora(String),
     /// Sampling was asked for something impossible.
     #[error("sampling: {0}")]
     Sampling(String),

@@ -23,6 +23,7 @@ mod config;
 mod error;
 pub mod kernels;
 mod llama;
+mod lora;
 mod parameters;
 mod random;
 #[cfg(test)]
@@ -35,5 +36,6 @@ pub use config::{LlamaConfig, RopeScaling};
 pub use error::ModelError;
 pub use kernels::TokenScores;
 pub use llama::{Llama, TokenInput};
+pub use lora::{LoraConfig, TargetModules, TrainableTokens};
 pub use parameters::{ParameterMap, ParameterVisitor};
 pub use sample::{Completion, Finish, SampleRequest, SampleRun, SamplingOptions, sample};

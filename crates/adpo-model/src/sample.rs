@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::attention::{Cache, attend};
 use crate::config::LlamaConfig;
-use crate::kernels::{self, AttentionMask};
+use crate::kernels::AttentionMask;
 use crate::random::Stream;
 use crate::{Llama, ModelError};
 
@@ -219,7 +219,7 @@ impl Rows {
         let pads: Vec<i32> = self.live.iter().map(|row| self.pads[*row] as i32).collect();
         let mask = (width > 1).then(|| self.mask(width));
         let first = Tensor::<1, Int>::from_data(TensorData::new(pads, [rows]), &self.device);
-        let mut x = kernels::embedding(model.embed_tokens.val(), ids);
+        let mut x = model.embed(ids);
         for (block, cache) in model.layers.iter().zip(&mut self.caches) {
             x = block.forward(x, &rotary, |q, k, v| {
                 cache.extend(k.clone(), v.clone());

@@ -23,6 +23,7 @@ mod error;
 mod export;
 mod judge_choice;
 mod llama_chat;
+mod lora;
 mod pretrain;
 mod recipe;
 mod report;
@@ -42,6 +43,7 @@ pub use error::PipelineError;
 pub use export::{Export, Exported, export};
 pub use judge_choice::JudgeChoice;
 pub use llama_chat::LlamaChat;
+pub use lora::Lora;
 pub use pretrain::{BaseData, BaseEvaluation, BaseRecipe, BaseShape, BaseTokenizer, pretrain};
 pub use recipe::{
     Annotate, Base, Control, Draw, Encoding, Evaluate, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,

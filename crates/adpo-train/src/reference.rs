@@ -190,7 +190,7 @@ fn read(path: &Path, expected: usize) -> Result<Option<Vec<ReferenceLogProbs>>, 
     }
 }
 
-/// SHA-256 over the names and f32 values of all parameters, in the model's order.
+/// SHA-256 over the names and f32 values of all parameters, in the model's order, and the scale of its adapters.
 pub fn model_hash(model: &Llama) -> String {
     struct Hash(Sha256);
     impl ParameterVisitor for Hash {
@@ -204,6 +204,9 @@ pub fn model_hash(model: &Llama) -> String {
     }
     let mut hash = Hash(Sha256::new());
     model.visit_parameters(&mut hash);
+    if let Some(lora) = model.lora() {
+        hash.0.update(lora.scaling().to_le_bytes());
+    }
     hex::encode(hash.0.finalize())
 }
 

@@ -166,7 +166,7 @@ impl<'a, T: Task> Session<'a, T> {
                     "belongs to another run (other options, data, objective or starting weights); use a new folder, or delete this one",
                 ));
             }
-            model = Llama::load(&found.folder, &device.clone().inner())?;
+            model = found.load_model(model)?;
             optimizer
                 .restore(found.state.step as u64, found.load_moments()?, &model)
                 .map_err(|problems| TrainError::checkpoint(&found.folder.join("optimizer.safetensors"), problems))?;
@@ -264,7 +264,7 @@ fn first_not_finite(model: &Llama) -> Option<String> {
         }
     }
     let mut find = Find(None);
-    model.visit_parameters(&mut find);
+    model.visit_trained_parameters(&mut find);
     find.0
 }
 

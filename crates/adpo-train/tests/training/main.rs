@@ -3,6 +3,7 @@
 mod accumulation;
 mod behaviour;
 mod common;
+mod lora;
 mod reference;
 mod refusals;
 mod resume;
