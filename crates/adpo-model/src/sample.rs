@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::attention::{Cache, attend};
 use crate::config::LlamaConfig;
-use crate::kernels::AttentionMask;
+use crate::kernels::{self, AttentionMask};
 use crate::random::Stream;
 use crate::{Llama, ModelError};
 
