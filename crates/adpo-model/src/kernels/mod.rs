@@ -10,6 +10,8 @@ mod attention;
 mod autodiff;
 mod composed;
 mod cpu;
+#[cfg(feature = "_cube")]
+mod cube;
 mod embedding;
 mod linear;
 mod rms_norm;

@@ -5,6 +5,8 @@
 
 mod autodiff;
 mod composed;
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -53,7 +55,7 @@ pub fn attention_cached(q: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, first:
 }
 
 /// The backend's side of [`attention`] and [`attention_cached`]; the bodies here define them.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait AttentionOps: Backend {
     /// (the result, log Σ exp of each query's scores `[rows, heads, width]`).
     fn fused_attention(

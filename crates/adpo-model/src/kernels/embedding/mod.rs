@@ -1,6 +1,8 @@
 //! Rows of a table by id, and the gradient of the table.
 
 mod autodiff;
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -16,7 +18,7 @@ pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
 }
 
 /// The backend's side of [`embedding`]; the bodies here define it.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait EmbeddingOps: Backend {
     /// `[n, d]`.
     fn fused_embedding(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {

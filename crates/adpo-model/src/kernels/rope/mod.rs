@@ -2,6 +2,8 @@
 //! `(y₁, y₂) = (x₁·cos − x₂·sin, x₂·cos + x₁·sin)` with `x = (x₁, x₂)` the halves of a head.
 
 mod autodiff;
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::tensor::FloatTensor;
@@ -17,7 +19,7 @@ pub fn rope(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<3> {
 }
 
 /// The backend's side of [`rope`]; the body here defines it.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait RopeOps: Backend {
     /// `x` turned, or turned back if `inverse`, which is the derivative: a rotation's transpose is its inverse. The angles are
     /// constants.
