@@ -4,12 +4,14 @@
 //! WGSL. They read and write their tensors' dtype (f32, bf16, f16) and compute in f32. No sum depends on the order in which
 //! cubes run: there are no atomics on floats.
 
+#[cfg(feature = "_source")]
+pub(super) mod source;
+
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::client::Client;
 use cubecl::ir::DeviceProperties;
 use cubecl::prelude::*;
 
@@ -61,8 +63,8 @@ pub(super) fn each(n: usize) -> (CubeCount, CubeDim) {
 }
 
 /// Units of a cube that sums `len` pieces: a power of two, at least 32.
-pub(super) fn units(client: &Client, len: usize) -> u32 {
-    let most = client.properties().hardware.max_units_per_cube.min(UNITS);
+pub(super) fn units(device: &DeviceProperties, len: usize) -> u32 {
+    let most = device.hardware.max_units_per_cube.min(UNITS);
     (len.next_power_of_two() as u32).clamp(32, most)
 }
 

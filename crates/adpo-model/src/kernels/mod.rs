@@ -21,6 +21,8 @@ mod token_log_probs;
 
 pub use adamw::{AdamWOps, AdamWState, AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionMask, AttentionOps, attention, attention_cached};
+#[cfg(feature = "_source")]
+pub use cube::source::cuda_sources;
 pub use embedding::{EmbeddingOps, embedding};
 pub use linear::{LinearOps, linear};
 pub use rms_norm::{RmsNormOps, rms_norm};

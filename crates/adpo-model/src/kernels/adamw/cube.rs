@@ -8,6 +8,8 @@ use cubecl::prelude::*;
 
 use super::{AdamWOps, AdamWStep, composed, composed_sum_of_squares};
 use crate::kernels::composed::shape;
+#[cfg(feature = "_source")]
+use crate::kernels::cube::source::{Sources, buffer};
 use crate::kernels::cube::{UNITS, contiguous, cube_sum, each, element, empty, grid, supported, width};
 
 /// Cubes that add up squares before one adds up their sums.
@@ -125,5 +127,22 @@ fn squares<F: Float, N: Size>(x: &[Vector<F, N>], sums: &mut [f32], pieces: u32,
     let sum = cube_sum(sum.vector_sum(), UNITS);
     if UNIT_POS == 0 {
         sums[CUBE_POS] = sum;
+    }
+}
+
+#[cfg(feature = "_source")]
+pub(in crate::kernels) fn sources(sources: &mut Sources) {
+    let (f, vector) = (sources.element, sources.vector(4096));
+    sources.add("adamw", CubeDim::new_1d(UNITS), |(settings, device, target)| {
+        let [parameter, gradient, first, second] = [(); 4].map(|()| buffer());
+        let [a, b, c, d, e, g, h, i, j, k] = [(); 10];
+        let vector = vector.min(4);
+        update::Update::new(settings, device, target, parameter, gradient, first, second, a, b, c, d, e, g, h, i, j, k, vector, f)
+    });
+    for square in [true, false] {
+        let (name, vector, f) = if square { ("squares", vector, f) } else { ("squares_add", 1, Sources::FLOAT) };
+        sources.add(name, CubeDim::new_1d(UNITS), |(settings, device, target)| {
+            squares::Squares::new(settings, device, target, buffer(), buffer(), (), vector, square, f)
+        });
     }
 }

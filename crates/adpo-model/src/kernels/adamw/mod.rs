@@ -12,6 +12,9 @@ use burn::tensor::{Shape, Tensor};
 
 use super::composed::widen;
 
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
+
 /// The numbers of one step.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWStep {

@@ -15,6 +15,10 @@ use cubecl::prelude::*;
 
 use super::{AttentionOps, composed};
 use crate::kernels::composed::shape;
+#[cfg(feature = "_source")]
+use crate::kernels::cube::UNITS;
+#[cfg(feature = "_source")]
+use crate::kernels::cube::source::{Sources, buffer};
 use crate::kernels::cube::{contiguous, each, element, empty, supported};
 use tile::{Pass, Tile};
 
@@ -183,4 +187,48 @@ fn tiles(tensors: &[&CubeTensor], pass: Pass) -> Option<Tile> {
     let dim = *first.meta.shape().last()?;
     let one_dtype = tensors.iter().all(|tensor| tensor.dtype == first.dtype);
     (supported(tensors) && one_dtype).then(|| Tile::new(pass, dim, first.client.properties()))?
+}
+
+#[cfg(feature = "_source")]
+pub(in crate::kernels) fn sources(sources: &mut Sources) {
+    let dtypes = [sources.element, Sources::INT];
+    for dim in [64, 128] {
+        let tile = |pass| Tile::new(pass, dim, &sources.device);
+        let passes = [Pass::Forward, Pass::Cached, Pass::Queries, Pass::Keys].map(tile);
+        let [Some(forward), Some(cached), Some(by_query), Some(by_key)] = passes else { continue };
+        let units = |tile: Tile| CubeDim::new_1d(tile.units());
+        sources.add(&format!("attention_{dim}"), units(forward), |(settings, device, target)| {
+            let [q, k, v, segments, branches, o, lse] = [(); 7].map(|()| buffer());
+            let (width, group, pieces, scale) = ((), (), (), ());
+            forward::attend::Attend::new(
+                settings, device, target, q, k, v, segments, branches, o, lse, width, group, pieces, scale, LANES, forward, dtypes,
+            )
+        });
+        sources.add(&format!("attention_cached_{dim}"), units(cached), |(settings, device, target)| {
+            let [q, keys, values, first, o] = [(); 5].map(|()| buffer());
+            let (used, capacity, group, pieces, scale) = ((), (), (), (), ());
+            forward::attend_cached::AttendCached::new(
+                settings, device, target, q, keys, values, first, o, used, capacity, group, pieces, scale, LANES, cached, dtypes,
+            )
+        });
+        sources.add(&format!("attention_by_query_{dim}"), units(by_query), |(settings, device, target)| {
+            let [q, k, v, grad, lse, along, segments, branches, dq] = [(); 9].map(|()| buffer());
+            let (width, group, pieces, scale) = ((), (), (), ());
+            backward::by_query::ByQuery::new(
+                settings, device, target, q, k, v, grad, lse, along, segments, branches, dq, width, group, pieces, scale, LANES, by_query,
+                dtypes,
+            )
+        });
+        sources.add(&format!("attention_by_key_{dim}"), units(by_key), |(settings, device, target)| {
+            let [q, k, v, grad, lse, along, segments, branches, dk, dv] = [(); 10].map(|()| buffer());
+            let (width, group, pieces, scale) = ((), (), (), ());
+            backward::by_key::ByKey::new(
+                settings, device, target, q, k, v, grad, lse, along, segments, branches, dk, dv, width, group, pieces, scale, LANES,
+                by_key, dtypes,
+            )
+        });
+    }
+    sources.add("attention_along", CubeDim::new_1d(UNITS), |(settings, device, target)| {
+        backward::along::Along::new(settings, device, target, buffer(), buffer(), buffer(), (), (), (), LANES, dtypes[0])
+    });
 }

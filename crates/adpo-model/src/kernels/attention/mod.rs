@@ -13,6 +13,9 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
+
 /// Who sees whom in a batch of packed rows.
 ///
 /// Cell q sees cell k of its row iff k ≤ q, both are of one segment, and k's branch is 0 or q's own. With all branches 0 that is

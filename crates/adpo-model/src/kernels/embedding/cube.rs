@@ -12,6 +12,8 @@ use cubecl::prelude::*;
 
 use super::{EmbeddingOps, composed_backward};
 use crate::kernels::composed::shape;
+#[cfg(feature = "_source")]
+use crate::kernels::cube::source::{Sources, buffer};
 use crate::kernels::cube::{UNITS, contiguous, each, element, empty, grid, supported, width};
 
 /// Sorted tokens that one cube sums.
@@ -223,4 +225,23 @@ fn join<F: Float, N: Size>(
         }
     }
     out[id as usize * pieces + piece] = Vector::cast_from(sum);
+}
+
+#[cfg(feature = "_source")]
+pub(in crate::kernels) fn sources(sources: &mut Sources) {
+    let (f, vector, units) = (sources.element, sources.vector(4096), CubeDim::new_1d(UNITS));
+    sources.add("embedding", units, |(settings, device, target)| {
+        rows::Rows::new(settings, device, target, buffer(), buffer(), buffer(), (), (), vector, [f, Sources::INT])
+    });
+    sources.add("embedding_sort", units, |(settings, device, target)| {
+        sort::Sort::new(settings, device, target, buffer(), buffer(), buffer(), (), Sources::INT)
+    });
+    sources.add("embedding_sum", units, |(settings, device, target)| {
+        let [grad, order, sorted, out, heads, tails] = [(); 6].map(|()| buffer());
+        sum::Sum::new(settings, device, target, grad, order, sorted, out, heads, tails, (), (), (), vector, f)
+    });
+    sources.add("embedding_join", units, |(settings, device, target)| {
+        let [sorted, heads, tails, out] = [(); 4].map(|()| buffer());
+        join::Join::new(settings, device, target, sorted, heads, tails, out, (), (), (), vector, f)
+    });
 }

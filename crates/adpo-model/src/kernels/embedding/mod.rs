@@ -11,6 +11,9 @@ use burn::tensor::{DType, FloatDType, IndexingUpdateOp, Int, Shape, Tensor};
 
 use super::composed::{narrow, shape, widen};
 
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
+
 /// `[n, d]`: the rows of `weight` `[vocab, d]` that `ids` `[n]` name. Ids outside the table are the caller's error.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
     use burn::backend::Dispatch;

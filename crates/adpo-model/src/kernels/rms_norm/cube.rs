@@ -7,6 +7,8 @@ use cubecl::prelude::*;
 
 use super::{RmsNormOps, composed, composed_backward};
 use crate::kernels::composed::shape;
+#[cfg(feature = "_source")]
+use crate::kernels::cube::source::{Sources, buffer};
 use crate::kernels::cube::{UNITS, contiguous, cube_sum, element, empty, grid, supported, units, width};
 
 /// Cubes of the backward pass, and rows of the partial sums of `dw`.
@@ -23,7 +25,7 @@ impl RmsNormOps for CubeBackend {
         let (x, weight) = (contiguous(x), contiguous(weight));
         let (y, scale) = (empty(&x, [n, d], x.dtype), empty(&x, [n], DType::F32));
         let (client, dtypes, vector) = (x.client.clone(), [element(&x), element(&weight)], width(&[&x, &weight], d));
-        let units = units(&client, d / vector);
+        let units = units(client.properties(), d / vector);
         norm::launch(
             &client,
             grid(n),
@@ -49,7 +51,7 @@ impl RmsNormOps for CubeBackend {
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [n, d] = shape::<Self, 2>(&x);
-        let fits = x.client.properties().hardware.max_shared_memory_size >= 4 * d + 4 * units(&x.client, d) as usize;
+        let fits = x.client.properties().hardware.max_shared_memory_size >= 4 * d + 4 * units(x.client.properties(), d) as usize;
         if !supported(&[&x, &weight, &scale, &grad]) || !fits {
             return composed_backward::<Self>(x, weight, scale, grad);
         }
@@ -57,7 +59,7 @@ impl RmsNormOps for CubeBackend {
         let shares = n.min(SHARES);
         let (dx, partial, dw) = (empty(&x, [n, d], x.dtype), empty(&x, [shares, d], DType::F32), empty(&x, [d], weight.dtype));
         let (client, dtypes, vector) = (x.client.clone(), [element(&x), element(&weight)], width(&[&x, &weight], d));
-        let units = units(&client, d / vector);
+        let units = units(client.properties(), d / vector);
         slopes::launch(
             &client,
             grid(shares),
@@ -71,6 +73,7 @@ impl RmsNormOps for CubeBackend {
             partial.clone().into_buffer_arg(),
             n as u32,
             shares as u32,
+            (d / vector) as u32,
             d / vector,
             units,
             dtypes,
@@ -140,7 +143,8 @@ fn slopes<F: Float, W: Float, N: Size>(
     partial: &mut [Vector<f32, N>],
     rows: u32,
     shares: u32,
-    #[comptime] pieces: usize,
+    pieces: u32,
+    #[comptime] room: usize,
     #[comptime] units: u32,
     #[define(F, W)] _dtypes: [ElemType; 2],
 ) {
@@ -148,8 +152,9 @@ fn slopes<F: Float, W: Float, N: Size>(
     if share >= shares as usize {
         terminate!();
     }
+    let pieces = pieces as usize;
     // Each unit reads and writes its own pieces of it.
-    let mut dw = Shared::<[Vector<f32, N>]>::new_slice(pieces);
+    let mut dw = Shared::<[Vector<f32, N>]>::new_slice(room);
     let mut i = UNIT_POS as usize;
     while i < pieces {
         dw[i] = Vector::new(0.0f32);
@@ -212,4 +217,21 @@ fn add<W: Float, N: Size>(partial: &[Vector<f32, N>], dw: &mut [Vector<W, N>], s
         }
         dw[piece] = Vector::cast_from(sum);
     }
+}
+
+#[cfg(feature = "_source")]
+pub(in crate::kernels) fn sources(sources: &mut Sources) {
+    let (d, f) = (4096, sources.element);
+    let vector = sources.vector(d);
+    let units = units(&sources.device, d / vector);
+    sources.add("rms_norm", CubeDim::new_1d(units), |(settings, device, target)| {
+        norm::Norm::new(settings, device, target, buffer(), buffer(), buffer(), buffer(), (), (), (), vector, units, [f, f])
+    });
+    sources.add("rms_norm_slopes", CubeDim::new_1d(units), |(settings, device, target)| {
+        let [x, weight, scale, grad, dx, partial] = [(); 6].map(|()| buffer());
+        slopes::Slopes::new(settings, device, target, x, weight, scale, grad, dx, partial, (), (), (), vector, d / vector, units, [f, f])
+    });
+    sources.add("rms_norm_add", CubeDim::new_2d(UNITS / ADDERS as u32, ADDERS as u32), |(settings, device, target)| {
+        add::Add::new(settings, device, target, buffer(), buffer(), (), (), vector, f)
+    });
 }

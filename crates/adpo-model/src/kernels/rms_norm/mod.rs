@@ -11,6 +11,9 @@ use burn::tensor::{Shape, Tensor};
 
 use super::composed::{narrow, shape, widen};
 
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
+
 /// `x` `[n, d]` normed and scaled by `weight` `[d]`; statistics in f32 at least.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
     use burn::backend::Dispatch;

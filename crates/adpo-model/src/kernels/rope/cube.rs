@@ -6,6 +6,10 @@ use cubecl::prelude::*;
 
 use super::{RopeOps, composed};
 use crate::kernels::composed::shape;
+#[cfg(feature = "_source")]
+use crate::kernels::cube::UNITS;
+#[cfg(feature = "_source")]
+use crate::kernels::cube::source::{Sources, buffer};
 use crate::kernels::cube::{contiguous, each, element, empty, supported, width};
 
 impl RopeOps for CubeBackend {
@@ -64,5 +68,17 @@ fn turn<F: Float, A: Float, N: Size>(
     } else {
         y[low] = Vector::cast_from(x1 * cos - x2 * sin);
         y[low + half] = Vector::cast_from(x2 * cos + x1 * sin);
+    }
+}
+
+#[cfg(feature = "_source")]
+pub(in crate::kernels) fn sources(sources: &mut Sources) {
+    let (f, vector) = (sources.element, sources.vector(64));
+    for inverse in [false, true] {
+        let name = if inverse { "rope_back" } else { "rope" };
+        sources.add(name, CubeDim::new_1d(UNITS), |(settings, device, target)| {
+            let [x, cos, sin, y] = [(); 4].map(|()| buffer());
+            turn::Turn::new(settings, device, target, x, cos, sin, y, (), (), (), vector.min(4), inverse, [f, Sources::FLOAT])
+        });
     }
 }

@@ -12,6 +12,9 @@ use burn::tensor::{Shape, Slice, Tensor};
 
 use super::composed::{narrow, shape, widen};
 
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
+
 /// `x` `[n, heads, dim]` turned by the angles whose `cos` and `sin` are `[n, dim / 2]`; computed in f32 at least.
 pub fn rope(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<3> {
     use burn::backend::Dispatch;

@@ -6,6 +6,10 @@ use cubecl::prelude::*;
 
 use super::{SwiGluOps, composed, composed_backward};
 use crate::kernels::composed::shape;
+#[cfg(feature = "_source")]
+use crate::kernels::cube::UNITS;
+#[cfg(feature = "_source")]
+use crate::kernels::cube::source::{Sources, buffer};
 use crate::kernels::cube::{contiguous, each, element, empty, supported, width};
 
 impl SwiGluOps for CubeBackend {
@@ -85,4 +89,16 @@ fn slopes<F: Float, N: Size>(
     let s = sigmoid(g);
     d_gate[ABSOLUTE_POS] = Vector::cast_from(dy * Vector::cast_from(up[ABSOLUTE_POS]) * s * (one + g * (one - s)));
     d_up[ABSOLUTE_POS] = Vector::cast_from(dy * g * s);
+}
+
+#[cfg(feature = "_source")]
+pub(in crate::kernels) fn sources(sources: &mut Sources) {
+    let (f, vector) = (sources.element, sources.vector(4096));
+    sources.add("swiglu", CubeDim::new_1d(UNITS), |(settings, device, target)| {
+        gated::Gated::new(settings, device, target, buffer(), buffer(), buffer(), (), vector, f)
+    });
+    sources.add("swiglu_slopes", CubeDim::new_1d(UNITS), |(settings, device, target)| {
+        let [gate, up, grad, d_gate, d_up] = [(); 5].map(|()| buffer());
+        slopes::Slopes::new(settings, device, target, gate, up, grad, d_gate, d_up, (), vector, f)
+    });
 }

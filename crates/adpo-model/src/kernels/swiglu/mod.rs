@@ -11,6 +11,9 @@ use burn::tensor::Tensor;
 
 use super::composed::{narrow, widen};
 
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
+
 /// `silu(gate) ⊙ up`, all `[n, d]`; computed in f32 at least.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     use burn::backend::Dispatch;

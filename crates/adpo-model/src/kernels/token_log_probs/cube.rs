@@ -13,6 +13,10 @@ use cubecl::prelude::*;
 
 use super::{TokenLogProbOps, composed};
 use crate::kernels::composed::{narrow, shape};
+#[cfg(feature = "_source")]
+use crate::kernels::cube::source::{Sources, buffer};
+#[cfg(feature = "_source")]
+use crate::kernels::cube::vector;
 use crate::kernels::cube::{UNITS, contiguous, each, element, empty, grid, supported, width};
 
 /// Columns of the vocabulary at once.
@@ -314,4 +318,22 @@ fn slopes<F: Float, I: Int, N: Size>(
         }
     }
     d_logits[ABSOLUTE_POS] = Vector::cast_from(d);
+}
+
+#[cfg(feature = "_source")]
+pub(in crate::kernels) fn sources(sources: &mut Sources) {
+    let (f, units) = (sources.element, CubeDim::new_1d(UNITS));
+    let vector = vector(&sources.device, 4, CHUNK);
+    sources.add("token_log_probs_fold", units, |(settings, device, target)| {
+        fold::Fold::new(settings, device, target, buffer(), buffer(), buffer(), (), (), (), vector, Sources::INT)
+    });
+    sources.add("token_log_probs_conclude", units, |(settings, device, target)| {
+        let [facts, targets, log_probs, lse, entropy, correct, mean_logit] = [(); 7].map(|()| buffer());
+        let int = Sources::INT;
+        conclude::Conclude::new(settings, device, target, facts, targets, log_probs, lse, entropy, correct, mean_logit, (), (), int)
+    });
+    sources.add("token_log_probs_slopes", units, |(settings, device, target)| {
+        let [logits, targets, lse, grad, d_logits] = [(); 5].map(|()| buffer());
+        slopes::Slopes::new(settings, device, target, logits, targets, lse, grad, d_logits, (), (), (), vector, [f, Sources::INT])
+    });
 }

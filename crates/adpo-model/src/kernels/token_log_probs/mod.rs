@@ -13,6 +13,9 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
+
 /// What the head says of `n` targets.
 #[derive(Debug, Clone)]
 pub struct TokenScores {

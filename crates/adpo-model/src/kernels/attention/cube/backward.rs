@@ -111,7 +111,7 @@ pub(super) fn by_query<F: Float, I: Int, N: Size>(
             }
             share(&scores, &mut slopes, tile);
             sync_cube();
-            weigh(&slopes, &others, &mut sums, tile);
+            weigh(&slopes, &others, &mut sums, count, tile);
             sync_cube();
         }
         first_key += tile.columns();
@@ -203,11 +203,11 @@ pub(super) fn by_key<F: Float, I: Int, N: Size>(
                 }
                 share(&scores, &mut shared, tile);
                 sync_cube();
-                weigh(&shared, &grads, &mut value_sums, tile);
+                weigh(&shared, &grads, &mut value_sums, q_count, tile);
                 sync_cube();
                 share(&slopes, &mut shared, tile);
                 sync_cube();
-                weigh(&shared, &queries, &mut key_sums, tile);
+                weigh(&shared, &queries, &mut key_sums, q_count, tile);
                 sync_cube();
             }
         }

@@ -105,7 +105,7 @@ fn is_seen(seen: u32, #[comptime] i: usize) -> bool {
 }
 
 /// Which of a unit's scores count, as bits: cell q sees cell k of its row iff k ≤ q, both are of one segment, and k's branch is 0
-/// or q's own. `down` begins at the query, or with `by_key` at the key, `first_row`; `across` at `first_column`.
+/// or q's own. The rows begin at the query, or with `by_key` at the key, `first_row`; the columns at `first_column`.
 #[cube]
 pub(super) fn sight<I: Int>(
     segments: &[I],
@@ -118,24 +118,28 @@ pub(super) fn sight<I: Int>(
     #[comptime] tile: Tile,
 ) -> u32 {
     let (y, x) = (UNIT_POS as usize / tile.side, UNIT_POS as usize % tile.side);
+    let mut column_segments = Array::<I>::new(tile.across);
+    let mut column_branches = Array::<I>::new(tile.across);
+    #[unroll]
+    for b in 0..tile.across {
+        let cell = row_start + min(first_column + x + b * tile.side, width - 1);
+        column_segments[b] = segments[cell];
+        column_branches[b] = branches[cell];
+    }
     let mut seen = 0u32;
     #[unroll]
     for a in 0..tile.down {
         let row = first_row + y + a * tile.side;
-        if row < width {
-            let (row_segment, row_branch) = (segments[row_start + row], branches[row_start + row]);
-            #[unroll]
-            for b in 0..tile.across {
-                let column = first_column + x + b * tile.side;
-                if column < width {
-                    let (segment, branch) = (segments[row_start + column], branches[row_start + column]);
-                    let (key, query) = if comptime!(by_key) { (row, column) } else { (column, row) };
-                    let key_branch = if comptime!(by_key) { row_branch } else { branch };
-                    let one_branch = key_branch == I::from_int(0) || row_branch == branch;
-                    if key <= query && row_segment == segment && one_branch {
-                        seen |= comptime!(1u32 << (a * tile.across + b));
-                    }
-                }
+        let cell = row_start + min(row, width - 1);
+        let (segment, branch) = (segments[cell], branches[cell]);
+        #[unroll]
+        for b in 0..tile.across {
+            let column = first_column + x + b * tile.side;
+            let (key, query) = if comptime!(by_key) { (row, column) } else { (column, row) };
+            let key_branch = if comptime!(by_key) { branch } else { column_branches[b] };
+            let one_branch = key_branch == I::from_int(0) || branch == column_branches[b];
+            if query < width && key <= query && segment == column_segments[b] && one_branch {
+                seen |= comptime!(1u32 << (a * tile.across + b));
             }
         }
     }
@@ -201,7 +205,7 @@ pub(super) fn attend<F: Float, I: Int, N: Size>(
             share(&scores, &mut weights, tile);
             load(v, &mut others, base, stride, count, pieces, 1.0f32, tile.columns(), tile);
             sync_cube();
-            weigh(&weights, &others, &mut online.values, tile);
+            weigh(&weights, &others, &mut online.values, count, tile);
             sync_cube();
         }
         first_key += tile.columns();
@@ -269,7 +273,7 @@ pub(super) fn attend_cached<F: Float, I: Int, N: Size>(
         share(&scores, &mut weights, tile);
         load(values, &mut others, base, stride, used - cell, pieces, 1.0f32, tile.columns(), tile);
         sync_cube();
-        weigh(&weights, &others, &mut online.values, tile);
+        weigh(&weights, &others, &mut online.values, used - cell, tile);
         sync_cube();
         cell += tile.columns();
     }

@@ -47,15 +47,16 @@ impl Tile {
             Pass::Forward => &[[16, 4, 4], [16, 4, 2], [16, 2, 2], [16, 1, 2], [16, 1, 1], [8, 1, 1]],
             // The queries of one row that share a key head: few.
             Pass::Cached => &[[16, 1, 4], [16, 1, 2], [16, 1, 1], [8, 1, 1]],
-            Pass::Queries | Pass::Keys => &[[16, 4, 2], [16, 2, 2], [16, 1, 2], [16, 1, 1], [8, 1, 1]],
+            Pass::Queries | Pass::Keys => &[[16, 4, 2], [16, 3, 2], [16, 2, 2], [16, 1, 2], [16, 1, 1], [8, 1, 1]],
         };
         let memory = device.hardware.max_shared_memory_size.min(MEMORY);
         let tile = |[side, down, across]: [usize; 3]| {
             let vectors = dim.div_ceil(LANES * side);
             Self { side, down, across, vectors, by_key: pass == Pass::Keys }
         };
-        // More registers than this per unit would spill.
-        let light = |tile: &Self| tile.down * tile.vectors <= 8;
+        // More sums per unit than this would spill registers.
+        let most = if pass == Pass::Keys { 6 } else { 8 };
+        let light = |tile: &Self| tile.down * tile.vectors <= most;
         sizes.iter().map(|size| tile(*size)).find(|tile| light(tile) && tile.bytes(pass) <= memory)
     }
 
@@ -162,13 +163,19 @@ pub(super) fn multiply<N: Size>(
     }
 }
 
-/// Adds to `sums`, a unit's rows by its vectors, the rows of `heads` times their `weights`, `rows × columns` of them.
+/// Adds to `sums`, a unit's rows by its vectors, the first `count` rows of `heads` times their `weights`, `rows × columns` of them.
 #[cube]
-pub(super) fn weigh<N: Size>(weights: &[f32], heads: &[Vector<f32, N>], sums: &mut Array<Vector<f32, N>>, #[comptime] tile: Tile) {
+pub(super) fn weigh<N: Size>(
+    weights: &[f32],
+    heads: &[Vector<f32, N>],
+    sums: &mut Array<Vector<f32, N>>,
+    count: usize,
+    #[comptime] tile: Tile,
+) {
     let (y, x) = (UNIT_POS as usize / tile.side, UNIT_POS as usize % tile.side);
     let pitch = comptime!(tile.pitch());
     let mut mine = Array::<f32>::new(tile.down);
-    for column in 0..tile.columns() {
+    for column in 0..min(count, tile.columns()) {
         #[unroll]
         for a in 0..tile.down {
             mine[a] = weights[(y + a * tile.side) * (tile.columns() + 1) + column];
