@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use adpo_model::DeviceChoice;
 use adpo_pipeline::JudgeChoice;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -111,6 +112,14 @@ pub(crate) enum Command {
     Bench(BenchCommand),
 }
 
+/// Where models run.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct DeviceArgs {
+    /// Where models run: `cpu`, `cuda`, `cuda:NUMBER` or `wgpu`, the last ones in programs built with these features.
+    #[arg(long, value_name = "DEVICE", env = "ADPO_DEVICE", default_value_t)]
+    pub(crate) device: DeviceChoice,
+}
+
 /// A recipe and where it runs.
 #[derive(Debug, Args)]
 pub(crate) struct StageArgs {
@@ -128,6 +137,8 @@ pub(crate) struct StageArgs {
     /// Show harmful text in the report instead of redacting it.
     #[arg(long)]
     pub(crate) show: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
 
 /// Replies from files, or a recipe and where it runs.
@@ -225,6 +236,8 @@ pub(crate) struct PretrainArgs {
     /// Print the evaluation as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -364,6 +377,8 @@ pub(crate) struct BenchStepArgs {
     /// JSONL of encoded rows (lists of ids under `prompt`, `chosen`, `rejected`, `toxic`) instead of random ids.
     #[arg(long)]
     pub(crate) rows: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -380,4 +395,6 @@ pub(crate) struct BenchSampleArgs {
     /// New tokens per sequence.
     #[arg(long, default_value_t = 64)]
     pub(crate) generate: usize,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }

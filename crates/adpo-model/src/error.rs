@@ -30,6 +30,14 @@ pub enum ModelError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A device that does not exist, or not here.
+    #[error("device `{device}`: {problem}")]
+    Device {
+        /// Its name.
+        device: String,
+        /// Problem.
+        problem: String,
+    },
     /// Sampling was asked for something impossible.
     #[error("sampling: {0}")]
     Sampling(String),

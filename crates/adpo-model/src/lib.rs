@@ -20,6 +20,7 @@
 mod attention;
 mod checkpoint;
 mod config;
+mod device;
 mod error;
 pub mod kernels;
 mod llama;
@@ -32,6 +33,7 @@ mod sample;
 
 pub use checkpoint::{SaveOptions, Storage};
 pub use config::{LlamaConfig, RopeScaling};
+pub use device::DeviceChoice;
 pub use error::ModelError;
 pub use kernels::TokenScores;
 pub use llama::{Llama, TokenInput};

@@ -1,4 +1,4 @@
-use adpo_pipeline::{BENCH_SHAPES, BenchObjective, BenchShape, StepBench, bench_sample, bench_step, default_device};
+use adpo_pipeline::{BENCH_SHAPES, BenchObjective, BenchShape, StepBench, bench_sample, bench_step};
 use anyhow::{Result, ensure};
 
 use crate::args::{BenchObjective as ObjectiveArg, BenchSampleArgs, BenchStepArgs, Size};
@@ -19,12 +19,12 @@ pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
         precomputed_reference: args.precomputed_reference,
         rows: args.rows.as_deref(),
     };
-    super::print(&serde_json::to_string(&bench_step(&bench, &default_device())?)?)
+    super::print(&serde_json::to_string(&bench_step(&bench, &args.device.device.open()?)?)?)
 }
 
 pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {
     ensure!(args.batch > 0 && args.seq > 0 && args.generate > 0, "--batch, --seq and --generate must be at least 1");
-    let figures = bench_sample(shape(args.size), args.batch, args.seq, args.generate, &default_device())?;
+    let figures = bench_sample(shape(args.size), args.batch, args.seq, args.generate, &args.device.device.open()?)?;
     super::print(&serde_json::to_string(&figures)?)
 }
 
