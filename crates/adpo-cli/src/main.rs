@@ -39,5 +39,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Evaluators(EvaluatorsCommand::Validate(args)) => commands::evaluators::check(&args),
         Command::Bench(BenchCommand::Step(args)) => commands::bench::step(&args),
         Command::Bench(BenchCommand::Sample(args)) => commands::bench::sample(&args),
+        Command::Bench(BenchCommand::Kernels(args)) => commands::bench::kernels(&args),
     }
 }
