@@ -100,4 +100,33 @@ pub(crate) fn check(what: &str, operation: Operation<'_>, definition: Definition
         // Bit-equal the second time.
         assert_eq!((fast, fast_gradients), run(operation, inputs, &upstream, DType::F32, &device), "{what} on {device:?}");
     }
+    for device in devices().split_off(1) {
+        for (dtype, epsilon) in [(DType::BF16, f64::powi(2.0, -8)), (DType::F16, f64::powi(2.0, -11))] {
+            check_narrow(what, operation, inputs, &upstream, dtype, &device, tolerance.max(16.0 * epsilon));
+        }
+    }
+}
+
+/// The kernel on narrow numbers within `tolerance` of the definition on the same numbers.
+fn check_narrow(
+    what: &str,
+    operation: Operation<'_>,
+    inputs: &[Vec<f64>],
+    upstream: &[f64],
+    dtype: DType,
+    device: &Device,
+    tolerance: f64,
+) {
+    if !device.supports_dtype(dtype) {
+        println!("{what}: {device:?} does not know {dtype:?}, not checked");
+        return;
+    }
+    let round = |values: &Vec<f64>| host(tensor(values, dtype, device));
+    let (inputs, upstream) = (inputs.iter().map(round).collect::<Vec<_>>(), round(&upstream.to_vec()));
+    let (exact, exact_gradients) = run(operation, &inputs, &upstream, DType::F64, &Device::flex());
+    let (narrow, narrow_gradients) = run(operation, &inputs, &upstream, dtype, device);
+    assert!(off(&narrow, &exact) <= tolerance, "{what} in {dtype:?}: off by {:e}", off(&narrow, &exact));
+    for (i, (exact, narrow)) in exact_gradients.iter().zip(&narrow_gradients).enumerate() {
+        assert!(off(narrow, exact) <= 3.0 * tolerance, "{what} in {dtype:?}: gradient {i} is off by {:e}", off(narrow, exact));
+    }
 }
