@@ -1,6 +1,6 @@
 """Compiles CUDA C++ for an H100 with NVRTC, without a GPU or a driver, and reports what each kernel takes.
 
-    pip install nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cuda-cccl
+    pip install -r tests/cuda/requirements.txt
     cargo run --profile gpu -p adpo-model --features wgpu,_source --example cuda_sources -- target/cuda
     python tests/cuda/nvrtc.py target/cuda
 
@@ -13,7 +13,10 @@ import pathlib
 import re
 import sys
 
-import nvidia
+try:
+    import nvidia
+except ImportError:
+    sys.exit("pip install -r tests/cuda/requirements.txt")
 
 ARCHITECTURE = "sm_90a"
 SHARED_LIMIT = 227 * 1024  # bytes per block
@@ -27,7 +30,7 @@ class Nvrtc:
         library = [path for root in roots for path in sorted(root.glob("*/lib/libnvrtc.so.*"))]
         headers = [path.parent for root in roots for path in sorted(root.glob("*/include/cuda_fp16.h"))]
         if not library or not headers:
-            sys.exit("pip install nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cuda-cccl")
+            sys.exit("pip install -r tests/cuda/requirements.txt")
         self.library = ctypes.CDLL(str(library[0]))
         includes = [headers[0], headers[0] / "cccl"]
         self.options = [f"--gpu-architecture={ARCHITECTURE}", "-lineinfo", "--ptxas-options=-v"]

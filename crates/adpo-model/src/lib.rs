@@ -13,6 +13,11 @@
 //! # Ok::<(), adpo_model::ModelError>(())
 //! ```
 //!
+//! Models run on the CPU; with the feature `cuda` on NVIDIA GPUs, with `wgpu` on any that Vulkan, Metal or DirectX 12 reach
+//! ([`DeviceChoice`]). A program of one's own that turns on `cuda` downloads LLVM while it builds, for a code generator that is
+//! never used, unless its workspace has a stand-in for `cubecl-llvm` in `[patch.crates-io]`, as this project's has
+//! (`shims/cubecl-llvm`).
+//!
 //! Weights are f32 in memory, whatever the checkpoint stores. A model is trained by moving it to an autodiff device
 //! with Burn's `Module::train`, and taken off it with `valid`.
 #![warn(missing_docs)]

@@ -78,7 +78,7 @@ pub(super) fn cube_sum(value: f32, #[comptime] units: u32) -> f32 {
     let mut step = (CUBE_DIM / 2) as usize;
     while step > 0 {
         if unit < step {
-            shared[unit] = shared[unit] + shared[unit + step];
+            shared[unit] += shared[unit + step];
         }
         sync_cube();
         step /= 2;

@@ -2,8 +2,8 @@
 //!
 //! One room per operation: its contract, which is a function on tensors, and its definition, composed of Burn's own operations,
 //! in `mod.rs` or `composed.rs`; its derivative in `autodiff.rs`, where the backward pass is an operation of its own; its CPU
-//! implementation, f32, in `flex.rs`. Other dtypes and backends compute the definition. Results are bit-equal from run to run
-//! with the same number of threads.
+//! implementation, f32, in `flex.rs`; its GPU implementation (features `cuda` and `wgpu`), f32, bf16 and f16, in `cube.rs`. Other
+//! dtypes and backends compute the definition. Results are bit-equal from run to run with the same number of threads.
 
 mod adamw;
 mod attention;

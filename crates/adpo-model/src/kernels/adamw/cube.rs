@@ -1,4 +1,5 @@
 //! One pass over parameter, gradient and moments, in place; sums of squares in a fixed order.
+#![expect(clippy::used_underscore_binding, reason = "what `#[cube]` makes of a kernel's dtypes")]
 
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;

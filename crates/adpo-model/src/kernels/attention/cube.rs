@@ -2,6 +2,7 @@
 //!
 //! The multiplications are f32 multiply-adds of registers, not of tensor cores. Every gradient is summed by one cube in a fixed
 //! order. Head sizes that 4 does not divide, and those for which not even the smallest tiles fit, compute the definition.
+#![expect(clippy::used_underscore_binding, reason = "what `#[cube]` makes of a kernel's dtypes")]
 
 mod backward;
 mod forward;

@@ -3,11 +3,13 @@
 //! Each token's place among the sorted is counted. Then tiles of sorted tokens are summed by cubes of their own: a run of one id
 //! that lies within a tile is written at once, and what runs over the edge of a tile is put together afterwards. So a token that
 //! makes up half of a batch costs its tiles at once, not all of its rows one after the other.
+#![expect(clippy::used_underscore_binding, reason = "what `#[cube]` makes of a kernel's dtypes")]
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::ops::numeric::zeros_client;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::{EmbeddingOps, composed_backward};
@@ -29,7 +31,7 @@ impl EmbeddingOps for CubeBackend {
         let y = empty(&weight, [n, d], weight.dtype);
         let (client, dtypes, vector) = (weight.client.clone(), [element(&weight), element(&ids)], width(&[&weight], d));
         let (cubes, units) = each(n * d / vector);
-        let [weight, ids, out] = [weight, ids, y.clone()].map(|tensor| tensor.into_buffer_arg());
+        let [weight, ids, out] = [weight, ids, y.clone()].map(CubeTensor::into_buffer_arg);
         rows::launch(&client, cubes, units, vector, weight, ids, out, (n * d / vector) as u32, (d / vector) as u32, dtypes);
         y
     }
@@ -48,7 +50,7 @@ impl EmbeddingOps for CubeBackend {
         let out = zeros_client(client.clone(), grad.device.clone(), [vocab, d].into(), grad.dtype);
 
         let (cubes, units) = each(n);
-        let [tokens, order_out, sorted_out] = [ids, order.clone(), sorted.clone()].map(|tensor| tensor.into_buffer_arg());
+        let [tokens, order_out, sorted_out] = [ids, order.clone(), sorted.clone()].map(CubeTensor::into_buffer_arg);
         sort::launch(&client, cubes, units, tokens, order_out, sorted_out, n as u32, int);
 
         let pieces = d / vector;
@@ -148,18 +150,18 @@ fn sum<F: Float, N: Size>(
     out: &mut [Vector<F, N>],
     heads: &mut [Vector<f32, N>],
     tails: &mut [Vector<f32, N>],
-    n: u32,
+    tokens: u32,
     pieces: u32,
     columns: u32,
     #[define(F)] _dtype: ElemType,
 ) {
-    let (n, pieces, columns) = (n as usize, pieces as usize, columns as usize);
+    let (tokens, pieces, columns) = (tokens as usize, pieces as usize, columns as usize);
     let (tile, piece) = (CUBE_POS / columns, CUBE_POS % columns * UNITS as usize + UNIT_POS as usize);
     let start = tile * TILE;
-    if start >= n || piece >= pieces {
+    if start >= tokens || piece >= pieces {
         terminate!();
     }
-    let end = min(start + TILE, n);
+    let end = min(start + TILE, tokens);
     let mut began_before = false;
     if start > 0 {
         began_before = sorted[start - 1] == sorted[start];
@@ -169,7 +171,7 @@ fn sum<F: Float, N: Size>(
         sum += Vector::cast_from(grad[order[place] as usize * pieces + piece]);
         let id = sorted[place];
         let mut ends = true;
-        if place + 1 < n {
+        if place + 1 < tokens {
             ends = sorted[place + 1] != id;
         }
         if ends || place + 1 == end {
@@ -193,15 +195,15 @@ fn join<F: Float, N: Size>(
     heads: &[Vector<f32, N>],
     tails: &[Vector<f32, N>],
     out: &mut [Vector<F, N>],
-    n: u32,
+    tokens: u32,
     pieces: u32,
     columns: u32,
     #[define(F)] _dtype: ElemType,
 ) {
-    let (n, pieces, columns) = (n as usize, pieces as usize, columns as usize);
+    let (tokens, pieces, columns) = (tokens as usize, pieces as usize, columns as usize);
     let (tile, piece) = (CUBE_POS / columns, CUBE_POS % columns * UNITS as usize + UNIT_POS as usize);
     let (start, end) = (tile * TILE, tile * TILE + TILE);
-    if end >= n || piece >= pieces {
+    if end >= tokens || piece >= pieces {
         terminate!();
     }
     let id = sorted[end - 1];
@@ -220,7 +222,7 @@ fn join<F: Float, N: Size>(
         next += 1;
         goes_on = false;
         // Whether the run fills its tile and is that of the next one too.
-        if next * TILE < n {
+        if next * TILE < tokens {
             goes_on = sorted[next * TILE - 1] == id && sorted[next * TILE] == id;
         }
     }

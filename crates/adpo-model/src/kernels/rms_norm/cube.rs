@@ -1,4 +1,5 @@
 //! One cube per row forward; backward, cubes that take rows in turn and keep their share of `dw` in shared memory.
+#![expect(clippy::used_underscore_binding, reason = "what `#[cube]` makes of a kernel's dtypes")]
 
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
@@ -180,7 +181,7 @@ fn slopes<F: Float, W: Float, N: Size>(
             let g = Vector::<f32, N>::cast_from(grad[first + i]);
             let slope = (g * Vector::cast_from(weight[i]) - x * Vector::new(along)) * Vector::new(r);
             dx[first + i] = Vector::cast_from(slope);
-            dw[i] = dw[i] + g * x * Vector::new(r);
+            dw[i] += g * x * Vector::new(r);
             i += units as usize;
         }
         row += shares as usize;

@@ -1,4 +1,5 @@
 //! One unit per piece of the first half of a head, which turns the second half's piece too.
+#![expect(clippy::used_underscore_binding, reason = "what `#[cube]` makes of a kernel's dtypes")]
 
 use burn::backend::tensor::FloatTensor;
 use burn_cubecl::CubeBackend;

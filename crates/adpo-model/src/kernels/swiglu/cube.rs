@@ -1,7 +1,9 @@
 //! Element by element, one pass each way.
+#![expect(clippy::used_underscore_binding, reason = "what `#[cube]` makes of a kernel's dtypes")]
 
 use burn::backend::tensor::FloatTensor;
 use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::{SwiGluOps, composed, composed_backward};
@@ -23,7 +25,7 @@ impl SwiGluOps for CubeBackend {
         let (client, dtype, vector) = (gate.client.clone(), element(&gate), width(&[&gate], n * d));
         let pieces = n * d / vector;
         let (cubes, units) = each(pieces);
-        let [gate, up, out] = [gate, up, y.clone()].map(|tensor| tensor.into_buffer_arg());
+        let [gate, up, out] = [gate, up, y.clone()].map(CubeTensor::into_buffer_arg);
         gated::launch(&client, cubes, units, vector, gate, up, out, pieces as u32, dtype);
         y
     }
@@ -42,7 +44,7 @@ impl SwiGluOps for CubeBackend {
         let (client, dtype, vector) = (gate.client.clone(), element(&gate), width(&[&gate], n * d));
         let pieces = n * d / vector;
         let (cubes, units) = each(pieces);
-        let [gate, up, grad, to_gate, to_up] = [gate, up, grad, d_gate.clone(), d_up.clone()].map(|tensor| tensor.into_buffer_arg());
+        let [gate, up, grad, to_gate, to_up] = [gate, up, grad, d_gate.clone(), d_up.clone()].map(CubeTensor::into_buffer_arg);
         slopes::launch(&client, cubes, units, vector, gate, up, grad, to_gate, to_up, pieces as u32, dtype);
         (d_gate, d_up)
     }

@@ -2,6 +2,7 @@
 //!
 //! So there are never more than `n` times [`CHUNK`] logits: f32 whatever the weights are, and beside them, in the backward pass,
 //! their gradients in the weights' dtype.
+#![expect(clippy::used_underscore_binding, reason = "what `#[cube]` makes of a kernel's dtypes")]
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -210,7 +211,7 @@ fn fold<I: Int, N: Size>(
             weights[unit] = shrink_mine * (weights[unit] + sums[unit] * (mine - top))
                 + shrink_other * (weights[unit + step] + sums[unit + step] * (other - top));
             sums[unit] = shrink_mine * sums[unit] + shrink_other * sums[unit + step];
-            totals[unit] = totals[unit] + totals[unit + step];
+            totals[unit] += totals[unit + step];
             if other > mine || (other == mine && bests[unit + step] < bests[unit]) {
                 bests[unit] = bests[unit + step];
             }
@@ -221,32 +222,7 @@ fn fold<I: Int, N: Size>(
     }
     if unit == 0 {
         let at = row * FACTS;
-        let mut mine = f32::new(-1e30f32);
-        let mut sum = 0.0f32;
-        let mut weighted = 0.0f32;
-        let mut total = 0.0f32;
-        let mut best = 0.0f32;
-        let mut target = 0.0f32;
-        if start > 0 {
-            mine = facts[at];
-            sum = facts[at + 1];
-            weighted = facts[at + 2];
-            total = facts[at + 3];
-            best = facts[at + 4];
-            target = facts[at + 5];
-        }
-        let other = tops[0];
-        let top = max(mine, other);
-        let (shrink_mine, shrink_other) = ((mine - top).exp(), (other - top).exp());
-        facts[at] = top;
-        facts[at + 1] = shrink_mine * sum + shrink_other * sums[0];
-        facts[at + 2] = shrink_mine * (weighted + sum * (mine - top)) + shrink_other * (weights[0] + sums[0] * (other - top));
-        facts[at + 3] = total + totals[0];
-        if other > mine {
-            // Exact: no vocabulary has 2²⁴ tokens.
-            best = f32::cast_from(start + bests[0]);
-        }
-        facts[at + 4] = best;
+        keep(facts, at, start, tops[0], sums[0], weights[0], totals[0], bests[0]);
         let wanted = u32::cast_from(targets[row]);
         if wanted >= start && ((wanted - start) as usize) < pieces * N::value() {
             let place = (wanted - start) as usize;
@@ -254,11 +230,36 @@ fn fold<I: Int, N: Size>(
             #[unroll]
             for lane in 0..N::value() {
                 if place % N::value() == lane {
-                    target = piece.extract(lane);
+                    facts[at + 5] = piece.extract(lane);
                 }
             }
         }
-        facts[at + 5] = target;
+    }
+}
+
+/// Merges what the chunk from `start` on says of a row with what the ones before it said; `best` counts within the chunk.
+#[cube]
+fn keep(facts: &mut [f32], at: usize, start: u32, top: f32, sum: f32, weighted: f32, total: f32, best: u32) {
+    // Exact: no vocabulary has 2²⁴ tokens.
+    let best = f32::cast_from(start + best);
+    if start == 0 {
+        facts[at] = top;
+        facts[at + 1] = sum;
+        facts[at + 2] = weighted;
+        facts[at + 3] = total;
+        facts[at + 4] = best;
+    } else {
+        let before = facts[at];
+        let both = max(before, top);
+        let (shrink_before, shrink) = ((before - both).exp(), (top - both).exp());
+        let weighted_before = facts[at + 2] + facts[at + 1] * (before - both);
+        facts[at] = both;
+        facts[at + 1] = shrink_before * facts[at + 1] + shrink * sum;
+        facts[at + 2] = shrink_before * weighted_before + shrink * (weighted + sum * (top - both));
+        facts[at + 3] += total;
+        if top > before {
+            facts[at + 4] = best;
+        }
     }
 }
 

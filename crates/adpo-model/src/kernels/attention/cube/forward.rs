@@ -72,7 +72,7 @@ impl<N: Size> Online<N> {
             self.sum[a] = sum;
             #[unroll]
             for c in 0..tile.vectors {
-                self.values[a * tile.vectors + c] = self.values[a * tile.vectors + c] * Vector::new(shrink);
+                self.values[a * tile.vectors + c] *= Vector::new(shrink);
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! The units of a cube form a square of `side`. A tile of scores has `down` rows and `across` columns per unit: unit (y, x) has the
 //! rows y, y + side, … and the columns x, x + side, …, so that units side by side read shared memory side by side.
+#![expect(clippy::trivially_copy_pass_by_ref, reason = "an array of registers has no four bytes")]
 
 use cubecl::ir::DeviceProperties;
 use cubecl::prelude::*;
