@@ -42,5 +42,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(BenchCommand::Step(args)) => commands::bench::step(&args),
         Command::Bench(BenchCommand::Rows(args)) => commands::bench::rows(&args),
         Command::Bench(BenchCommand::Sample(args)) => commands::bench::sample(&args),
+        Command::Bench(BenchCommand::Kernels(args)) => commands::bench::kernels(&args),
     }
 }

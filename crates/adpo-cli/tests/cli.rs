@@ -374,3 +374,14 @@ fn a_run_is_the_same_twice_skips_finished_stages_and_survives_kills() {
     assert!(killed.status.success(), "{}", stderr(&killed));
     assert_eq!(stdout(&killed), stdout(&first));
 }
+
+#[test]
+fn a_device_that_is_not_there_is_an_error_that_says_what_to_do() {
+    let output = adpo(&["bench", "step", "--device", "cuda:99"]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = stderr(&output);
+    assert!(message.contains("device `cuda:99`") && (message.contains("--features cuda") || message.contains("or use `cpu`")), "{message}");
+    let output = adpo(&["run", "--device", "gpu"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("use cpu, cuda, cuda:NUMBER or wgpu"), "{}", stderr(&output));
+}

@@ -1,6 +1,7 @@
 //! From sequences to one log-prob each: the only place where the trainer runs the model.
 
 use adpo_data::{Batch, Content, Layout, ResponseRole, Sequence};
+use adpo_model::kernels::on_pool;
 use adpo_model::{Llama, TokenInput};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
@@ -18,6 +19,10 @@ pub(crate) struct Scores {
 
 /// Runs the model over a batch. Only positions that predict a target go through the head.
 pub(crate) fn score(model: &Llama, batch: &Batch, device: &Device) -> Scores {
+    on_pool(|| score_on_pool(model, batch, device))
+}
+
+fn score_on_pool(model: &Llama, batch: &Batch, device: &Device) -> Scores {
     let input = TokenInput::new(batch.rows, batch.width, &batch.ids, &batch.positions, &batch.segments, device);
     let input = input.with_branches(&batch.branches);
     let hidden = model.hidden(&input);

@@ -1,7 +1,7 @@
 use adpo_model::kernels::{self, AttentionMask};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::harness::{Random, check, host, off, tensor};
+use crate::harness::{Random, check, devices, host, off, tensor};
 
 /// rows, width, heads, kv_heads, dim
 type Shape = [usize; 5];
@@ -154,14 +154,14 @@ fn the_cache_is_read_where_it_lies() {
                 o[(used - 1) * heads * dim..].to_vec()
             })
             .collect();
-        let device = Device::flex();
-        for (dtype, tolerance) in [(DType::F64, 1e-11), (DType::F32, 1e-5)] {
+        let f64_on_cpu = (Device::flex(), DType::F64, 1e-11);
+        for (device, dtype, tolerance) in devices().into_iter().map(|device| (device, DType::F32, 1e-5)).chain([f64_on_cpu]) {
             let cache = |values: &[f64]| tensor(values, dtype, &device).reshape([rows, capacity, kv_heads, dim]);
             let first: Vec<i32> = first.iter().map(|first| *first as i32).collect();
             let first = Tensor::<1, Int>::from_data(TensorData::new(first, [rows]), &device);
             let q = tensor(&q, dtype, &device).reshape([rows, heads, dim]);
             let found = host(kernels::attention_cached(q, cache(&keys), cache(&values), first, used));
-            assert!(off(&found, &expected) <= tolerance, "{shape:?} {dtype:?}: off by {:e}", off(&found, &expected));
+            assert!(off(&found, &expected) <= tolerance, "{shape:?} {dtype:?} on {device:?}: off by {:e}", off(&found, &expected));
         }
     }
 }

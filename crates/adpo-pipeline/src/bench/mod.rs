@@ -1,4 +1,7 @@
-//! Timings of a training step and of sampling, in the terms of a PyTorch script of the same meaning.
+//! Timings of a training step, of sampling and of kernels, in the terms of PyTorch scripts of the same meaning.
+
+mod cases;
+mod kernels;
 
 mod rows;
 
@@ -13,6 +16,8 @@ use serde::Serialize;
 
 use crate::PipelineError;
 pub use rows::{RowsBench, RowsFigures, bench_rows};
+
+pub use kernels::{BenchDtype, KernelBench, KernelFigures, bench_kernels};
 
 /// A model's shape.
 #[derive(Debug, Clone, Copy)]

@@ -5,11 +5,16 @@
 
 mod autodiff;
 mod composed;
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
 
 /// Who sees whom in a batch of packed rows.
 ///
@@ -66,7 +71,7 @@ pub fn attention_cached(q: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, first:
 }
 
 /// The backend's side of [`attention`] and [`attention_cached`]; the bodies here define them.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait AttentionOps: Backend {
     /// (the result, log Σ exp of each query's scores `[rows, heads, width]`).
     fn fused_attention(

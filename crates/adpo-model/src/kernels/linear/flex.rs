@@ -123,17 +123,17 @@ fn products<S: Simd, const ROWS: usize, const WEIGHTS: usize>(simd: S, weights: 
     let steps = inner / S::F32_LANES;
     // Cut to one length beforehand: a bounds check in the loop would keep the sums in memory.
     let (mut w, mut rows) = ([&[][..]; WEIGHTS], [&[][..]; ROWS]);
-    for i in 0..WEIGHTS {
-        w[i] = &S::as_simd_f32s(weights[i]).0[..steps];
+    for (w, weight) in w.iter_mut().zip(weights) {
+        *w = &S::as_simd_f32s(weight).0[..steps];
     }
     for row in 0..ROWS {
         rows[row] = &S::as_simd_f32s(&x[row * inner..(row + 1) * inner]).0[..steps];
     }
     let mut sums = [[simd.splat_f32s(0.0); ROWS]; WEIGHTS];
     for step in 0..steps {
-        for i in 0..WEIGHTS {
+        for w in w {
             // The next rows of weights: the hardware loses the thread at the end of each.
-            prefetch(w[i].as_ptr().wrapping_add(step + SIDE * steps));
+            prefetch(w.as_ptr().wrapping_add(step + SIDE * steps));
         }
         for row in 0..ROWS {
             for i in 0..WEIGHTS {

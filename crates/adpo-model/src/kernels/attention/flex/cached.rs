@@ -1,4 +1,5 @@
 //! One query per row and head against the cells of the cache, which is read once, as it lies.
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wider vectors")]
 
 use burn::backend::Flex;
 use pulp::{Simd, WithSimd};
