@@ -367,6 +367,9 @@ pub(crate) struct BenchStepArgs {
     /// The reference's log-probs are given instead of computed in the step.
     #[arg(long)]
     pub(crate) precomputed_reference: bool,
+    /// Train adapters of this rank on every linear layer, beside frozen weights.
+    #[arg(long, value_name = "R")]
+    pub(crate) lora_r: Option<usize>,
     /// JSONL of encoded rows (lists of ids under `prompt`, `chosen`, `rejected`, `toxic`) instead of random ids.
     #[arg(long)]
     pub(crate) rows: Option<PathBuf>,

@@ -10,6 +10,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
+use crate::lora::Lora;
 
 /// A model's shape.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +57,8 @@ pub struct StepBench<'a> {
     pub steps: usize,
     /// The reference's log-probs are given.
     pub precomputed_reference: bool,
+    /// The rank of adapters on every linear layer; the weights are then frozen, but for the rows of one token.
+    pub lora_r: Option<usize>,
     /// JSONL of encoded rows instead of random ids.
     pub rows: Option<&'a Path>,
 }
@@ -70,6 +73,7 @@ pub struct StepFigures {
     seq: usize,
     steps: usize,
     precomputed_reference: bool,
+    lora_r: Option<usize>,
     dtype: &'static str,
     parameters: usize,
     loss: f64,
@@ -110,8 +114,16 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
     let rows = rows(bench)?;
     let options = TrainOptions { batch_size: bench.batch, learning_rate: 1e-5, shuffle: false, ..TrainOptions::default() };
     let steps = bench.steps + 2;
+    let policy = |model: Llama| match bench.lora_r {
+        None => Ok(model),
+        Some(r) => {
+            // As in a run, where the newest token's rows are trained too.
+            let newest = model.config().vocab_size as u32 - 1;
+            model.with_lora(&Lora { r, lora_alpha: 2.0 * r as f64, ..Lora::default() }.config(&[newest], bench.shape.name), 0)
+        }
+    };
     let timed: Vec<BenchStep> = match bench.objective {
-        BenchObjective::Sft => bench_sft(model, &rows.iter().map(sft_row).collect::<Vec<_>>(), &options, steps)?,
+        BenchObjective::Sft => bench_sft(policy(model)?, &rows.iter().map(sft_row).collect::<Vec<_>>(), &options, steps)?,
         BenchObjective::Dpo | BenchObjective::Adpo => {
             let adpo = bench.objective == BenchObjective::Adpo;
             let objective = if adpo { Objective::Adpo(Adpo::default()) } else { Objective::Dpo(Dpo { beta: 0.3, ..Dpo::default() }) };
@@ -123,7 +135,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
             } else {
                 Reference::live(model.clone(), device)
             };
-            bench_preference(model, &reference, &rows, &objective, &options, steps)?
+            bench_preference(policy(model)?, &reference, &rows, &objective, &options, steps)?
         }
     };
     let counted = &timed[2..];
@@ -138,6 +150,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         seq: bench.seq,
         steps: bench.steps,
         precomputed_reference: bench.precomputed_reference,
+        lora_r: bench.lora_r,
         dtype: "float32",
         parameters,
         loss: counted.last().map_or(f64::NAN, |s| s.loss),
