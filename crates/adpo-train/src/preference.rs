@@ -5,6 +5,7 @@ use std::path::Path;
 use adpo_data::{Batch, Content, EncodedTriple, Layout, ResponseRole, Sequence};
 use adpo_model::Llama;
 use adpo_objective::{Lengths, LogProbs, Objective, RoleLogProbs, ToxAnchor};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
@@ -90,6 +91,10 @@ impl Preferences<'_> {
             .collect()
     }
 
+    pub(crate) fn batch(&self, examples: &[usize]) -> Batch {
+        Batch::new(&self.sequences(examples), self.layout)
+    }
+
     fn lengths(&self, examples: &[usize], device: &Device) -> Lengths {
         let lengths = |answer: &dyn Fn(&EncodedTriple) -> usize| {
             let values: Vec<f32> = examples.iter().map(|i| answer(&self.triples[*i]) as f32).collect();
@@ -143,7 +148,7 @@ impl Task for Preferences<'_> {
     }
 
     fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
-        let batch = Batch::new(&self.sequences(examples), self.layout);
+        let batch = self.batch(examples);
         metrics.count(&batch);
         let scores = score(model, &batch, device);
         metrics.add("entropy", scores.entropy);
@@ -198,6 +203,8 @@ impl Task for Preferences<'_> {
     }
 
     fn check_start(&self, model: &Llama, device: &Device) -> Result<(), TrainError> {
+        // Nothing is derived here, and eight examples may be more than a step's memory has room for.
+        let model = &model.clone().no_grad();
         if self.reference.is_none() {
             return Ok(());
         }

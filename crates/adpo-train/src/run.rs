@@ -15,6 +15,7 @@ use crate::alarm::DisplacementAlarm;
 use crate::checkpoint::{self, TrainerState};
 use crate::metrics::{self, MetricsLog, StepMetrics, StepRecord};
 use crate::optimizer::{AdamW, clip_factor, gradient_norm, to_host};
+use crate::passes::passes_at_once;
 use crate::progress::Progress;
 use crate::task::Task;
 use crate::{TrainError, TrainOptions};
@@ -106,13 +107,9 @@ impl Engine {
         Ok(stepped)
     }
 
-    /// How many examples of a micro-batch go through the model together. On the CPU each thread takes examples of its own,
-    /// which keeps it busy also where a kernel is too small to be shared; it costs one more set of gradients per thread.
+    /// How many examples of a micro-batch go through the model together.
     fn examples_together(&self, examples: usize) -> usize {
-        const SETS_OF_GRADIENTS: usize = 4;
-        let on_cpu = self.device.clone().inner() == Device::flex();
-        let parts = if on_cpu { rayon::current_num_threads().clamp(1, SETS_OF_GRADIENTS) } else { 1 };
-        examples.div_ceil(parts)
+        examples.div_ceil(passes_at_once(self.device.clone().inner() == Device::flex()))
     }
 
     /// Forward and backward.

@@ -59,6 +59,11 @@ impl<'a> Sft<'a> {
     pub(crate) fn new(examples: &'a [SftExample], options: &TrainOptions) -> Self {
         Self { examples, layout: Layout { packing: options.packing, share_prompts: false } }
     }
+
+    pub(crate) fn batch(&self, examples: &[usize]) -> Batch {
+        let sequences: Vec<Sequence<'_>> = examples.iter().map(|i| sequence(*i, &self.examples[*i])).collect();
+        Batch::new(&sequences, self.layout)
+    }
 }
 
 fn sequence(example: usize, source: &SftExample) -> Sequence<'_> {
@@ -80,8 +85,7 @@ impl Task for Sft<'_> {
     }
 
     fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
-        let sequences: Vec<Sequence<'_>> = examples.iter().map(|i| sequence(*i, &self.examples[*i])).collect();
-        let batch = Batch::new(&sequences, self.layout);
+        let batch = self.batch(examples);
         metrics.count(&batch);
         let scores = score(model, &batch, device);
         metrics.add("entropy", scores.entropy);

@@ -62,7 +62,7 @@ fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Path, folder: &Path) -> R
 }
 
 /// (`y_w`, `y_l`) and (`y_w`, `y_t`).
-fn both_pairs(triple: EncodedTriple) -> Vec<EncodedTriple> {
+pub(crate) fn both_pairs(triple: EncodedTriple) -> Vec<EncodedTriple> {
     let toxic = triple.toxic.clone().map(|toxic| EncodedTriple {
         row: format!("{}#toxic", triple.row),
         rejected: toxic,
