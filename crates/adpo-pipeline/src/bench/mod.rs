@@ -210,7 +210,7 @@ fn planned(bench: &StepBench<'_>, rows: &[EncodedTriple], options: &TrainOptions
         BenchObjective::Adpo => Rows::Triples(rows.to_vec(), Objective::Adpo(Adpo::default())),
     };
     let trainee = Trainee::new(bench.shape.config()?, lora.as_ref())?;
-    let setting = Setting { trainee, reference, train: options.clone(), place: Place::new(*device == Device::flex()) };
+    let setting = Setting { trainee, reference, train: options.clone(), pairs: 1, place: Place::new(*device == Device::flex()) };
     Ok(setting.largest(&rows).0.peak)
 }
 

@@ -56,12 +56,15 @@ impl Panel<'_> {
 
     fn smaller_batch(&mut self) -> bool {
         let TrainOptions { batch_size, gradient_accumulation_steps, .. } = self.setting.train;
-        if batch_size == 1 {
+        // As the recipe states it.
+        let rows = batch_size / self.setting.pairs;
+        if rows == 1 {
             return false;
         }
-        let (batch_size, gradient_accumulation_steps) = (batch_size.div_ceil(2), gradient_accumulation_steps * 2);
+        let (rows, gradient_accumulation_steps) = (rows.div_ceil(2), gradient_accumulation_steps * 2);
+        let batch_size = rows * self.setting.pairs;
         let train = TrainOptions { batch_size, gradient_accumulation_steps, ..self.setting.train.clone() };
-        let set = format!("batch_size = {batch_size}, gradient_accumulation_steps = {gradient_accumulation_steps}");
+        let set = format!("batch_size = {rows}, gradient_accumulation_steps = {gradient_accumulation_steps}");
         self.turn(Setting { train, ..self.setting.clone() }, set, "smaller products; the same result")
     }
 

@@ -115,6 +115,8 @@ pub(crate) struct Setting {
     pub trainee: Trainee,
     pub reference: ReferenceMemory,
     pub train: TrainOptions,
+    /// Examples that a row of the recipe becomes: its batch size counts rows.
+    pub pairs: usize,
     pub place: Place,
 }
 
@@ -155,7 +157,7 @@ impl Setting {
 /// # Errors
 /// [`PipelineError`] if configuration, tokenizer or data cannot be read; it says how to plan without them.
 pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -> Result<Plan, PipelineError> {
-    let seed = recipe.seeds[0];
+    let seed = recipe.seeds.first().copied().unwrap_or_default();
     let run = SeedRun { recipe, resources, seed, folder: options.run_dir.join(format!("seed-{seed}")) };
     let planner = Planner::new(&run, options)?;
     let mut training = vec![planner.sft()?];
@@ -236,7 +238,7 @@ impl<'a> Planner<'a> {
         let train = TrainOptions { seed: self.run.stream("sft-order"), ..recipe.sft.train.clone() };
         let lora = self.sft_adapters();
         let lora = lora.as_ref();
-        self.training("sft", &self.source().sft()?, self.setting(lora, ReferenceMemory::None, train)?)
+        self.training("sft", &self.source().sft()?, self.setting(lora, ReferenceMemory::None, train, 1)?)
     }
 
     /// What SFT trains, where that is not all weights: fresh adapters, or those that the base is.
@@ -253,23 +255,28 @@ impl<'a> Planner<'a> {
         let lora = lora.as_ref();
         let plan = |policy: &crate::recipe::Policy| {
             let mut train = TrainOptions { seed: self.run.stream("preference-order"), ..recipe.preference.train.clone() };
-            if policy.pairs == Pairs::RejectedAndToxic {
-                train.batch_size *= 2;
-            }
+            let pairs = if policy.pairs == Pairs::RejectedAndToxic { 2 } else { 1 };
+            train.batch_size *= pairs;
             let reference = match recipe.preference.reference {
                 _ if !policy.objective.needs_reference() => ReferenceMemory::None,
                 ReferenceChoice::Precomputed => ReferenceMemory::Precomputed,
                 ReferenceChoice::Live if lora.is_some() => ReferenceMemory::SharedBase,
                 ReferenceChoice::Live => ReferenceMemory::LiveCopy,
             };
-            let setting = self.setting(lora, reference, train)?;
+            let setting = self.setting(lora, reference, train, pairs)?;
             self.training(&format!("policies/{}", policy.name), &self.source().policy(policy)?, setting)
         };
         recipe.policies.iter().map(plan).collect()
     }
 
-    fn setting(&self, lora: Option<&LoraConfig>, reference: ReferenceMemory, train: TrainOptions) -> Result<Setting, PipelineError> {
-        Ok(Setting { trainee: Trainee::new(self.base.clone(), lora)?, reference, train, place: Place::new(self.options.on_cpu) })
+    fn setting(
+        &self,
+        lora: Option<&LoraConfig>,
+        reference: ReferenceMemory,
+        train: TrainOptions,
+        pairs: usize,
+    ) -> Result<Setting, PipelineError> {
+        Ok(Setting { trainee: Trainee::new(self.base.clone(), lora)?, reference, train, pairs, place: Place::new(self.options.on_cpu) })
     }
 
     fn training(&self, stage: &str, work: &Work, setting: Setting) -> Result<TrainingPlan, PipelineError> {
