@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use adpo_model::DeviceChoice;
 use adpo_pipeline::JudgeChoice;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -14,7 +15,7 @@ Any model:   adpo evaluate --responses FILE   (its replies against another's, in
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
 Result:      adpo export MODEL --out FOLDER
 Look:        adpo data inspect FILE
-Measure:     adpo bench step | adpo bench sample
+Measure:     adpo bench step | adpo bench sample | adpo bench kernels
 More:        adpo help
 ";
 
@@ -111,6 +112,14 @@ pub(crate) enum Command {
     Bench(BenchCommand),
 }
 
+/// Where models run.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct DeviceArgs {
+    /// Where models run: `cpu`, `cuda`, `cuda:NUMBER` or `wgpu`, the last ones in programs built with these features.
+    #[arg(long, value_name = "DEVICE", env = "ADPO_DEVICE", default_value_t)]
+    pub(crate) device: DeviceChoice,
+}
+
 /// A recipe and where it runs.
 #[derive(Debug, Args)]
 pub(crate) struct StageArgs {
@@ -128,6 +137,8 @@ pub(crate) struct StageArgs {
     /// Show harmful text in the report instead of redacting it.
     #[arg(long)]
     pub(crate) show: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
 
 /// Replies from files, or a recipe and where it runs.
@@ -225,6 +236,8 @@ pub(crate) struct PretrainArgs {
     /// Print the evaluation as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -321,9 +334,15 @@ pub(crate) enum BenchCommand {
     /// Time training steps: reference forward, policy forward and backward, clipping, AdamW.
     #[command(after_help = "Example:\n  adpo bench step --size 7m --objective adpo --batch 4 --seq 128 --steps 10")]
     Step(BenchStepArgs),
+    /// Encode preferences into rows for `bench step --rows`, and count the cells that they take.
+    #[command(after_help = "Example:\n  adpo bench rows ../data/hh-rlhf-harmless/harmless-base-test.jsonl.gz --out rows.jsonl")]
+    Rows(BenchRowsArgs),
     /// Time sampling.
     #[command(after_help = "Example:\n  adpo bench sample --size 7m --batch 8 --seq 128 --generate 64")]
     Sample(BenchSampleArgs),
+    /// Compare every kernel with the CPU, then time it; a table of the same goes to standard error. Exits with 1 where one is wrong.
+    #[command(after_help = "Example:\n  adpo bench kernels --device cuda --size 7b --tokens 8192 --seq 2048 --dtype bfloat16")]
+    Kernels(BenchKernelsArgs),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -370,9 +389,34 @@ pub(crate) struct BenchStepArgs {
     /// Train adapters of this rank on every linear layer, beside frozen weights.
     #[arg(long, value_name = "R")]
     pub(crate) lora_r: Option<usize>,
-    /// JSONL of encoded rows (lists of ids under `prompt`, `chosen`, `rejected`, `toxic`) instead of random ids.
+    /// Compute each prompt anew for each of its answers, one padded sequence per row.
+    #[arg(long)]
+    pub(crate) no_share_prompts: bool,
+    /// JSONL of encoded rows (lists of ids under `prompt`, `chosen`, `rejected`, `toxic`; `adpo bench rows` writes them)
+    /// instead of random ids.
     #[arg(long)]
     pub(crate) rows: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchRowsArgs {
+    /// Preferences, in any format that `adpo data inspect` knows. Rows without a toxic answer borrow another row's rejected
+    /// one, of about the length of their own.
+    pub(crate) file: PathBuf,
+    /// The file to write.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// `embedded:tiny-base`, or a Hugging Face folder: whose tokenizer.
+    #[arg(long, default_value = "embedded:tiny-base")]
+    pub(crate) checkpoint: String,
+    /// Leave out rows of more tokens.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) max_length: usize,
+    /// Rows per batch in the counts of cells.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) batch: usize,
 }
 
 #[derive(Debug, Args)]
@@ -389,4 +433,30 @@ pub(crate) struct BenchSampleArgs {
     /// New tokens per sequence.
     #[arg(long, default_value_t = 64)]
     pub(crate) generate: usize,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum BenchDtype {
+    Float32,
+    Bfloat16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchKernelsArgs {
+    /// The model whose layers give the shapes.
+    #[arg(long, value_enum, default_value = "7m")]
+    pub(crate) size: Size,
+    /// Tokens at once.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) tokens: usize,
+    /// Tokens per sequence.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) seq: usize,
+    /// How activations and weights are stored.
+    #[arg(long, value_enum, default_value = "float32")]
+    pub(crate) dtype: BenchDtype,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }

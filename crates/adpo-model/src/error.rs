@@ -33,6 +33,14 @@ pub enum ModelError {
     /// Adapters were asked for that cannot be.
     #[error("LoRA: {0}")]
     Lora(String),
+    /// A device that does not exist, or not here.
+    #[error("device `{device}`: {problem}")]
+    Device {
+        /// Its name.
+        device: String,
+        /// Problem.
+        problem: String,
+    },
     /// Sampling was asked for something impossible.
     #[error("sampling: {0}")]
     Sampling(String),

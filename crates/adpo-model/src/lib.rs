@@ -13,6 +13,11 @@
 //! # Ok::<(), adpo_model::ModelError>(())
 //! ```
 //!
+//! Models run on the CPU; with the feature `cuda` on NVIDIA GPUs, with `wgpu` on any that Vulkan, Metal or DirectX 12 reach
+//! ([`DeviceChoice`]). A program of one's own that turns on `cuda` downloads LLVM while it builds, for a code generator that is
+//! never used, unless its workspace has a stand-in for `cubecl-llvm` in `[patch.crates-io]`, as this project's has
+//! (`shims/cubecl-llvm`).
+//!
 //! Weights are f32 in memory, whatever the checkpoint stores. A model is trained by moving it to an autodiff device
 //! with Burn's `Module::train`, and taken off it with `valid`; with [`Llama::with_lora`] only adapters are.
 #![warn(missing_docs)]
@@ -20,6 +25,7 @@
 mod attention;
 mod checkpoint;
 mod config;
+mod device;
 mod error;
 pub mod kernels;
 mod llama;
@@ -33,6 +39,7 @@ mod sample;
 
 pub use checkpoint::{SaveOptions, Storage};
 pub use config::{LlamaConfig, RopeScaling};
+pub use device::DeviceChoice;
 pub use error::ModelError;
 pub use kernels::TokenScores;
 pub use llama::{Llama, TokenInput};

@@ -118,6 +118,16 @@ impl TokenInput {
             width,
         }
     }
+
+    /// Answers that share their prompt's cells: within a segment, cells of branch 0 are seen by all that follow, those of
+    /// another branch by their own alone. Row-major, `rows · width` cells.
+    ///
+    /// # Panics
+    /// If there is not one branch per cell.
+    #[must_use]
+    pub fn with_branches(self, branches: &[u32]) -> Self {
+        Self { mask: self.mask.with_branches(branches), ..self }
+    }
 }
 
 impl Llama {

@@ -45,6 +45,9 @@ pub enum PipelineError {
         /// Problem and fix.
         problem: String,
     },
+    /// A measurement could not be made.
+    #[error("bench: {0}")]
+    Bench(String),
     /// Reading or writing failed.
     #[error("{path}: {source}")]
     Io {

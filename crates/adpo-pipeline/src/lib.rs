@@ -35,7 +35,10 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
-pub use bench::{BENCH_SHAPES, BenchObjective, BenchShape, SampleFigures, StepBench, StepFigures, bench_sample, bench_step};
+pub use bench::{
+    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, RowsBench, RowsFigures, SampleFigures, StepBench,
+    StepFigures, bench_kernels, bench_rows, bench_sample, bench_step,
+};
 pub use error::PipelineError;
 pub use export::{Export, Exported, export};
 pub use judge_choice::JudgeChoice;

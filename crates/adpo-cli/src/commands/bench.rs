@@ -1,7 +1,13 @@
-use adpo_pipeline::{BENCH_SHAPES, BenchObjective, BenchShape, StepBench, bench_sample, bench_step, default_device};
+use adpo_model::DeviceChoice;
+use adpo_pipeline::{
+    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, RowsBench, StepBench, bench_kernels, bench_rows,
+    bench_sample, bench_step,
+};
 use anyhow::{Result, ensure};
 
-use crate::args::{BenchObjective as ObjectiveArg, BenchSampleArgs, BenchStepArgs, Size};
+use crate::args::{
+    BenchDtype as DtypeArg, BenchKernelsArgs, BenchObjective as ObjectiveArg, BenchRowsArgs, BenchSampleArgs, BenchStepArgs, Size,
+};
 
 pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
     ensure!(args.steps > 0 && args.batch > 0 && args.seq > 1, "--steps and --batch must be at least 1, --seq at least 2");
@@ -18,15 +24,41 @@ pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
         steps: args.steps,
         precomputed_reference: args.precomputed_reference,
         lora_r: args.lora_r,
+        share_prompts: !args.no_share_prompts,
         rows: args.rows.as_deref(),
     };
-    super::print(&serde_json::to_string(&bench_step(&bench, &default_device())?)?)
+    super::print(&serde_json::to_string(&bench_step(&bench, &args.device.device.open()?)?)?)
+}
+
+pub(crate) fn rows(args: &BenchRowsArgs) -> Result<()> {
+    ensure!(args.max_length > 1 && args.batch > 0, "--max-length must be at least 2, --batch at least 1");
+    let BenchRowsArgs { file, out, checkpoint, max_length, batch } = args;
+    let bench = RowsBench { source: file, out, checkpoint, max_length: *max_length, batch: *batch };
+    super::print(&serde_json::to_string(&bench_rows(&bench, &super::resources(None, false, DeviceChoice::Cpu)?)?)?)
 }
 
 pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {
     ensure!(args.batch > 0 && args.seq > 0 && args.generate > 0, "--batch, --seq and --generate must be at least 1");
-    let figures = bench_sample(shape(args.size), args.batch, args.seq, args.generate, &default_device())?;
+    let figures = bench_sample(shape(args.size), args.batch, args.seq, args.generate, &args.device.device.open()?)?;
     super::print(&serde_json::to_string(&figures)?)
+}
+
+/// A line for each kernel, a table for the eye, and a failure where a kernel is wrong.
+pub(crate) fn kernels(args: &BenchKernelsArgs) -> Result<()> {
+    ensure!(args.seq > 0 && args.tokens >= args.seq, "--seq must be at least 1, --tokens at least --seq");
+    let dtype = match args.dtype {
+        DtypeArg::Float32 => BenchDtype::Float32,
+        DtypeArg::Bfloat16 => BenchDtype::Bfloat16,
+    };
+    let bench = KernelBench { shape: shape(args.size), tokens: args.tokens, seq: args.seq, dtype };
+    let figures = bench_kernels(&bench, &args.device.device.open()?)?;
+    for figures in &figures {
+        super::print(&serde_json::to_string(figures)?)?;
+    }
+    eprintln!("{}", KernelFigures::table(&figures));
+    let wrong: Vec<&str> = figures.iter().filter(|f| !f.agrees).map(|f| f.kernel).collect();
+    ensure!(wrong.is_empty(), "these differ from the CPU by more than rounding: {}", wrong.join(", "));
+    Ok(())
 }
 
 fn shape(size: Size) -> BenchShape {

@@ -11,7 +11,7 @@ const WORST_CASES: usize = 3;
 /// Judges the replies in files and prints their report.
 pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let responses = read_responses(&args.responses)?;
-    let resources = super::resources(None, args.stage.show);
+    let resources = super::resources(None, args.stage.show, args.stage.device.device)?;
     let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?;
     let report = report(responses, args, judge.as_ref());
     super::still_there(judge.as_ref())?;

@@ -3,6 +3,7 @@ use std::path::Path;
 use adpo_data::write_file;
 use adpo_eval::train::{Corpus, ValidateOptions, Validation, WEIGHT_SETS, train, validate};
 use adpo_eval::{EmbeddedJudge, Interval, Judge};
+use adpo_model::DeviceChoice;
 use adpo_pipeline::JudgeChoice;
 use anyhow::{Context, Result, bail};
 
@@ -30,7 +31,7 @@ pub(crate) fn check(args: &ValidateArgs) -> Result<()> {
         "annotator" => Box::new(EmbeddedJudge::annotator()?),
         other => {
             let choice: JudgeChoice = other.parse().map_err(anyhow::Error::msg)?;
-            choice.open(&super::resources(None, false), EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?
+            choice.open(&super::resources(None, false, DeviceChoice::Cpu)?, EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?
         }
     };
     let options = ValidateOptions { quick: args.quick };

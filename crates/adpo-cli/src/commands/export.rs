@@ -1,4 +1,4 @@
-use adpo_model::Storage;
+use adpo_model::{DeviceChoice, Storage};
 use adpo_pipeline::{Export, export};
 use anyhow::Result;
 
@@ -17,7 +17,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
             Dtype::Bf16 => Storage::BF16,
         },
     };
-    let exported = export(&options, &super::resources(None, false))?;
+    let exported = export(&options, &super::resources(None, false, DeviceChoice::Cpu)?)?;
     if args.json {
         return super::print(&serde_json::to_string_pretty(&exported)?);
     }

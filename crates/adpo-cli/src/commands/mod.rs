@@ -11,6 +11,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use adpo_eval::Judge;
+use adpo_model::DeviceChoice;
 use adpo_pipeline::Resources;
 
 use crate::assets;
@@ -37,12 +38,6 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn resources(data_dir: Option<PathBuf>, show_harmful: bool) -> Resources {
-    Resources {
-        tiny_base: Some(assets::TINY_BASE),
-        dialogues: Some(assets::DIALOGUES),
-        data_dir,
-        device: adpo_pipeline::default_device(),
-        show_harmful,
-    }
+fn resources(data_dir: Option<PathBuf>, show_harmful: bool, device: DeviceChoice) -> anyhow::Result<Resources> {
+    Ok(Resources { tiny_base: Some(assets::TINY_BASE), dialogues: Some(assets::DIALOGUES), data_dir, device: device.open()?, show_harmful })
 }

@@ -6,7 +6,7 @@ use crate::args::PretrainArgs;
 pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
     let recipe = BaseRecipe::from_file(&args.recipe)?;
     let data_dir = args.data_dir.as_ref().context("no data folder is known; pass --data-dir or set ADPO_DATA")?;
-    let evaluation = pretrain(&recipe, data_dir, &args.out, &adpo_pipeline::default_device())?;
+    let evaluation = pretrain(&recipe, data_dir, &args.out, &args.device.device.open()?)?;
     let text = if args.json {
         serde_json::to_string_pretty(&evaluation)?
     } else {

@@ -12,7 +12,8 @@ pub(crate) fn run(args: &StageArgs, last: Stage) -> Result<()> {
         None => Recipe::from_toml(assets::QUICKSTART, "quickstart (embedded)")?,
     };
     let run_dir = args.run_dir.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-    let outcome = run_recipe(&recipe, &super::resources(args.data_dir.clone(), args.show), &run_dir, last)?;
+    let resources = super::resources(args.data_dir.clone(), args.show, args.device.device)?;
+    let outcome = run_recipe(&recipe, &resources, &run_dir, last)?;
     super::print(&match (outcome, args.json) {
         (Outcome::Report(report), true) => serde_json::to_string_pretty(&report)?,
         (Outcome::Report(report), false) => report.markdown(),

@@ -1,7 +1,7 @@
 use adpo_model::kernels::{AdamWState, AdamWStep, adamw, sum_of_squares};
 use burn::tensor::{DType, Device};
 
-use crate::harness::{Random, host, off, tensor};
+use crate::harness::{Random, devices, host, off, tensor};
 
 #[test]
 fn three_steps_of_adamw_are_their_definition() {
@@ -28,8 +28,8 @@ fn three_steps_of_adamw_are_their_definition() {
                 p[i] = p[i] * (1.0 - 1e-3) - 1e-2 * first / (second.sqrt() + 1e-8);
             }
         }
-        for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
-            let device = Device::flex();
+        let f64_on_cpu = (Device::flex(), DType::F64, 1e-12);
+        for (device, dtype, tolerance) in devices().into_iter().map(|device| (device, DType::F32, 1e-5)).chain([f64_on_cpu]) {
             let zeros = || tensor(&vec![0.0; n], dtype, &device);
             let mut state = AdamWState { parameter: tensor(&start, dtype, &device), first: zeros(), second: zeros() };
             // A second holder must not see the parameter change.
@@ -40,7 +40,7 @@ fn three_steps_of_adamw_are_their_definition() {
             assert_eq!(host(held), start);
             for (found, expected) in [(state.parameter, &p), (state.first, &m), (state.second, &v)] {
                 let off = off(&host(found), expected);
-                assert!(off <= tolerance, "{n} {dtype:?}: off by {off:e}");
+                assert!(off <= tolerance, "{n} {dtype:?} on {device:?}: off by {off:e}");
             }
         }
     }
@@ -51,9 +51,10 @@ fn the_sum_of_squares_is_that_of_f64() {
     for n in [1, 100, 100_001] {
         let x = Random(10).normals(n, 3.0);
         let expected: f64 = x.iter().map(|x| x * x).sum();
-        for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-6)] {
-            let found = host(sum_of_squares(tensor(&x, dtype, &Device::flex())))[0];
-            assert!((found - expected).abs() <= tolerance * expected, "{n} {dtype:?}: {found} instead of {expected}");
+        let f64_on_cpu = (Device::flex(), DType::F64, 1e-12);
+        for (device, dtype, tolerance) in devices().into_iter().map(|device| (device, DType::F32, 1e-6)).chain([f64_on_cpu]) {
+            let found = host(sum_of_squares(tensor(&x, dtype, &device)))[0];
+            assert!((found - expected).abs() <= tolerance * expected, "{n} {dtype:?} on {device:?}: {found} instead of {expected}");
         }
     }
 }

@@ -28,6 +28,17 @@ impl Random {
     }
 }
 
+/// Where kernels are tested: the CPU, and the GPU that this build is for. Without a GPU, Mesa's lavapipe is one.
+pub(crate) fn devices() -> Vec<Device> {
+    Vec::from([
+        Device::flex(),
+        #[cfg(feature = "cuda")]
+        Device::cuda(0),
+        #[cfg(all(feature = "wgpu", not(feature = "cuda")))]
+        Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+    ])
+}
+
 /// An operation on flat tensors, to be reshaped inside; the result flat as well.
 pub(crate) type Operation<'a> = &'a dyn Fn(&[Tensor<1>]) -> Tensor<1>;
 /// Its definition on plain numbers.
@@ -42,8 +53,8 @@ pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
 }
 
 /// Value and gradients, with `upstream` as the gradient of the result.
-fn run(operation: Operation<'_>, inputs: &[Vec<f64>], upstream: &[f64], dtype: DType) -> (Vec<f64>, Vec<Vec<f64>>) {
-    let device = Device::flex().autodiff();
+fn run(operation: Operation<'_>, inputs: &[Vec<f64>], upstream: &[f64], dtype: DType, device: &Device) -> (Vec<f64>, Vec<Vec<f64>>) {
+    let device = device.clone().autodiff();
     let leaves: Vec<Tensor<1>> = inputs.iter().map(|input| tensor(input, dtype, &device).require_grad()).collect();
     let y = operation(&leaves);
     let mut gradients = (y.clone() * tensor(upstream, dtype, &device)).sum().backward();
@@ -64,12 +75,9 @@ pub(crate) fn check(what: &str, operation: Operation<'_>, definition: Definition
     let mut random = Random(inputs.iter().map(Vec::len).sum::<usize>() as u64);
     let expected = definition(inputs);
     let upstream = random.normals(expected.len(), 1.0);
-    let (exact, exact_gradients) = run(operation, inputs, &upstream, DType::F64);
-    let (fast, fast_gradients) = run(operation, inputs, &upstream, DType::F32);
+    let (exact, exact_gradients) = run(operation, inputs, &upstream, DType::F64, &Device::flex());
     assert!(off(&exact, &expected) <= 1e-11, "{what}: the definition on tensors is off by {:e}", off(&exact, &expected));
-    assert!(off(&fast, &expected) <= tolerance, "{what}: the kernel is off by {:e}", off(&fast, &expected));
-    for (i, (exact, fast)) in exact_gradients.iter().zip(&fast_gradients).enumerate() {
-        assert!(off(fast, exact) <= 3.0 * tolerance, "{what}: gradient {i} is off by {:e}", off(fast, exact));
+    for (i, exact) in exact_gradients.iter().enumerate() {
         for _ in 0..3 {
             let direction = random.normals(inputs[i].len(), 1.0);
             let at = |step: f64| -> f64 {
@@ -83,6 +91,42 @@ pub(crate) fn check(what: &str, operation: Operation<'_>, definition: Definition
             assert!((numeric - analytic).abs() <= 1e-5 * scale, "{what}: gradient {i} gives {analytic}, differences {numeric}");
         }
     }
-    // Bit-equal the second time.
-    assert_eq!((fast, fast_gradients), run(operation, inputs, &upstream, DType::F32), "{what}");
+    for device in devices() {
+        let (fast, fast_gradients) = run(operation, inputs, &upstream, DType::F32, &device);
+        assert!(off(&fast, &expected) <= tolerance, "{what} on {device:?}: the kernel is off by {:e}", off(&fast, &expected));
+        for (i, (exact, fast)) in exact_gradients.iter().zip(&fast_gradients).enumerate() {
+            assert!(off(fast, exact) <= 3.0 * tolerance, "{what} on {device:?}: gradient {i} is off by {:e}", off(fast, exact));
+        }
+        // Bit-equal the second time.
+        assert_eq!((fast, fast_gradients), run(operation, inputs, &upstream, DType::F32, &device), "{what} on {device:?}");
+    }
+    for device in devices().split_off(1) {
+        for (dtype, epsilon) in [(DType::BF16, f64::powi(2.0, -8)), (DType::F16, f64::powi(2.0, -11))] {
+            check_narrow(what, operation, inputs, &upstream, dtype, &device, tolerance.max(16.0 * epsilon));
+        }
+    }
+}
+
+/// The kernel on narrow numbers within `tolerance` of the definition on the same numbers.
+fn check_narrow(
+    what: &str,
+    operation: Operation<'_>,
+    inputs: &[Vec<f64>],
+    upstream: &[f64],
+    dtype: DType,
+    device: &Device,
+    tolerance: f64,
+) {
+    if !device.supports_dtype(dtype) {
+        println!("{what}: {device:?} does not know {dtype:?}, not checked");
+        return;
+    }
+    let round = |values: &Vec<f64>| host(tensor(values, dtype, device));
+    let (inputs, upstream) = (inputs.iter().map(round).collect::<Vec<_>>(), round(&upstream.to_vec()));
+    let (exact, exact_gradients) = run(operation, &inputs, &upstream, DType::F64, &Device::flex());
+    let (narrow, narrow_gradients) = run(operation, &inputs, &upstream, dtype, device);
+    assert!(off(&narrow, &exact) <= tolerance, "{what} in {dtype:?}: off by {:e}", off(&narrow, &exact));
+    for (i, (exact, narrow)) in exact_gradients.iter().zip(&narrow_gradients).enumerate() {
+        assert!(off(narrow, exact) <= 3.0 * tolerance, "{what} in {dtype:?}: gradient {i} is off by {:e}", off(narrow, exact));
+    }
 }

@@ -1,10 +1,18 @@
 use adpo_model::kernels;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::harness::{Random, check, host, off, tensor};
+use crate::harness::{Random, check, devices, host, off, tensor};
 
-const SHAPES: [(usize, usize, usize, f64); 7] =
-    [(1, 1, 1, 1.0), (1, 5, 3, 1.0), (7, 600, 9, 1.0), (600, 70, 5, 1.0), (33, 1111, 24, 0.5), (3, 2000, 16, 40.0), (20, 513, 8, 1.0)];
+const SHAPES: [(usize, usize, usize, f64); 8] = [
+    (1, 1, 1, 1.0),
+    (1, 5, 3, 1.0),
+    (7, 600, 9, 1.0),
+    (600, 70, 5, 1.0),
+    (33, 1111, 24, 0.5),
+    (3, 2000, 16, 40.0),
+    (20, 513, 8, 1.0),
+    (3, 40_001, 2, 1.0),
+];
 
 fn logits(hidden: &[f64], weight: &[f64], d: usize) -> Vec<Vec<f64>> {
     let row = |h: &[f64]| weight.chunks(d).map(|w| h.iter().zip(w).map(|(h, w)| h * w).sum()).collect();
@@ -52,15 +60,15 @@ fn what_the_head_says_beside_log_probs_is_its_definition() {
             all.iter().zip(&targets).map(|(l, target)| f64::from(best(l) as i32 == *target)).collect(),
             all.iter().map(|l| l.iter().sum::<f64>() / vocab as f64).collect(),
         ];
-        let device = Device::flex();
-        for (dtype, tolerance) in [(DType::F64, 1e-10), (DType::F32, 5e-5)] {
+        let f64_on_cpu = (Device::flex(), DType::F64, 1e-10);
+        for (device, dtype, tolerance) in devices().into_iter().map(|device| (device, DType::F32, 5e-5)).chain([f64_on_cpu]) {
             let ids = Tensor::<1, Int>::from_data(TensorData::new(targets.clone(), [n]), &device);
             let hidden = tensor(&hidden, dtype, &device).reshape([n, d]);
             let scores = kernels::token_log_probs(hidden, tensor(&weight, dtype, &device).reshape([vocab, d]), ids);
             for (found, expected) in [scores.entropy, scores.correct, scores.mean_logit].into_iter().zip(&expected) {
                 let found = host(found);
                 let close = found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= tolerance * (1.0 + b.abs()));
-                assert!(close, "{n} × {vocab} × {d} {dtype:?}: off by {:e}", off(&found, expected));
+                assert!(close, "{n} × {vocab} × {d} {dtype:?} on {device:?}: off by {:e}", off(&found, expected));
             }
         }
     }

@@ -50,7 +50,7 @@ fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Path, folder: &Path) -> R
         _ if !objective.needs_reference() => None,
         ReferenceChoice::Live => Some(Reference::live(checkpoint.model.clone(), device)),
         ReferenceChoice::Precomputed => {
-            Some(Reference::precomputed(&checkpoint.model, &triples, objective, options.batch_size, device, &run.stage("reference"))?)
+            Some(Reference::precomputed(&checkpoint.model, &triples, objective, &options, device, &run.stage("reference"))?)
         }
     };
     let lora = recipe.preference.lora.as_ref();

@@ -35,7 +35,7 @@ pub(crate) fn lora() -> LoraConfig {
 }
 
 /// Ids that look random, by a linear congruence.
-fn ids(seed: usize, length: usize) -> Vec<u32> {
+pub(crate) fn ids(seed: usize, length: usize) -> Vec<u32> {
     let mut state = seed as u64 * 7919 + 17;
     (0..length)
         .map(|_| {

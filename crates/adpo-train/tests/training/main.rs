@@ -7,3 +7,4 @@ mod lora;
 mod reference;
 mod refusals;
 mod resume;
+mod sharing;

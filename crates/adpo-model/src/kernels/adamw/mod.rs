@@ -1,5 +1,7 @@
 //! AdamW in place, in the arithmetic of `torch.optim.AdamW`, and the sum of squares that global clipping needs.
 
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::autodiff::Autodiff;
@@ -9,6 +11,9 @@ use burn::backend::{Backend, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
 use super::composed::widen;
+
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
 
 /// The numbers of one step.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +78,7 @@ pub fn sum_of_squares(x: Tensor<1>) -> Tensor<1> {
 }
 
 /// The backend's side of [`adamw`] and [`sum_of_squares`]; the bodies here define them.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait AdamWOps: Backend {
     /// (parameter, first moment, second moment).
     fn fused_adamw(

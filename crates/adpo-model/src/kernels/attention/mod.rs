@@ -5,11 +5,16 @@
 
 mod autodiff;
 mod composed;
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
 
 /// Who sees whom in a batch of packed rows.
 ///
@@ -35,6 +40,19 @@ impl AttentionMask {
         };
         Self { segments: ints(segments), branches: ints(branches) }
     }
+
+    /// The same segments with other branches, row-major.
+    ///
+    /// # Panics
+    /// If there is not one per cell.
+    #[must_use]
+    pub fn with_branches(self, branches: &[u32]) -> Self {
+        let [rows, width] = self.segments.dims();
+        assert!(branches.len() == rows * width, "branches need {} cells", rows * width);
+        let branches: Vec<i32> = branches.iter().map(|branch| *branch as i32).collect();
+        let branches = Tensor::from_data(TensorData::new(branches, [rows, width]), &self.segments.device());
+        Self { branches, ..self }
+    }
 }
 
 /// `softmax(q·kᵀ/√dim + mask)·v`: `q` `[rows, width, heads, dim]`, `k` and `v` `[rows, width, kv_heads, dim]`, the result as `q`.
@@ -53,7 +71,7 @@ pub fn attention_cached(q: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, first:
 }
 
 /// The backend's side of [`attention`] and [`attention_cached`]; the bodies here define them.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait AttentionOps: Backend {
     /// (the result, log Σ exp of each query's scores `[rows, heads, width]`).
     fn fused_attention(

@@ -1,6 +1,8 @@
 //! Rows of a table by id, and the gradient of the table.
 
 mod autodiff;
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -9,6 +11,9 @@ use burn::tensor::{DType, FloatDType, IndexingUpdateOp, Int, Shape, Tensor};
 
 use super::composed::{narrow, shape, widen};
 
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
+
 /// `[n, d]`: the rows of `weight` `[vocab, d]` that `ids` `[n]` name. Ids outside the table are the caller's error.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
     use burn::backend::Dispatch;
@@ -16,7 +21,7 @@ pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
 }
 
 /// The backend's side of [`embedding`]; the bodies here define it.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait EmbeddingOps: Backend {
     /// `[n, d]`.
     fn fused_embedding(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {

@@ -4,6 +4,8 @@
 //! here both gradients come out as their tensors lie in memory.
 
 mod autodiff;
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::tensor::FloatTensor;
@@ -17,7 +19,7 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 }
 
 /// The backend's side of [`linear`]; the bodies here define it.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait LinearOps: Backend {
     /// `y` `[n, out]`.
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -1,6 +1,8 @@
 //! RMSNorm: `y = x / √(mean(x²) + ε) · w` over the last dimension (Zhang & Sennrich 2019, arXiv 1910.07467, equation 4).
 
 mod autodiff;
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::tensor::FloatTensor;
@@ -9,6 +11,9 @@ use burn::tensor::{Shape, Tensor};
 
 use super::composed::{narrow, shape, widen};
 
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
+
 /// `x` `[n, d]` normed and scaled by `weight` `[d]`; statistics in f32 at least.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
     use burn::backend::Dispatch;
@@ -16,7 +21,7 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
 }
 
 /// The backend's side of [`rms_norm`]; the bodies here define it.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait RmsNormOps: Backend {
     /// (`y` `[n, d]`, `1 / √(mean(x²) + ε)` `[n]`).
     fn fused_rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> (FloatTensor<Self>, FloatTensor<Self>) {

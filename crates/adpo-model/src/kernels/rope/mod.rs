@@ -2,6 +2,8 @@
 //! `(y₁, y₂) = (x₁·cos − x₂·sin, x₂·cos + x₁·sin)` with `x = (x₁, x₂)` the halves of a head.
 
 mod autodiff;
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::tensor::FloatTensor;
@@ -10,6 +12,9 @@ use burn::tensor::{Shape, Slice, Tensor};
 
 use super::composed::{narrow, shape, widen};
 
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
+
 /// `x` `[n, heads, dim]` turned by the angles whose `cos` and `sin` are `[n, dim / 2]`; computed in f32 at least.
 pub fn rope(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<3> {
     use burn::backend::Dispatch;
@@ -17,7 +22,7 @@ pub fn rope(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<3> {
 }
 
 /// The backend's side of [`rope`]; the body here defines it.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait RopeOps: Backend {
     /// `x` turned, or turned back if `inverse`, which is the derivative: a rotation's transpose is its inverse. The angles are
     /// constants.

@@ -1,6 +1,8 @@
 //! The gate of SwiGLU: `y = silu(gate) ⊙ up` with `silu(g) = g·σ(g)` (Shazeer 2020, arXiv 2002.05202, equation 6).
 
 mod autodiff;
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::tensor::FloatTensor;
@@ -9,6 +11,9 @@ use burn::tensor::Tensor;
 
 use super::composed::{narrow, widen};
 
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
+
 /// `silu(gate) ⊙ up`, all `[n, d]`; computed in f32 at least.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     use burn::backend::Dispatch;
@@ -16,7 +21,7 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 }
 
 /// The backend's side of [`swiglu`]; the bodies here define it.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait SwiGluOps: Backend {
     /// `y` `[n, d]`.
     fn fused_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {

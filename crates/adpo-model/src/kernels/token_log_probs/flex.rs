@@ -8,7 +8,9 @@ use rayon::prelude::*;
 
 use super::{TokenLogProbOps, composed};
 use crate::kernels::composed::shape;
-use crate::kernels::cpu::{Matrix, MatrixMut, Write, all_f32, contiguous, exp, floats, ids, max, multiply, sum, tensor, vectorised};
+use crate::kernels::cpu::{
+    LANES, Matrix, MatrixMut, Write, across, all_f32, contiguous, exp, floats, ids, max, multiply, sum, tensor, vectorised,
+};
 
 /// Rows of a block of logits.
 const ROWS: usize = 512;
@@ -233,8 +235,22 @@ vectorised! {
         let n = logits.len();
         let top = max(n, |i| logits[i]);
         let best = first + logits.iter().position(|logit| *logit == top).unwrap_or(0);
-        let total = sum(n, |i| exp(logits[i] - top));
-        let along = sum(n, |i| exp(logits[i] - top) * (logits[i] - top));
+        let (mut totals, mut alongs) = ([0.0; LANES], [0.0; LANES]);
+        let (whole, rest) = logits.as_chunks::<LANES>();
+        for logits in whole {
+            for lane in 0..LANES {
+                let by = logits[lane] - top;
+                let weight = exp(by);
+                totals[lane] += weight;
+                alongs[lane] += weight * by;
+            }
+        }
+        let (mut total, mut along) = (across(totals), across(alongs));
+        for logit in rest {
+            let weight = exp(logit - top);
+            total += weight;
+            along += weight * (logit - top);
+        }
         Found { top, best, total, along, sum: sum(n, |i| logits[i]), target: 0.0 }
     }
 

@@ -5,11 +5,16 @@
 
 mod autodiff;
 mod composed;
+#[cfg(feature = "_cube")]
+mod cube;
 mod flex;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
+
+#[cfg(feature = "_source")]
+pub(in crate::kernels) use cube::sources;
 
 /// What the head says of `n` targets.
 #[derive(Debug, Clone)]
@@ -39,7 +44,7 @@ pub fn token_log_probs(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, 
 }
 
 /// The backend's side of [`token_log_probs`]; the bodies here define it.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait TokenLogProbOps: Backend {
     /// (log-probs, log Σ exp of the logits, entropy, 1 where the first largest logit is the target's, mean logit), all `[n]`.
     fn fused_token_log_probs(

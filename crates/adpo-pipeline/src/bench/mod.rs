@@ -1,4 +1,9 @@
-//! Timings of a training step and of sampling, in the terms of a PyTorch script of the same meaning.
+//! Timings of a training step, of sampling and of kernels, in the terms of PyTorch scripts of the same meaning.
+
+mod cases;
+mod kernels;
+
+mod rows;
 
 use std::path::Path;
 
@@ -7,10 +12,13 @@ use adpo_model::{Llama, LlamaConfig, SampleRequest, SamplingOptions, sample};
 use adpo_objective::{Adpo, Dpo, Objective};
 use adpo_train::{BenchStep, Reference, SftExample, TrainOptions, bench_preference, bench_sft};
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::PipelineError;
 use crate::lora::Lora;
+pub use rows::{RowsBench, RowsFigures, bench_rows};
+
+pub use kernels::{BenchDtype, KernelBench, KernelFigures, bench_kernels};
 
 /// A model's shape.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +67,8 @@ pub struct StepBench<'a> {
     pub precomputed_reference: bool,
     /// The rank of adapters on every linear layer; the weights are then frozen, but for the rows of one token.
     pub lora_r: Option<usize>,
+    /// A prompt is computed once for all of its answers.
+    pub share_prompts: bool,
     /// JSONL of encoded rows instead of random ids.
     pub rows: Option<&'a Path>,
 }
@@ -74,9 +84,13 @@ pub struct StepFigures {
     steps: usize,
     precomputed_reference: bool,
     lora_r: Option<usize>,
+    share_prompts: bool,
     dtype: &'static str,
     parameters: usize,
     loss: f64,
+    /// Of all steps that count.
+    tokens: usize,
+    cells: usize,
     median_s: f64,
     min_s: f64,
     tokens_per_s: f64,
@@ -95,14 +109,6 @@ pub struct SampleFigures {
     new_tokens_per_s: f64,
 }
 
-#[derive(Deserialize)]
-struct EncodedRow {
-    prompt: Vec<u32>,
-    chosen: Vec<u32>,
-    rejected: Vec<u32>,
-    toxic: Vec<u32>,
-}
-
 /// Times training steps: reference forward (unless precomputed), policy forward over all roles in one batch, loss,
 /// backward, global clip at 1.0, AdamW.
 ///
@@ -112,7 +118,8 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
     let model = model(bench.shape, device)?;
     let parameters = model.num_parameters();
     let rows = rows(bench)?;
-    let options = TrainOptions { batch_size: bench.batch, learning_rate: 1e-5, shuffle: false, ..TrainOptions::default() };
+    let (batch_size, share_prompts) = (bench.batch, bench.share_prompts);
+    let options = TrainOptions { batch_size, share_prompts, learning_rate: 1e-5, shuffle: false, ..TrainOptions::default() };
     let steps = bench.steps + 2;
     let policy = |model: Llama| match bench.lora_r {
         None => Ok(model),
@@ -129,7 +136,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
             let objective = if adpo { Objective::Adpo(Adpo::default()) } else { Objective::Dpo(Dpo { beta: 0.3, ..Dpo::default() }) };
             let reference = if bench.precomputed_reference {
                 let cache = std::env::temp_dir().join(format!("adpo-bench-{}", std::process::id()));
-                let reference = Reference::precomputed(&model, &rows, &objective, bench.batch, device, &cache)?;
+                let reference = Reference::precomputed(&model, &rows, &objective, &options, device, &cache)?;
                 std::fs::remove_dir_all(&cache).map_err(PipelineError::io(&cache))?;
                 reference
             } else {
@@ -151,9 +158,12 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         steps: bench.steps,
         precomputed_reference: bench.precomputed_reference,
         lora_r: bench.lora_r,
+        share_prompts: bench.share_prompts,
         dtype: "float32",
         parameters,
         loss: counted.last().map_or(f64::NAN, |s| s.loss),
+        tokens,
+        cells: counted.iter().map(|s| s.cells).sum(),
         median_s: median(&seconds),
         min_s: seconds.first().copied().unwrap_or(f64::NAN),
         tokens_per_s: tokens as f64 / seconds.iter().sum::<f64>(),
@@ -198,8 +208,7 @@ fn model(shape: BenchShape, device: &Device) -> Result<Llama, PipelineError> {
 
 fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {
     if let Some(path) = bench.rows {
-        let rows: Vec<EncodedRow> = adpo_data::read_jsonl(path)?;
-        return Ok(rows.into_iter().enumerate().map(|(i, r)| triple(i, r.prompt, [r.chosen, r.rejected, r.toxic])).collect());
+        return rows::read(path);
     }
     let half = bench.seq / 2;
     let answer = |row: usize, role: u64| ids(bench.shape, bench.seq - half, (row as u64) << 2 | role);
