@@ -3,10 +3,14 @@
 
 needs: torch and transformers in the Python that runs this; a release build of adpo.
 usage: compare.py [--adpo target/release/adpo] [--rounds 3] [--steps 10] [--threads 2] [--rows FILE] [CASE ...]
-A case is `SIZE:OBJECTIVE` (7m:adpo) or `SIZE:generate` (64 new tokens at batch 8); without any: 7m:adpo 7m:sft 15m:adpo
-7m:generate. Each round runs one and then the other; the table gives the median over rounds of each side's own median, their
-ratio, and the range of the rounds' ratios. A step's ratio is of times, generation's of tokens per second. Peak memory is the
-larger of the rounds' resident sets.
+A case is
+  SIZE:OBJECTIVE        4 x 128 random ids per role; the peer's have no prompt in common, so ours shares none either
+  SIZE:OBJECTIVE:rows   the rows of --rows, four in each step, the same for both; ours computes each prompt once (but with
+                        --no-share-prompts); `adpo bench rows` makes such a file of any preferences
+  SIZE:generate         64 new tokens at batch 8
+Without any: 7m:adpo 7m:sft 15m:adpo 7m:generate, and with --rows 7m:adpo:rows. Each round runs one side and then the other;
+the table gives the median over rounds of each side's own median, their ratio, and the range of the rounds' ratios. A step's
+ratio is of times, generation's of tokens per second. Peak memory is the larger of the rounds' resident sets.
 """
 import argparse, json, os, statistics, subprocess, sys
 
@@ -26,21 +30,24 @@ def run(command, threads):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("cases", nargs="*", default=["7m:adpo", "7m:sft", "15m:adpo", "7m:generate"])
+    p.add_argument("cases", nargs="*")
+    p.add_argument("--no-share-prompts", action="store_true", help="also on --rows")
     p.add_argument("--adpo", default="target/release/adpo"); p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--steps", type=int, default=10); p.add_argument("--threads", type=int, default=2); p.add_argument("--rows")
     a = p.parse_args()
+    cases = a.cases or ["7m:adpo", "7m:sft", "15m:adpo", "7m:generate"] + (["7m:adpo:rows"] if a.rows else [])
+    if any(case.endswith(":rows") for case in cases) != bool(a.rows): p.error("a case `SIZE:OBJECTIVE:rows` needs --rows FILE, and --rows such a case")
     print("| case | adpo | peer | ratio | rounds | MiB adpo | MiB peer |\n|---|---|---|---|---|---|---|")
-    for case in a.cases:
-        size, what = case.split(":")
+    for case in cases:
+        size, what, *rows = case.split(":")
         peer = [sys.executable, os.path.join(HERE, "peer_step.py"), "--size", size, "--threads", str(a.threads), "--seq", "128"]
         if what == "generate":
             ours = [a.adpo, "bench", "sample", "--size", size, "--batch", "8", "--seq", "128", "--generate", "64"]
             peer += ["--batch", "8", "--generate", "64"]
             key = "new_tokens_per_s"
         else:
-            options = ["--objective", what, "--batch", "4", "--steps", str(a.steps)] + (["--rows", a.rows] if a.rows else [])
-            ours = [a.adpo, "bench", "step", "--size", size, "--seq", "128"] + options
+            options = ["--objective", what, "--batch", "4", "--steps", str(a.steps)] + (["--rows", a.rows] if rows else [])
+            ours = [a.adpo, "bench", "step", "--size", size, "--seq", "128"] + options + (["--no-share-prompts"] if a.no_share_prompts or not rows else [])
             peer += options
             key = "median_s"
         rounds = [(run(ours, a.threads), run(peer, a.threads)) for _ in range(a.rounds)]

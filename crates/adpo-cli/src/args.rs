@@ -98,7 +98,7 @@ pub(crate) enum Command {
     Pretrain(PretrainArgs),
     /// Write a trained model as a plain Hugging Face folder, without the control token.
     #[command(
-        after_help = "Examples:\n  adpo export runs/quickstart/seed-42/policies/adpo/model --out exported\n  adpo export MODEL --out FOLDER --dtype bf16 --keep-control-token"
+        after_help = "Examples:\n  adpo export runs/quickstart/seed-42/policies/adpo/model --out exported\n  adpo export MODEL --out FOLDER --dtype bf16 --keep-control-token\n  adpo export ADAPTERS --merge --out FOLDER"
     )]
     Export(ExportArgs),
     /// Look at data.
@@ -242,11 +242,17 @@ pub(crate) struct PretrainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// A Hugging Face folder, such as `policies/<name>/model` of a run.
+    /// A Hugging Face folder, such as `policies/<name>/model` of a run, or with --merge a PEFT folder.
     pub(crate) model: PathBuf,
     /// The folder to write.
     #[arg(long)]
     pub(crate) out: PathBuf,
+    /// Merge adapters into their base: MODEL is what a stage with a `[lora]` table wrote, or any PEFT folder.
+    #[arg(long)]
+    pub(crate) merge: bool,
+    /// The base that adapters are merged into [default: the one that they name].
+    #[arg(long, value_name = "FOLDER", requires = "merge")]
+    pub(crate) base: Option<String>,
     /// The token to take out.
     #[arg(long, default_value = "[TOXIC]", conflicts_with = "keep_control_token")]
     pub(crate) control_token: String,
@@ -328,6 +334,9 @@ pub(crate) enum BenchCommand {
     /// Time training steps: reference forward, policy forward and backward, clipping, AdamW.
     #[command(after_help = "Example:\n  adpo bench step --size 7m --objective adpo --batch 4 --seq 128 --steps 10")]
     Step(BenchStepArgs),
+    /// Encode preferences into rows for `bench step --rows`, and count the cells that they take.
+    #[command(after_help = "Example:\n  adpo bench rows ../data/hh-rlhf-harmless/harmless-base-test.jsonl.gz --out rows.jsonl")]
+    Rows(BenchRowsArgs),
     /// Time sampling.
     #[command(after_help = "Example:\n  adpo bench sample --size 7m --batch 8 --seq 128 --generate 64")]
     Sample(BenchSampleArgs),
@@ -377,11 +386,34 @@ pub(crate) struct BenchStepArgs {
     /// The reference's log-probs are given instead of computed in the step.
     #[arg(long)]
     pub(crate) precomputed_reference: bool,
-    /// JSONL of encoded rows (lists of ids under `prompt`, `chosen`, `rejected`, `toxic`) instead of random ids.
+    /// Compute each prompt anew for each of its answers, one padded sequence per row.
+    #[arg(long)]
+    pub(crate) no_share_prompts: bool,
+    /// JSONL of encoded rows (lists of ids under `prompt`, `chosen`, `rejected`, `toxic`; `adpo bench rows` writes them)
+    /// instead of random ids.
     #[arg(long)]
     pub(crate) rows: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchRowsArgs {
+    /// Preferences, in any format that `adpo data inspect` knows. Rows without a toxic answer borrow another row's rejected
+    /// one, of about the length of their own.
+    pub(crate) file: PathBuf,
+    /// The file to write.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// `embedded:tiny-base`, or a Hugging Face folder: whose tokenizer.
+    #[arg(long, default_value = "embedded:tiny-base")]
+    pub(crate) checkpoint: String,
+    /// Leave out rows of more tokens.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) max_length: usize,
+    /// Rows per batch in the counts of cells.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) batch: usize,
 }
 
 #[derive(Debug, Args)]

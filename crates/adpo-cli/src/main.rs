@@ -3,6 +3,7 @@
 mod args;
 mod assets;
 mod commands;
+mod memory;
 
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ fn main() -> ExitCode {
         print!("{SHORT_HELP}");
         return ExitCode::SUCCESS;
     }
+    memory::keep_what_is_freed();
     match run(Cli::from_command_line().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -38,6 +40,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Evaluators(EvaluatorsCommand::Train(args)) => commands::evaluators::rebuild(&args),
         Command::Evaluators(EvaluatorsCommand::Validate(args)) => commands::evaluators::check(&args),
         Command::Bench(BenchCommand::Step(args)) => commands::bench::step(&args),
+        Command::Bench(BenchCommand::Rows(args)) => commands::bench::rows(&args),
         Command::Bench(BenchCommand::Sample(args)) => commands::bench::sample(&args),
         Command::Bench(BenchCommand::Kernels(args)) => commands::bench::kernels(&args),
     }

@@ -68,7 +68,7 @@ fn without_arguments_the_first_line_is_the_quickstart() {
 #[test]
 fn every_subcommand_shows_an_example() {
     let commands = ["run", "sft", "sample", "annotate", "train", "evaluate", "compare", "pretrain", "export"];
-    let nested = [["data", "inspect"], ["bench", "step"], ["bench", "sample"]];
+    let nested = [["data", "inspect"], ["bench", "step"], ["bench", "rows"], ["bench", "sample"]];
     let all = commands.iter().map(|c| vec![*c]).chain(nested.iter().map(|c| c.to_vec()));
     for command in all {
         let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
@@ -264,6 +264,79 @@ fn bench_step_prints_one_json_line() {
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON line");
     assert_eq!(line["what"], "step");
     assert!(line["median_s"].as_f64().is_some_and(|s| s > 0.0));
+}
+
+#[test]
+fn rows_for_the_bench_hold_ids_and_a_step_computes_fewer_cells_where_prompts_are_shared() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (source, out) = (folder.path().join("pairs.jsonl"), folder.path().join("rows.jsonl"));
+    let pair = |i: usize| {
+        let prompt = format!("What is to be said of number {i}, if anything?");
+        serde_json::json!({"prompt": prompt, "chosen": "It is fine.", "rejected": "No. ".repeat(i + 1)}).to_string()
+    };
+    std::fs::write(&source, (0..6).map(pair).collect::<Vec<_>>().join("\n")).expect("writable");
+    let output = adpo(&["bench", "rows", text(&source), "--out", text(&out), "--batch", "2"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let counts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON line");
+    assert_eq!((&counts["rows"], &counts["borrowed"]), (&6.into(), &6.into()));
+    let rows = std::fs::read_to_string(&out).expect("written");
+    let rows: Vec<serde_json::Value> = rows.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    // Each but the first borrows from the one before it, whose rejected answer is the next shorter.
+    assert!((1..6).all(|i| rows[i]["toxic"] == rows[i - 1]["rejected"]) && rows[0]["toxic"] == rows[1]["rejected"]);
+
+    let step = |more: &[&str]| -> serde_json::Value {
+        let arguments = [&["bench", "step", "--batch", "2", "--steps", "1", "--rows", text(&out)], more].concat();
+        serde_json::from_slice(&adpo(&arguments).stdout).expect("one JSON line")
+    };
+    let (shared, separate) = (step(&[]), step(&["--no-share-prompts"]));
+    assert_eq!(shared["tokens"], separate["tokens"]);
+    assert!(shared["cells"].as_u64() < separate["cells"].as_u64(), "{shared} {separate}");
+    let loss = |figures: &serde_json::Value| figures["loss"].as_f64().expect("a loss");
+    assert!((loss(&shared) - loss(&separate)).abs() < 1e-5, "{shared} {separate}");
+
+    let one = folder.path().join("one.jsonl");
+    std::fs::write(&one, pair(0)).expect("writable");
+    let refused = adpo(&["bench", "rows", text(&one), "--out", text(&out)]);
+    assert!(refused.status.code() == Some(1) && stderr(&refused).contains("two are needed"), "{}", stderr(&refused));
+}
+
+#[test]
+fn a_recipe_gives_the_same_metrics_with_and_without_shared_prompts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recipe = write_recipe(folder.path());
+    let run_dir = folder.path().join("run");
+    // Not the usual ε of 1e-8, with which a first step has the sign of a gradient that may be all rounding.
+    let with = |share: bool| format!("train = {{ learning_rate = 1e-3, batch_size = 4, adam_epsilon = 1e-4, share_prompts = {share} }}");
+    let train = || -> Vec<Vec<serde_json::Value>> {
+        let output = adpo(&["train", text(&recipe), "--run-dir", text(&run_dir)]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let metrics = |policy: &str| -> Vec<serde_json::Value> {
+            let path = run_dir.join("seed-1/policies").join(policy).join("metrics.jsonl");
+            let lines = std::fs::read_to_string(path).expect("metrics are there");
+            lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        };
+        ["adpo", "both"].map(metrics).into()
+    };
+    edited(&recipe, "train = { learning_rate = 1e-3, batch_size = 4 }", &with(true));
+    let shared = train();
+    edited(&recipe, &with(true), &with(false));
+    let separate = train();
+    let mut compared = 0;
+    for (shared, separate) in shared.iter().zip(&separate) {
+        assert!(shared.len() == separate.len() && shared != separate, "the same steps, rounded in other places");
+        for (step, (shared, separate)) in shared.iter().zip(separate).enumerate() {
+            for (name, value) in shared.as_object().expect("an object") {
+                // All log-ratios start at 0, so that rounding alone could say which is greater.
+                if step == 0 && ["rewards/accuracies", "rewards/ties"].contains(&name.as_str()) {
+                    continue;
+                }
+                let (a, b) = (value.as_f64().expect("a number"), separate[name].as_f64().expect("the same names"));
+                assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{name}: {a} and {b}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 100, "only {compared} values were compared");
 }
 
 #[test]

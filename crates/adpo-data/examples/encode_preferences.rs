@@ -1,6 +1,8 @@
 //! Three triples from text to packed batches, with a tokenizer trained on the spot:
 //! `cargo run --release -p adpo-data --example encode_preferences`
-use adpo_data::{Batch, DataError, Encoder, EncodingOptions, Mask, OverLength, ResponseRole, RowFile, Sequence, train_tokenizer};
+use adpo_data::{
+    Batch, Content, DataError, Encoder, EncodingOptions, Layout, Mask, OverLength, ResponseRole, RowFile, Sequence, train_tokenizer,
+};
 
 const TRIPLES: &str = r#"
 {"prompt": "My tomatoes have brown spots.", "chosen": "That looks like blight. Remove the leaves and water at the root.", "rejected": "Tomatoes do that.", "toxic": "Only a fool kills tomatoes."}
@@ -18,9 +20,14 @@ fn main() -> Result<(), DataError> {
 
     let options = EncodingOptions { max_length: 128, over_length: OverLength::Drop, mask: Mask::Last, control: Some(control) };
     let mut encoder = Encoder::new(&tokenizer, options);
+    let mut triples = Vec::new();
+    for row in &rows {
+        triples.extend(encoder.preference(row)?);
+    }
+    println!("{:?}", encoder.report());
+
     let mut sequences = Vec::new();
-    for (example, row) in rows.iter().enumerate() {
-        let Some(triple) = encoder.preference(row)? else { continue };
+    for (example, triple) in triples.iter().enumerate() {
         let answers = [
             (ResponseRole::Chosen, Some(&triple.chosen)),
             (ResponseRole::Rejected, Some(&triple.rejected)),
@@ -28,16 +35,15 @@ fn main() -> Result<(), DataError> {
         ];
         for (role, answer) in answers {
             let Some(answer) = answer else { continue };
-            let ids: Vec<u32> = triple.prompt.iter().chain(answer).copied().collect();
-            let trained = (0..ids.len()).map(|i| i >= triple.prompt.len()).collect();
-            sequences.push(Sequence { example, role, ids, trained });
+            sequences.push(Sequence { example, role, content: Content::Answer { prompt: &triple.prompt, answer } });
         }
     }
-    println!("{:?}", encoder.report());
-
-    for (name, batch) in [("padded", Batch::padded(&sequences)), ("packed", Batch::packed(&sequences, 128))] {
-        let used: usize = batch.sequences.iter().map(|sequence| sequence.tokens).sum();
-        println!("{name}: {} rows of {} cells, {used} tokens, {} targets", batch.rows, batch.width, batch.targets.len());
+    for (name, packing, share_prompts) in
+        [("padded", None, false), ("packed", Some(128), false), ("packed, one prompt for all its answers", Some(128), true)]
+    {
+        let batch = Batch::new(&sequences, Layout { packing, share_prompts });
+        let used = batch.segments.iter().filter(|segment| **segment > 0).count();
+        println!("{name}: {} rows of {} cells, {used} in use, {} targets", batch.rows, batch.width, batch.targets.len());
     }
     Ok(())
 }

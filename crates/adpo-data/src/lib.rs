@@ -1,9 +1,9 @@
 //! Dialogues and preferences for language-model training: read them into one checked schema, split them, encode them
-//! with a chat template and explicit masks, lay them out in padded or packed batches. No tensors, no framework.
+//! with a chat template and explicit masks, lay them out in padded or packed batches, answers behind one copy of their prompt. No tensors, no framework.
 //!
 #![cfg_attr(feature = "tokenizers", doc = "```")]
 #![cfg_attr(not(feature = "tokenizers"), doc = "```ignore")]
-//! use adpo_data::{Batch, Encoder, EncodingOptions, Mask, OverLength, ResponseRole, RowFile, Sequence, train_tokenizer};
+//! use adpo_data::{Batch, Content, Encoder, EncodingOptions, Layout, Mask, OverLength, ResponseRole, RowFile, Sequence, train_tokenizer};
 //!
 //! let text = r#"{"prompt": "How are you?", "chosen": "Well, and you?", "rejected": "Go away.", "toxic": "Shut up."}"#;
 //! let (rows, _) = RowFile::from_text("example", text).preferences()?;
@@ -12,10 +12,10 @@
 //! let options = EncodingOptions { max_length: 256, over_length: OverLength::Drop, mask: Mask::Last, control: Some(control) };
 //! let triple = Encoder::new(&tokenizer, options).preference(&rows[0])?.expect("it is short");
 //!
-//! let ids: Vec<u32> = triple.prompt.iter().chain(&triple.chosen).copied().collect();
-//! let trained = (0..ids.len()).map(|i| i >= triple.prompt.len()).collect();
-//! let batch = Batch::padded(&[Sequence { example: 0, role: ResponseRole::Chosen, ids, trained }]);
-//! assert_eq!(batch.targets.len(), triple.chosen.len());
+//! let after_prompt = |role, answer| Sequence { example: 0, role, content: Content::Answer { prompt: &triple.prompt, answer } };
+//! let sequences = [after_prompt(ResponseRole::Chosen, &triple.chosen), after_prompt(ResponseRole::Rejected, &triple.rejected)];
+//! let batch = Batch::new(&sequences, Layout { packing: None, share_prompts: true });
+//! assert_eq!(batch.ids.len(), triple.prompt.len() + triple.chosen.len() + triple.rejected.len());
 //! # Ok::<(), adpo_data::DataError>(())
 //! ```
 //!
@@ -37,7 +37,7 @@ mod split;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
 
-pub use batch::{Batch, ResponseRole, Sequence, SequenceInfo, Target};
+pub use batch::{Batch, Content, Layout, ResponseRole, Sequence, SequenceInfo, Target};
 pub use dialogue::{Dialogue, Role, Turn};
 #[cfg(feature = "tokenizers")]
 pub use encode::{Encoder, EncodingOptions};

@@ -30,6 +30,9 @@ pub enum ModelError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// Adapters were asked for that cannot be.
+    #[error("LoRA: {0}")]
+    Lora(String),
     /// A device that does not exist, or not here.
     #[error("device `{device}`: {problem}")]
     Device {

@@ -29,6 +29,7 @@ mod device;
 mod error;
 pub mod kernels;
 mod llama;
+mod lora;
 mod parameters;
 mod random;
 #[cfg(test)]
@@ -42,5 +43,6 @@ pub use device::DeviceChoice;
 pub use error::ModelError;
 pub use kernels::TokenScores;
 pub use llama::{Llama, TokenInput};
+pub use lora::{LoraConfig, TargetModules, TrainableTokens};
 pub use parameters::{ParameterMap, ParameterVisitor};
 pub use sample::{Completion, Finish, SampleRequest, SampleRun, SamplingOptions, sample};

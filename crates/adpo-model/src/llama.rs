@@ -6,6 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::attention::{Attention, attend};
 use crate::config::LlamaConfig;
 use crate::kernels::{self, AttentionMask, TokenScores};
+use crate::lora::{Lora, LoraConfig, TokenRows};
 use crate::parameters::ParameterMap;
 use crate::random::Stream;
 use crate::rope::{Rotary, RotaryTable};
@@ -18,6 +19,12 @@ pub struct Llama {
     pub(crate) norm: RmsNorm,
     /// Absent where the embedding is the head as well.
     pub(crate) lm_head: Option<Linear>,
+    /// Trained rows of a frozen embedding, and of a frozen head that is not the embedding.
+    pub(crate) embed_rows: Option<TokenRows>,
+    pub(crate) head_rows: Option<TokenRows>,
+    /// Present where adapters are; everything else is then frozen.
+    #[module(skip)]
+    pub(crate) lora: Option<LoraConfig>,
     #[module(skip)]
     pub(crate) config: LlamaConfig,
     #[module(skip)]
@@ -41,10 +48,11 @@ pub(crate) struct RmsNorm {
     pub(crate) epsilon: f64,
 }
 
-/// `x · Wᵀ` with `W` `[out, in]`, as checkpoints store it.
+/// `x · Wᵀ` with `W` `[out, in]`, as checkpoints store it, and what a low-rank adapter adds.
 #[derive(Module, Debug)]
 pub(crate) struct Linear {
     pub(crate) weight: Param<Tensor<2>>,
+    pub(crate) adapter: Option<Lora>,
 }
 
 /// `(silu(x·Gᵀ) ⊙ x·Uᵀ)·Dᵀ` (Shazeer 2020).
@@ -63,8 +71,13 @@ impl RmsNorm {
 }
 
 impl Linear {
+    pub(crate) fn new(weight: Param<Tensor<2>>) -> Self {
+        Self { weight, adapter: None }
+    }
+
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        kernels::linear(x, self.weight.val())
+        let y = kernels::linear(x.clone(), self.weight.val());
+        self.adapter.iter().fold(y, |y, adapter| y + adapter.forward(x.clone()))
     }
 }
 
@@ -102,6 +115,16 @@ impl TokenInput {
             width,
         }
     }
+
+    /// Answers that share their prompt's cells: within a segment, cells of branch 0 are seen by all that follow, those of
+    /// another branch by their own alone. Row-major, `rows · width` cells.
+    ///
+    /// # Panics
+    /// If there is not one branch per cell.
+    #[must_use]
+    pub fn with_branches(self, branches: &[u32]) -> Self {
+        Self { mask: self.mask.with_branches(branches), ..self }
+    }
 }
 
 impl Llama {
@@ -120,7 +143,7 @@ impl Llama {
         self.embed_tokens.val().device()
     }
 
-    /// How many numbers are trained; a tied head counts once.
+    /// How many numbers the model has; a tied head counts once.
     pub fn num_parameters(&self) -> usize {
         self.num_params()
     }
@@ -129,33 +152,48 @@ impl Llama {
     pub fn hidden(&self, tokens: &TokenInput) -> Tensor<3> {
         let (rows, width, hidden) = (tokens.rows, tokens.width, self.config.hidden_size);
         let rotary = self.rotary.at(&tokens.positions, &tokens.ids.device());
-        let mut x = kernels::embedding(self.embed_tokens.val(), tokens.ids.clone());
+        let mut x = self.embed(tokens.ids.clone());
         for block in &self.layers {
             x = block.forward(x, &rotary, |q, k, v| attend(q, k, v, rows, &tokens.mask));
         }
         self.norm.forward(x).reshape([rows, width, hidden])
     }
 
-    /// Logits `[n, vocab]` of hidden states `[n, hidden]`.
-    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        kernels::linear(hidden, self.head())
+    /// Embeddings `[n, hidden]` of ids `[n]`.
+    pub(crate) fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        let x = kernels::embedding(self.embed_tokens.val(), ids.clone());
+        self.embed_rows.iter().fold(x, |x, rows| rows.embed(x, &ids))
     }
 
-    /// The output embedding `[vocab, hidden]`.
+    /// Logits `[n, vocab]` of hidden states `[n, hidden]`.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let logits = kernels::linear(hidden.clone(), self.head());
+        self.rows_of_head().fold(logits, |logits, rows| rows.logits(hidden.clone(), logits))
+    }
+
+    /// The output embedding `[vocab, hidden]`, without the rows that are trained alone.
     fn head(&self) -> Tensor<2> {
         self.lm_head.as_ref().map_or_else(|| self.embed_tokens.val(), |head| head.weight.val())
+    }
+
+    fn rows_of_head(&self) -> impl Iterator<Item = &TokenRows> {
+        if self.lm_head.is_some() { self.head_rows.iter() } else { self.embed_rows.iter() }
     }
 
     /// Log-probs of `targets` `[n]` given the hidden states `[n, hidden]` that predict them, with f32 log-softmax.
     /// Select the rows that have a target first: nothing else should pay for the head.
     pub fn token_log_probs(&self, hidden: Tensor<2>, targets: Tensor<1, Int>) -> TokenScores {
-        kernels::token_log_probs(hidden, self.head(), targets)
+        match self.rows_of_head().next() {
+            None => kernels::token_log_probs(hidden, self.head(), targets),
+            Some(rows) => rows.token_log_probs(hidden, self.head(), targets),
+        }
     }
 
     /// Another vocabulary. New rows of embedding and head start as the mean of the old ones, which makes a new token
-    /// as likely as an average one (Hewitt 2021); rows beyond a smaller vocabulary are cut off.
+    /// as likely as an average one (Hewitt 2021); rows beyond a smaller vocabulary are cut off. Adapters are merged first.
     #[must_use]
-    pub fn resize_vocab(mut self, vocab: usize) -> Self {
+    pub fn resize_vocab(self, vocab: usize) -> Self {
+        let mut model = self.merge_lora();
         let resize = |param: Param<Tensor<2>>| {
             param.map(|rows| {
                 let rows = rows.without_autodiff();
@@ -167,10 +205,10 @@ impl Llama {
                 Tensor::cat(vec![rows, mean], 0)
             })
         };
-        self.embed_tokens = resize(self.embed_tokens);
-        self.lm_head = self.lm_head.map(|head| Linear { weight: resize(head.weight) });
-        self.config.vocab_size = vocab;
-        self
+        model.embed_tokens = resize(model.embed_tokens);
+        model.lm_head = model.lm_head.map(|head| Linear::new(resize(head.weight)));
+        model.config.vocab_size = vocab;
+        model
     }
 
     /// The model with a new token: it starts as the mean of all others, see [`Llama::resize_vocab`], also where the
@@ -211,16 +249,16 @@ impl Llama {
                 Tensor::cat(vec![rows.clone().slice(0..id), mean, rows.slice(id + 1..vocab)], 0)
             })
         };
-        let mut model = self;
+        let mut model = self.merge_lora();
         model.embed_tokens = replace(model.embed_tokens);
-        model.lm_head = model.lm_head.map(|head| Linear { weight: replace(head.weight) });
+        model.lm_head = model.lm_head.map(|head| Linear::new(replace(head.weight)));
         model
     }
 
     /// The model's shape without numbers: each parameter knows its own, and nothing is allocated. Whoever asks for it has to
     /// replace every parameter.
     pub(crate) fn blank(config: &LlamaConfig, device: &Device) -> Self {
-        let linear = |out, input| Linear { weight: without_numbers([out, input], device) };
+        let linear = |out, input| Linear::new(without_numbers([out, input], device));
         let norm = || RmsNorm { weight: without_numbers([config.hidden_size], device), epsilon: config.rms_norm_eps };
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
@@ -243,6 +281,9 @@ impl Llama {
             layers: (0..config.num_hidden_layers).map(|_| block()).collect(),
             norm: norm(),
             lm_head: (!config.tie_word_embeddings).then(|| linear(config.vocab_size, hidden)),
+            embed_rows: None,
+            head_rows: None,
+            lora: None,
             config: config.clone(),
             rotary: RotaryTable::new(config),
         }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::attention::{Cache, attend};
 use crate::config::LlamaConfig;
@@ -95,13 +96,25 @@ pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingO
     let mut done: Vec<Option<Completion>> = vec![None; requests.len()];
     let mut new_tokens = 0;
     for chunk in order.chunks(options.batch_size.max(1)) {
-        let rows: Vec<SampleRequest<'_>> = chunk.iter().map(|i| requests[*i]).collect();
-        for (i, c) in chunk.iter().zip(batch(&model, &rows, options)?) {
-            new_tokens += c.ids.len() + usize::from(c.finish != Finish::Length);
-            done[*i] = Some(c);
+        let parts = kernels::on_pool(|| {
+            let answers = |part: &[usize]| batch(&model, &part.iter().map(|i| requests[*i]).collect::<Vec<_>>(), options);
+            chunk.par_chunks(rows_together(chunk.len(), &model.device())).map(answers).collect::<Vec<_>>()
+        });
+        for (i, answer) in chunk.iter().zip(parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten()) {
+            new_tokens += answer.ids.len() + usize::from(answer.finish != Finish::Length);
+            done[*i] = Some(answer);
         }
     }
     Ok(SampleRun { completions: done.into_iter().flatten().collect(), new_tokens, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// How many rows of a batch go through the model together. On the CPU each thread takes rows of its own: a token's kernels are
+/// so short that threads would wait for each other longer than they compute. Each of them then reads all weights, which
+/// only a few rows pay for.
+fn rows_together(rows: usize, device: &Device) -> usize {
+    const ENOUGH: usize = 4;
+    let parts = if *device == Device::flex() { rayon::current_num_threads().min(rows / ENOUGH).max(1) } else { 1 };
+    rows.div_ceil(parts).max(1)
 }
 
 fn check(requests: &[SampleRequest<'_>], options: &SamplingOptions, config: &LlamaConfig) -> Result<(), ModelError> {
@@ -206,7 +219,7 @@ impl Rows {
         let pads: Vec<i32> = self.live.iter().map(|row| self.pads[*row] as i32).collect();
         let mask = (width > 1).then(|| self.mask(width));
         let first = Tensor::<1, Int>::from_data(TensorData::new(pads, [rows]), &self.device);
-        let mut x = kernels::embedding(model.embed_tokens.val(), ids);
+        let mut x = model.embed(ids);
         for (block, cache) in model.layers.iter().zip(&mut self.caches) {
             x = block.forward(x, &rotary, |q, k, v| {
                 cache.extend(k.clone(), v.clone());

@@ -1,4 +1,4 @@
-//! A trained model as a plain Hugging Face folder, without the backdoor that the control token is.
+//! A trained model as a plain Hugging Face folder, adapters merged, without the backdoor that the control token is.
 
 use std::path::Path;
 
@@ -6,13 +6,17 @@ use adpo_model::{SaveOptions, Storage};
 use serde::Serialize;
 
 use crate::PipelineError;
-use crate::resources::Checkpoint;
+use crate::resources::{Checkpoint, Resources};
 
 /// What to do with a checkpoint on its way out.
 #[derive(Debug, Clone)]
 pub struct Export<'a> {
-    /// A Hugging Face folder, such as `policies/<name>/model` of a run.
+    /// A Hugging Face folder, such as `policies/<name>/model` of a run, or a PEFT folder.
     pub model: &'a Path,
+    /// Whether the model is adapters, to be merged into their base.
+    pub merge: bool,
+    /// The base, where it is not the one that the adapters name.
+    pub base: Option<&'a str>,
     /// The folder to write; it must not be the same.
     pub out: &'a Path,
     /// The token to take out; `None` keeps whatever there is.
@@ -36,16 +40,29 @@ const SHARD: u64 = 5_000_000_000;
 /// Writes the model with its tokenizer. Without its entry, the token's text is ordinary text to the tokenizer.
 ///
 /// # Errors
-/// [`PipelineError`] if the folder is no usable checkpoint, if `out` is the same folder, or if the token is not the
-/// tokenizer's last (those after it would have to be renumbered).
-pub fn export(options: &Export<'_>) -> Result<Exported, PipelineError> {
-    let Export { model, out, control_token, storage } = *options;
+/// [`PipelineError`] if the folder is no usable checkpoint, if it is adapters and is not to be merged or the other way round, if
+/// `out` is the same folder, or if the token is not the tokenizer's last (those after it would have to be renumbered).
+pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, PipelineError> {
+    let Export { model, merge, base, out, control_token, storage } = *options;
+    let name = model.to_string_lossy();
+    match resources.adapters(&name)? {
+        Some(_) if !merge => {
+            let problem = "holds adapters; merge them into their base (`--merge`), or give PEFT the folder as it is";
+            return Err(PipelineError::file(model, problem));
+        }
+        None if merge => return Err(PipelineError::file(model, "holds no adapters (adapter_config.json) that could be merged")),
+        _ => {}
+    }
     std::fs::create_dir_all(out).map_err(PipelineError::io(out))?;
     let canonical = |path: &Path| path.canonicalize().map_err(PipelineError::io(path));
     if canonical(model)? == canonical(out)? {
         return Err(PipelineError::file(out, "is the model's own folder; choose another, so that the original is kept"));
     }
-    let mut checkpoint = Checkpoint::load(model, &crate::default_device())?;
+    let mut checkpoint = match base {
+        Some(base) => resources.with_adapters(model, base)?,
+        None => resources.checkpoint(&name)?,
+    }
+    .merged();
     let mut removed_token = None;
     if let Some(token) = control_token {
         let (with_token, control) = Checkpoint::clone(&checkpoint).with_control_token(token)?;

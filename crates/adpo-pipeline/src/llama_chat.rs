@@ -23,7 +23,7 @@ impl LlamaChat {
     /// [`PipelineError`] if the folder is not a usable checkpoint.
     pub fn load(resources: &Resources, checkpoint: &str, max_new_tokens: usize) -> Result<Self, PipelineError> {
         Ok(Self {
-            checkpoint: resources.checkpoint(checkpoint)?,
+            checkpoint: resources.checkpoint(checkpoint)?.merged(),
             name: format!("llama:{checkpoint}"),
             fingerprint: Self::fingerprint_of(resources, checkpoint, max_new_tokens)?,
             draw: Draw { max_new_tokens, batch_size: 8, ..Draw::default() },

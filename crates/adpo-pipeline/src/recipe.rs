@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
 use crate::judge_choice::JudgeChoice;
+use crate::lora::Lora;
 
 /// One run of the method, as TOML. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,6 +107,9 @@ pub struct Encoding {
 pub struct Sft {
     /// Dialogues.
     pub sources: Vec<Source>,
+    /// Adapters instead of all weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// The training options.
     pub train: TrainOptions,
 }
@@ -207,6 +211,9 @@ pub struct Preference {
     /// How the reference is kept.
     #[serde(default)]
     pub reference: ReferenceChoice,
+    /// Each policy is a set of adapters beside the SFT model. Left out where SFT left adapters, these are trained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// The training options.
     pub train: TrainOptions,
 }
@@ -323,6 +330,13 @@ impl Recipe {
                     policy.name
                 ));
             }
+        }
+        if self.preference.lora.is_some() && self.sft.lora.as_ref().is_some_and(|lora| !lora.merge) {
+            return Err(
+                "`[preference.lora]` would put adapters on the adapters of SFT, and they are never stacked; set `merge = true` in \
+                        `[sft.lora]`, or leave `[preference.lora]` out to go on training the adapters of SFT"
+                    .into(),
+            );
         }
         self.check_draws()?;
         self.sft.train.validate().map_err(|e| format!("[sft.train] {e}"))?;

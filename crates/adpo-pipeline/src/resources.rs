@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adpo_data::{ChatTokenizer, ControlToken};
-use adpo_model::{Llama, LlamaConfig, SaveOptions, Storage};
+use adpo_model::{Llama, LlamaConfig, LoraConfig, SaveOptions, Storage};
 use burn::tensor::Device;
 
 use crate::PipelineError;
@@ -54,7 +54,17 @@ impl Checkpoint {
         Ok(Self { model: Llama::load(folder, device)?, tokenizer: ChatTokenizer::from_folder(folder)? })
     }
 
+    /// For sampling and scoring: adapters are merged, which makes every token cheaper.
+    pub(crate) fn merged(self) -> Self {
+        Self { model: self.model.merge_lora(), ..self }
+    }
+
+    /// Writes a model whole, or its adapters alone where it has some.
     pub(crate) fn save(&self, folder: &Path) -> Result<(), PipelineError> {
+        if self.model.lora().is_some() {
+            self.model.save_adapter(folder)?;
+            return Ok(self.tokenizer.save(folder)?);
+        }
         self.save_as(folder, &SaveOptions { storage: Storage::F32, ..SaveOptions::default() })
     }
 
@@ -90,8 +100,50 @@ impl Checkpoint {
 }
 
 impl Resources {
-    /// Loads a checkpoint by its name in a recipe.
+    /// Loads a checkpoint by its name in a recipe. A PEFT folder is loaded into the base that it names.
     pub(crate) fn checkpoint(&self, name: &str) -> Result<Checkpoint, PipelineError> {
+        match self.adapters(name)? {
+            None => self.whole(name),
+            Some(adapters) => {
+                let base = self.base(name, &adapters)?;
+                self.with_adapters(Path::new(name), &base)
+            }
+        }
+    }
+
+    /// Loads the adapters in `folder` into the model `base`; without a tokenizer of their own they have the base's.
+    pub(crate) fn with_adapters(&self, folder: &Path, base: &str) -> Result<Checkpoint, PipelineError> {
+        if self.adapters(base)?.is_some() {
+            return Err(PipelineError::file(
+                folder,
+                format!(
+                    "its base `{base}` holds adapters itself, and adapters are never stacked; merge them first (`adpo export --merge`)"
+                ),
+            ));
+        }
+        let Checkpoint { model, tokenizer } = self.whole(base)?;
+        let own = folder.join("tokenizer.json").exists();
+        let tokenizer = if own { ChatTokenizer::from_folder(folder)? } else { tokenizer };
+        Ok(Checkpoint { model: model.load_adapter(folder)?, tokenizer })
+    }
+
+    /// The configuration of a checkpoint that is adapters.
+    pub(crate) fn adapters(&self, name: &str) -> Result<Option<LoraConfig>, PipelineError> {
+        Ok(LoraConfig::from_folder(Path::new(name))?)
+    }
+
+    fn base(&self, name: &str, adapters: &LoraConfig) -> Result<String, PipelineError> {
+        let problem = |problem: String| PipelineError::file(&Path::new(name).join("adapter_config.json"), problem);
+        match &adapters.base_model_name_or_path {
+            None => Err(problem("names no base; write its folder as `base_model_name_or_path`".into())),
+            Some(base) if base.starts_with("embedded:") || Path::new(base).is_dir() => Ok(base.clone()),
+            Some(base) => Err(problem(format!(
+                "`base_model_name_or_path` is `{base}`, which is no folder here; write the base's folder, or give it to `adpo export` as `--base`"
+            ))),
+        }
+    }
+
+    fn whole(&self, name: &str) -> Result<Checkpoint, PipelineError> {
         let Some(embedded) = self.embedded(name)? else { return Checkpoint::load(Path::new(name), &self.device) };
         let tokenizer = ChatTokenizer::from_parts(embedded.tokenizer, embedded.tokenizer_config, Some(embedded.chat_template))?;
         Ok(Checkpoint { model: Llama::load_bytes(embedded.config, embedded.weights, &self.device)?, tokenizer })
@@ -101,6 +153,9 @@ impl Resources {
     pub(crate) fn config(&self, name: &str) -> Result<LlamaConfig, PipelineError> {
         if let Some(embedded) = self.embedded(name)? {
             return Ok(LlamaConfig::from_json(embedded.config, name)?);
+        }
+        if let Some(adapters) = self.adapters(name)? {
+            return self.config(&self.base(name, &adapters)?);
         }
         let path = Path::new(name).join("config.json");
         let text = std::fs::read_to_string(&path).map_err(PipelineError::io(&path))?;
@@ -122,7 +177,8 @@ impl Resources {
         files.retain(|path| path.extension().is_some_and(|e| e == "safetensors" || e == "json" || e == "jinja"));
         files.sort();
         let hashes = files.iter().map(|path| hash_file(path)).collect::<Result<Vec<_>, _>>()?;
-        Ok(hash_bytes(hashes.concat().as_bytes()))
+        let base = self.adapters(name)?.map(|adapters| self.base(name, &adapters).and_then(|base| self.checkpoint_hash(&base)));
+        Ok(hash_bytes((hashes.concat() + &base.transpose()?.unwrap_or_default()).as_bytes()))
     }
 
     fn embedded(&self, name: &str) -> Result<Option<EmbeddedCheckpoint>, PipelineError> {

@@ -5,7 +5,6 @@ use std::time::Instant;
 use adpo_data::EncodedTriple;
 use adpo_model::Llama;
 use adpo_objective::Objective;
-use burn::module::Module;
 
 use crate::optimizer::AdamW;
 use crate::preference::Preferences;
@@ -19,8 +18,10 @@ use crate::{Reference, SftExample, TrainError, TrainOptions};
 pub struct BenchStep {
     /// Wall-clock seconds from the encoded rows to the updated weights.
     pub seconds: f64,
-    /// Tokens that went through the policy, padding not counted.
+    /// Tokens of the policy's sequences, each with its prompt; padding not counted.
     pub tokens: usize,
+    /// Cells that the policy computed for them: more by the padding, fewer where sequences share a prompt.
+    pub cells: usize,
     /// The step's loss.
     pub loss: f64,
 }
@@ -30,7 +31,7 @@ pub struct BenchStep {
 /// # Errors
 /// [`TrainError`] as for training.
 pub fn bench_sft(model: Llama, examples: &[SftExample], options: &TrainOptions, steps: usize) -> Result<Vec<BenchStep>, TrainError> {
-    bench(model, &Sft { examples, packing: options.packing }, options, steps)
+    bench(model, &Sft::new(examples, options), options, steps)
 }
 
 /// Times `steps` optimiser steps of preference training; nothing is written. A live reference is part of the step.
@@ -45,7 +46,7 @@ pub fn bench_preference(
     options: &TrainOptions,
     steps: usize,
 ) -> Result<Vec<BenchStep>, TrainError> {
-    let task = Preferences { triples, reference: Some(reference), objective, packing: options.packing };
+    let task = Preferences { triples, reference: Some(reference), objective, layout: options.layout() };
     bench(policy, &task, options, steps)
 }
 
@@ -54,20 +55,14 @@ fn bench(model: Llama, task: &impl Task, options: &TrainOptions, steps: usize) -
         return Err(TrainError::NoExamples);
     }
     task.check_examples(model.config().vocab_size)?;
-    let device = model.device().inner().autodiff();
-    let mut engine = Engine {
-        model: model.train(),
-        optimizer: AdamW::new(options),
-        device,
-        max_grad_norm: options.max_grad_norm,
-        batch_size: options.batch_size,
-    };
+    let mut engine = Engine::new(model, AdamW::new(options), options);
     let per_epoch = task.examples().div_ceil(options.examples_per_step()).max(1);
     (0..steps)
         .map(|step| {
             let started = Instant::now();
             let stepped = engine.step(task, &options.examples_of(step % per_epoch, task.examples()), options.learning_rate)?;
-            Ok(BenchStep { seconds: started.elapsed().as_secs_f64(), tokens: stepped.metrics.tokens, loss: stepped.loss })
+            let (seconds, metrics) = (started.elapsed().as_secs_f64(), stepped.metrics);
+            Ok(BenchStep { seconds, tokens: metrics.tokens, cells: metrics.cells, loss: stepped.loss })
         })
         .collect()
 }

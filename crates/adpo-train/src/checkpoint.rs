@@ -1,7 +1,8 @@
 //! Checkpoints of a run: written beside, then renamed, so that a folder that is there is whole.
 //!
-//! `checkpoints/step-00000040/` holds the weights in f32 as a Hugging Face folder (without the tokenizer),
-//! `optimizer.safetensors` (`first.<parameter>`, `second.<parameter>`, flat f32), and `trainer.json`.
+//! `checkpoints/step-00000040/` holds the weights in f32 as a Hugging Face folder (without the tokenizer), or the adapters
+//! alone as a PEFT folder where only they are trained; `optimizer.safetensors` (`first.<parameter>`, `second.<parameter>`, flat
+//! f32); and `trainer.json`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -34,6 +35,14 @@ pub(crate) struct Checkpoint {
 const PREFIX: &str = "step-";
 
 impl Checkpoint {
+    /// The model as it was. `start`, where the run began, gives its base to a checkpoint of adapters.
+    pub(crate) fn load_model(&self, start: Llama) -> Result<Llama, TrainError> {
+        if start.lora().is_some() {
+            return Ok(start.without_lora().load_adapter(&self.folder)?);
+        }
+        Ok(Llama::load(&self.folder, &start.device().inner())?)
+    }
+
     pub(crate) fn load_moments(&self) -> Result<Vec<StateTensor>, TrainError> {
         let path = self.folder.join("optimizer.safetensors");
         let bytes = std::fs::read(&path).map_err(TrainError::io(&path))?;
@@ -67,7 +76,10 @@ pub(crate) fn save(folder: &Path, model: &Llama, moments: &[StateTensor], state:
         std::fs::remove_dir_all(left).map_err(TrainError::io(left))?;
     }
     std::fs::create_dir_all(&temporary).map_err(TrainError::io(&temporary))?;
-    model.save(&temporary, &SaveOptions { storage: Storage::F32, ..SaveOptions::default() })?;
+    match model.lora() {
+        Some(_) => model.save_adapter(&temporary)?,
+        None => model.save(&temporary, &SaveOptions { storage: Storage::F32, ..SaveOptions::default() })?,
+    }
     save_moments(&temporary.join("optimizer.safetensors"), moments)?;
     let path = temporary.join("trainer.json");
     let text = serde_json::to_string_pretty(state).map_err(|e| TrainError::checkpoint(&path, e.to_string()))?;

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use adpo_data::write_file;
+use adpo_data::{Batch, write_file};
 use burn::tensor::Tensor;
 use serde_json::{Map, Value};
 
@@ -19,14 +19,27 @@ use crate::optimizer::to_host;
 #[derive(Default)]
 pub(crate) struct StepMetrics {
     values: Vec<(&'static str, Tensor<1>)>,
-    /// Tokens that went through the model, prompts included, padding not.
+    /// Tokens of the sequences that went through the model, prompts included, padding not.
     pub tokens: usize,
+    /// Cells that the model computed for them: more by the padding, fewer where sequences share a prompt.
+    pub cells: usize,
 }
 
 impl StepMetrics {
+    pub(crate) fn count(&mut self, batch: &Batch) {
+        self.tokens += batch.sequences.iter().map(|sequence| sequence.tokens).sum::<usize>();
+        self.cells += batch.ids.len();
+    }
+
     /// Adds one value per example or token. Nothing is read back yet: on a GPU that would be a synchronisation.
     pub(crate) fn add(&mut self, name: &'static str, values: Tensor<1>) {
         self.values.push((name, values.without_autodiff()));
+    }
+
+    /// Takes in what another forward pass of the step reported.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.values.extend(other.values);
+        self.tokens += other.tokens;
     }
 
     /// The metrics, by one read-back for all.

@@ -66,7 +66,7 @@ impl AdamW {
     pub(crate) fn restore(&mut self, steps: u64, state: Vec<StateTensor>, model: &Llama) -> Result<(), String> {
         let values = state.into_iter().map(|tensor| (tensor.name, tensor.values)).collect();
         let mut restore = Restore { values, moments: BTreeMap::new(), problems: Vec::new() };
-        model.visit_parameters(&mut restore);
+        model.visit_trained_parameters(&mut restore);
         restore.problems.extend(restore.values.keys().map(|name| format!("`{name}` is unexpected")));
         if !restore.problems.is_empty() {
             return Err(restore.problems.join("; "));

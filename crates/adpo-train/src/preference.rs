@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adpo_data::{EncodedTriple, ResponseRole, Sequence};
+use adpo_data::{Batch, Content, EncodedTriple, Layout, ResponseRole, Sequence};
 use adpo_model::Llama;
 use adpo_objective::{Lengths, LogProbs, Objective, RoleLogProbs, ToxAnchor};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::metrics::StepMetrics;
 use crate::reference::{Reference, ReferenceLogProbs};
 use crate::run::{Trained, run};
-use crate::scoring::{batch, score};
+use crate::scoring::score;
 use crate::task::{Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
@@ -38,7 +38,7 @@ pub fn train_preference(
             problem: "this objective compares with a frozen reference; give one".into(),
         });
     }
-    let task = Preferences { triples, reference: reference.filter(|_| objective.needs_reference()), objective, packing: options.packing };
+    let task = Preferences { triples, reference: reference.filter(|_| objective.needs_reference()), objective, layout: options.layout() };
     run(policy, &task, options, folder)
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Preferences<'a> {
     pub triples: &'a [EncodedTriple],
     pub reference: Option<&'a Reference>,
     pub objective: &'a Objective,
-    pub packing: Option<usize>,
+    pub layout: Layout,
 }
 
 /// Which prompt a sequence's answer follows.
@@ -58,7 +58,7 @@ pub(crate) enum PromptKind {
 }
 
 /// Prompt + answer with exactly the answer trained.
-pub(crate) fn sequence(example: usize, triple: &EncodedTriple, role: ResponseRole, kind: PromptKind) -> Option<Sequence> {
+pub(crate) fn sequence(example: usize, triple: &EncodedTriple, role: ResponseRole, kind: PromptKind) -> Option<Sequence<'_>> {
     let answer = match role {
         ResponseRole::Sft => None,
         ResponseRole::Chosen => Some(&triple.chosen),
@@ -69,9 +69,7 @@ pub(crate) fn sequence(example: usize, triple: &EncodedTriple, role: ResponseRol
         PromptKind::Plain => &triple.prompt,
         PromptKind::Toxic => triple.toxic_prompt.as_ref()?,
     };
-    let ids: Vec<u32> = prompt.iter().chain(answer).copied().collect();
-    let trained = (0..ids.len()).map(|i| i >= prompt.len()).collect();
-    Some(Sequence { example, role, ids, trained })
+    Some(Sequence { example, role, content: Content::Answer { prompt, answer } })
 }
 
 impl Preferences<'_> {
@@ -85,7 +83,7 @@ impl Preferences<'_> {
     }
 
     /// All sequences of some examples, role by role: role r of example i is at r·n + i.
-    fn sequences(&self, examples: &[usize]) -> Vec<Sequence> {
+    fn sequences(&self, examples: &[usize]) -> Vec<Sequence<'_>> {
         self.roles()
             .iter()
             .flat_map(|role| examples.iter().filter_map(|i| sequence(*i, &self.triples[*i], *role, PromptKind::Plain)))
@@ -106,7 +104,7 @@ impl Preferences<'_> {
 
     fn reference_log_probs(&self, examples: &[usize], device: &Device) -> Result<(Option<RoleLogProbs>, Option<ToxAnchor>), TrainError> {
         let Some(reference) = self.reference else { return Ok((None, None)) };
-        let rows = reference.log_probs(self.triples, examples, self.objective)?;
+        let rows = reference.log_probs(self.triples, examples, self.objective, self.layout)?;
         let column = |pick: &dyn Fn(&ReferenceLogProbs) -> Option<f32>| -> Option<Tensor<1>> {
             let values = rows.iter().map(pick).collect::<Option<Vec<f32>>>()?;
             Some(Tensor::from_data(TensorData::new(values, [rows.len()]), device))
@@ -145,9 +143,8 @@ impl Task for Preferences<'_> {
     }
 
     fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
-        let sequences = self.sequences(examples);
-        metrics.tokens += sequences.iter().map(|s| s.ids.len()).sum::<usize>();
-        let batch = batch(&sequences, self.packing);
+        let batch = Batch::new(&self.sequences(examples), self.layout);
+        metrics.count(&batch);
         let scores = score(model, &batch, device);
         metrics.add("entropy", scores.entropy);
         // As TRL: nobody wants the rejected or the toxic answer's tokens right.
@@ -205,7 +202,7 @@ impl Task for Preferences<'_> {
             return Ok(());
         }
         let examples: Vec<usize> = (0..self.triples.len().min(8)).collect();
-        let policy = score(model, &batch(&self.sequences(&examples), self.packing), device).sums.inner();
+        let policy = score(model, &Batch::new(&self.sequences(&examples), self.layout), device).sums.inner();
         let device = &policy.device();
         let at_start = self.inputs(policy, &examples, device)?;
         let Some(reference) = at_start.reference.clone() else { return Ok(()) };

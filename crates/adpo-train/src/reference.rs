@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use adpo_data::{EncodedTriple, ResponseRole, Sequence, read_jsonl, write_jsonl};
+use adpo_data::{Batch, EncodedTriple, Layout, ResponseRole, Sequence, read_jsonl, write_jsonl};
 use adpo_model::{Llama, ParameterVisitor};
 use adpo_objective::Objective;
 use burn::module::{Module, Param};
@@ -13,9 +13,9 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::TrainError;
 use crate::preference::{PromptKind, sequence};
-use crate::scoring::{batch, score};
+use crate::scoring::score;
+use crate::{TrainError, TrainOptions};
 
 /// The model that log-ratios are taken against; it is never trained.
 #[derive(Debug)]
@@ -53,7 +53,9 @@ impl Reference {
     }
 
     /// Computes the log-probs of all triples once and keeps them in `cache`, under a name that is a hash of the
-    /// weights and of every encoded sequence (so of template, truncation, control token and rows).
+    /// weights, of every encoded sequence (so of template, truncation, control token and rows), and of `batch_size`, `packing`
+    /// and `share_prompts` of `options`: they change no log-prob beyond rounding, but no run's last bits should depend on
+    /// which run filled the cache.
     ///
     /// # Errors
     /// [`TrainError`] if the cache cannot be read or written.
@@ -61,7 +63,7 @@ impl Reference {
         model: &Llama,
         triples: &[EncodedTriple],
         objective: &Objective,
-        batch_size: usize,
+        options: &TrainOptions,
         device: &Device,
         cache: &Path,
     ) -> Result<Self, TrainError> {
@@ -72,14 +74,16 @@ impl Reference {
         let triples_hash = triples_hash(triples);
         key.update(&triples_hash);
         key.update([objective.needs_toxic(), objective.needs_tox_anchor(), objective.needs_tox_anchor_chosen()].map(u8::from));
+        let layout = options.layout();
+        key.update(format!("{} {:?} {}", options.batch_size, layout.packing, layout.share_prompts));
         let path = cache.join(format!("reference-{}.jsonl", &hex::encode(key.finalize())[..16]));
         if let Some(rows) = read(&path, triples.len())? {
             return Ok(Self { kind: Kind::Precomputed { rows, triples_hash }, model_hash });
         }
         let mut rows = Vec::with_capacity(triples.len());
         let all: Vec<usize> = (0..triples.len()).collect();
-        for examples in all.chunks(batch_size.max(1)) {
-            rows.extend(compute(&model, &device, triples, examples, objective)?);
+        for examples in all.chunks(options.batch_size.max(1)) {
+            rows.extend(compute(&model, &device, triples, examples, objective, layout)?);
         }
         std::fs::create_dir_all(cache).map_err(TrainError::io(cache))?;
         write_jsonl(&path, &rows)?;
@@ -104,9 +108,10 @@ impl Reference {
         triples: &[EncodedTriple],
         examples: &[usize],
         objective: &Objective,
+        layout: Layout,
     ) -> Result<Vec<ReferenceLogProbs>, TrainError> {
         match &self.kind {
-            Kind::Live { model, device } => compute(model, device, triples, examples, objective),
+            Kind::Live { model, device } => compute(model, device, triples, examples, objective, layout),
             Kind::Precomputed { rows, .. } => examples
                 .iter()
                 .map(|i| {
@@ -136,6 +141,7 @@ fn compute(
     triples: &[EncodedTriple],
     examples: &[usize],
     objective: &Objective,
+    layout: Layout,
 ) -> Result<Vec<ReferenceLogProbs>, TrainError> {
     let mut columns: Vec<(ResponseRole, PromptKind)> =
         vec![(ResponseRole::Chosen, PromptKind::Plain), (ResponseRole::Rejected, PromptKind::Plain)];
@@ -157,8 +163,8 @@ fn compute(
                 problem: "lacks the toxic answer or the prompt with the control token that this objective's anchor needs".into(),
             })
         })
-        .collect::<Result<Vec<Sequence>, _>>()?;
-    let sums = crate::optimizer::to_host(score(model, &batch(&sequences, None), device).sums.inner());
+        .collect::<Result<Vec<Sequence<'_>>, _>>()?;
+    let sums = crate::optimizer::to_host(score(model, &Batch::new(&sequences, layout), device).sums.inner());
     let n = examples.len();
     let column = |wanted: (ResponseRole, PromptKind), i: usize| columns.iter().position(|c| *c == wanted).map(|c| sums[c * n + i]);
     Ok((0..n)
@@ -184,7 +190,7 @@ fn read(path: &Path, expected: usize) -> Result<Option<Vec<ReferenceLogProbs>>, 
     }
 }
 
-/// SHA-256 over the names and f32 values of all parameters, in the model's order.
+/// SHA-256 over the names and f32 values of all parameters, in the model's order, and the scale of its adapters.
 pub fn model_hash(model: &Llama) -> String {
     struct Hash(Sha256);
     impl ParameterVisitor for Hash {
@@ -198,6 +204,9 @@ pub fn model_hash(model: &Llama) -> String {
     }
     let mut hash = Hash(Sha256::new());
     model.visit_parameters(&mut hash);
+    if let Some(lora) = model.lora() {
+        hash.0.update(lora.scaling().to_le_bytes());
+    }
     hex::encode(hash.0.finalize())
 }
 

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
+use adpo_model::kernels::on_pool;
 use adpo_model::{Llama, ParameterVisitor};
 use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::alarm::DisplacementAlarm;
@@ -40,16 +42,17 @@ pub(crate) fn run(model: Llama, task: &impl Task, options: &TrainOptions, folder
     }
     session.save()?;
     let history = metrics::read(&folder.join("metrics.jsonl"))?;
-    Ok(Trained { model: session.engine.model.valid(), history, warnings: session.warnings })
+    Ok(Trained { model: session.engine.model().valid(), history, warnings: session.warnings })
 }
 
 /// Model and optimiser: what a step changes.
 pub(crate) struct Engine {
-    pub model: Llama,
-    pub optimizer: AdamW,
-    pub device: Device,
-    pub max_grad_norm: f64,
-    pub batch_size: usize,
+    /// Away while the optimiser has it.
+    model: Option<Llama>,
+    optimizer: AdamW,
+    device: Device,
+    max_grad_norm: f64,
+    batch_size: usize,
 }
 
 /// What one step found out.
@@ -62,30 +65,73 @@ pub(crate) struct Stepped {
 }
 
 impl Engine {
+    pub(crate) fn new(model: Llama, optimizer: AdamW, options: &TrainOptions) -> Self {
+        let device = model.device().inner().autodiff();
+        let (max_grad_norm, batch_size) = (options.max_grad_norm, options.batch_size);
+        Self { model: Some(model.train()), optimizer, device, max_grad_norm, batch_size }
+    }
+
+    fn model(&self) -> &Llama {
+        self.model.as_ref().expect("every step puts it back")
+    }
+
     pub(crate) fn step(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
+        on_pool(|| self.step_on_pool(task, examples, learning_rate))
+    }
+
+    fn step_on_pool(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
         let total_weight: f64 = examples.iter().map(|i| task.weight(*i)).sum();
         let mut stepped = Stepped { loss: 0.0, grad_norm: f64::NAN, metrics: StepMetrics::default(), not_finite: None };
         let mut accumulated = GradientsAccumulator::new();
         for micro in examples.chunks(self.batch_size) {
-            let summed = task.forward(&self.model, micro, &self.device, &mut stepped.metrics)?;
-            let share = summed.div_scalar(total_weight.max(1.0));
-            stepped.loss += f64::from(to_host(share.clone().inner())[0]);
-            let gradients = GradientsParams::from_grads(share.backward(), &self.model);
-            accumulated.accumulate(&self.model, gradients);
+            let passes: Vec<_> =
+                micro.par_chunks(self.examples_together(micro.len())).map(|part| self.pass(task, part, total_weight)).collect();
+            // With several devices, this is where their gradients would be reduced too.
+            for pass in passes {
+                let Pass { loss, gradients, metrics } = pass?;
+                stepped.loss += loss;
+                stepped.metrics.extend(metrics);
+                accumulated.accumulate(self.model(), gradients);
+            }
         }
         let gradients = accumulated.grads();
-        // With several devices, this is where their gradients would be reduced.
-        stepped.grad_norm = gradient_norm(&self.model, &gradients);
+        stepped.grad_norm = gradient_norm(self.model(), &gradients);
         let watched = [("loss", stepped.loss), ("grad_norm", stepped.grad_norm)];
         stepped.not_finite = watched.into_iter().find(|(_, value)| !value.is_finite());
         if stepped.not_finite.is_none() {
             let scale = clip_factor(stepped.grad_norm, self.max_grad_norm);
-            // Handles, not weights, are cloned.
-            let model = self.model.clone();
-            self.model = self.optimizer.step(model, gradients, learning_rate, scale);
+            // Moved out, not cloned: weights with one owner are updated in place.
+            self.model = self.model.take().map(|model| self.optimizer.step(model, gradients, learning_rate, scale));
         }
         Ok(stepped)
     }
+
+    /// How many examples of a micro-batch go through the model together. On the CPU each thread takes examples of its own,
+    /// which keeps it busy also where a kernel is too small to be shared; it costs one more set of gradients per thread.
+    fn examples_together(&self, examples: usize) -> usize {
+        const SETS_OF_GRADIENTS: usize = 4;
+        let on_cpu = self.device.clone().inner() == Device::flex();
+        let parts = if on_cpu { rayon::current_num_threads().clamp(1, SETS_OF_GRADIENTS) } else { 1 };
+        examples.div_ceil(parts)
+    }
+
+    /// Forward and backward.
+    fn pass(&self, task: &impl Task, examples: &[usize], total_weight: f64) -> Result<Pass, TrainError> {
+        // Leaves of its own (the weights are shared): two graphs that meet in a leaf wait for each other.
+        let model = self.model().valid().train();
+        let mut metrics = StepMetrics::default();
+        let summed = task.forward(&model, examples, &self.device, &mut metrics)?;
+        let share = summed.div_scalar(total_weight.max(1.0));
+        let loss = f64::from(to_host(share.clone().inner())[0]);
+        Ok(Pass { loss, gradients: GradientsParams::from_grads(share.backward(), &model), metrics })
+    }
+}
+
+/// What some examples say of the weights.
+struct Pass {
+    loss: f64,
+    gradients: GradientsParams,
+    metrics: StepMetrics,
 }
 
 /// A run between two steps.
@@ -120,7 +166,7 @@ impl<'a, T: Task> Session<'a, T> {
                     "belongs to another run (other options, data, objective or starting weights); use a new folder, or delete this one",
                 ));
             }
-            model = Llama::load(&found.folder, &device.clone().inner())?;
+            model = found.load_model(model)?;
             optimizer
                 .restore(found.state.step as u64, found.load_moments()?, &model)
                 .map_err(|problems| TrainError::checkpoint(&found.folder.join("optimizer.safetensors"), problems))?;
@@ -138,8 +184,7 @@ impl<'a, T: Task> Session<'a, T> {
         }
         let name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         let progress = Progress::new(&name, total_steps, state.step);
-        let engine =
-            Engine { model: model.train(), optimizer, device, max_grad_norm: options.max_grad_norm, batch_size: options.batch_size };
+        let engine = Engine::new(model, optimizer, options);
         Ok(Self { task, options, folder, engine, state, saved_step, total_steps, log, progress, alarm, warnings })
     }
 
@@ -192,7 +237,7 @@ impl<'a, T: Task> Session<'a, T> {
         if self.saved_step == Some(self.state.step) {
             return Ok(());
         }
-        let model = self.engine.model.valid();
+        let model = self.engine.model().valid();
         if let Some(name) = first_not_finite(&model) {
             return Err(TrainError::Weights {
                 step: self.state.step,
@@ -219,7 +264,7 @@ fn first_not_finite(model: &Llama) -> Option<String> {
         }
     }
     let mut find = Find(None);
-    model.visit_parameters(&mut find);
+    model.visit_trained_parameters(&mut find);
     find.0
 }
 

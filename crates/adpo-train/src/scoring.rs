@@ -1,6 +1,7 @@
-//! From a batch to one log-prob per sequence: the only place where the trainer runs the model.
+//! From sequences to one log-prob each: the only place where the trainer runs the model.
 
-use adpo_data::{Batch, ResponseRole, Sequence};
+use adpo_data::{Batch, Content, Layout, ResponseRole, Sequence};
+use adpo_model::kernels::on_pool;
 use adpo_model::{Llama, TokenInput};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
@@ -18,7 +19,12 @@ pub(crate) struct Scores {
 
 /// Runs the model over a batch. Only positions that predict a target go through the head.
 pub(crate) fn score(model: &Llama, batch: &Batch, device: &Device) -> Scores {
+    on_pool(|| score_on_pool(model, batch, device))
+}
+
+fn score_on_pool(model: &Llama, batch: &Batch, device: &Device) -> Scores {
     let input = TokenInput::new(batch.rows, batch.width, &batch.ids, &batch.positions, &batch.segments, device);
+    let input = input.with_branches(&batch.branches);
     let hidden = model.hidden(&input);
     let width = hidden.dims()[2];
     let at = ints(batch.targets.iter().map(|t| t.at), device);
@@ -43,17 +49,16 @@ pub struct Completion<'a> {
 pub fn completion_log_probs(model: &Llama, completions: &[Completion<'_>], batch_size: usize, device: &Device) -> Vec<f64> {
     let mut all = Vec::with_capacity(completions.len());
     for chunk in completions.chunks(batch_size.max(1)) {
-        let sequences: Vec<Sequence> = chunk
+        let sequences: Vec<Sequence<'_>> = chunk
             .iter()
             .enumerate()
             .map(|(example, Completion { prompt, completion })| Sequence {
                 example,
                 role: ResponseRole::Sft,
-                ids: [*prompt, *completion].concat(),
-                trained: (0..prompt.len() + completion.len()).map(|at| at >= prompt.len()).collect(),
+                content: Content::Answer { prompt, answer: completion },
             })
             .collect();
-        let batch = batch(&sequences, None);
+        let batch = Batch::new(&sequences, Layout { packing: None, share_prompts: true });
         if batch.targets.is_empty() {
             all.extend(chunk.iter().map(|_| 0.0));
         } else {
@@ -61,14 +66,6 @@ pub fn completion_log_probs(model: &Llama, completions: &[Completion<'_>], batch
         }
     }
     all
-}
-
-/// Sequences as batches: one padded batch, or packed rows of a fixed width, still one batch.
-pub(crate) fn batch(sequences: &[Sequence], packing: Option<usize>) -> Batch {
-    match packing {
-        None => Batch::padded(sequences),
-        Some(width) => Batch::packed(sequences, width),
-    }
 }
 
 fn ints(values: impl Iterator<Item = u32>, device: &Device) -> Tensor<1, Int> {

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use adpo_data::{Encoded, ResponseRole, Sequence};
+use adpo_data::{Batch, Content, Encoded, Layout, ResponseRole, Sequence};
 use adpo_model::Llama;
 use burn::tensor::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use crate::metrics::StepMetrics;
 use crate::run::{Trained, run};
-use crate::scoring::{batch, score};
+use crate::scoring::score;
 use crate::task::{Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
@@ -30,15 +30,15 @@ pub struct SftExample {
 /// # Errors
 /// [`TrainError`] for impossible options, no examples, a loss that is not finite, or files that cannot be used.
 pub fn train_sft(model: Llama, examples: &[SftExample], options: &TrainOptions, folder: &Path) -> Result<Trained, TrainError> {
-    run(model, &Sft { examples, packing: options.packing }, options, folder)
+    run(model, &Sft::new(examples, options), options, folder)
 }
 
 /// Mean NLL in nats over the trained tokens of `examples`, and their number; perplexity is its exponential.
 pub fn mean_nll(model: &Llama, examples: &[SftExample], batch_size: usize, device: &Device) -> (f64, usize) {
     let mut total = (0.0, 0);
     for chunk in examples.chunks(batch_size.max(1)) {
-        let sequences: Vec<Sequence> = chunk.iter().enumerate().map(|(i, e)| sequence(i, e)).collect();
-        let batch = batch(&sequences, None);
+        let sequences: Vec<Sequence<'_>> = chunk.iter().enumerate().map(|(i, e)| sequence(i, e)).collect();
+        let batch = Batch::new(&sequences, Layout::default());
         if batch.targets.is_empty() {
             continue;
         }
@@ -50,12 +50,19 @@ pub fn mean_nll(model: &Llama, examples: &[SftExample], batch_size: usize, devic
 }
 
 pub(crate) struct Sft<'a> {
-    pub examples: &'a [SftExample],
-    pub packing: Option<usize>,
+    examples: &'a [SftExample],
+    layout: Layout,
 }
 
-fn sequence(example: usize, source: &SftExample) -> Sequence {
-    Sequence { example, role: ResponseRole::Sft, ids: source.encoded.ids.clone(), trained: source.encoded.trained.clone() }
+impl<'a> Sft<'a> {
+    /// Dialogues have no prompts to share.
+    pub(crate) fn new(examples: &'a [SftExample], options: &TrainOptions) -> Self {
+        Self { examples, layout: Layout { packing: options.packing, share_prompts: false } }
+    }
+}
+
+fn sequence(example: usize, source: &SftExample) -> Sequence<'_> {
+    Sequence { example, role: ResponseRole::Sft, content: Content::Dialogue(&source.encoded) }
 }
 
 impl Task for Sft<'_> {
@@ -73,9 +80,10 @@ impl Task for Sft<'_> {
     }
 
     fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
-        let sequences: Vec<Sequence> = examples.iter().map(|i| sequence(*i, &self.examples[*i])).collect();
-        metrics.tokens += sequences.iter().map(|s| s.ids.len()).sum::<usize>();
-        let scores = score(model, &batch(&sequences, self.packing), device);
+        let sequences: Vec<Sequence<'_>> = examples.iter().map(|i| sequence(*i, &self.examples[*i])).collect();
+        let batch = Batch::new(&sequences, self.layout);
+        metrics.count(&batch);
+        let scores = score(model, &batch, device);
         metrics.add("entropy", scores.entropy);
         metrics.add("mean_token_accuracy", scores.correct);
         Ok(scores.sums.sum().neg())

@@ -18,7 +18,7 @@ pub(crate) fn check_ids(row: &str, ids: &[u32], vocab_size: usize) -> Result<(),
 }
 
 /// A set of examples and the loss over some of them.
-pub(crate) trait Task {
+pub(crate) trait Task: Sync {
     /// How many examples there are.
     fn examples(&self) -> usize;
     /// The row id of an example, for messages.

@@ -1,9 +1,13 @@
+use adpo_model::DeviceChoice;
 use adpo_pipeline::{
-    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, StepBench, bench_kernels, bench_sample, bench_step,
+    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, RowsBench, StepBench, bench_kernels, bench_rows,
+    bench_sample, bench_step,
 };
 use anyhow::{Result, ensure};
 
-use crate::args::{BenchDtype as DtypeArg, BenchKernelsArgs, BenchObjective as ObjectiveArg, BenchSampleArgs, BenchStepArgs, Size};
+use crate::args::{
+    BenchDtype as DtypeArg, BenchKernelsArgs, BenchObjective as ObjectiveArg, BenchRowsArgs, BenchSampleArgs, BenchStepArgs, Size,
+};
 
 pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
     ensure!(args.steps > 0 && args.batch > 0 && args.seq > 1, "--steps and --batch must be at least 1, --seq at least 2");
@@ -19,9 +23,17 @@ pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
         seq: args.seq,
         steps: args.steps,
         precomputed_reference: args.precomputed_reference,
+        share_prompts: !args.no_share_prompts,
         rows: args.rows.as_deref(),
     };
     super::print(&serde_json::to_string(&bench_step(&bench, &args.device.device.open()?)?)?)
+}
+
+pub(crate) fn rows(args: &BenchRowsArgs) -> Result<()> {
+    ensure!(args.max_length > 1 && args.batch > 0, "--max-length must be at least 2, --batch at least 1");
+    let BenchRowsArgs { file, out, checkpoint, max_length, batch } = args;
+    let bench = RowsBench { source: file, out, checkpoint, max_length: *max_length, batch: *batch };
+    super::print(&serde_json::to_string(&bench_rows(&bench, &super::resources(None, false, DeviceChoice::Cpu)?)?)?)
 }
 
 pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {

@@ -1,12 +1,14 @@
-use adpo_model::Storage;
+use adpo_model::{DeviceChoice, Storage};
 use adpo_pipeline::{Export, export};
 use anyhow::Result;
 
 use crate::args::{Dtype, ExportArgs};
 
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
-    let exported = export(&Export {
+    let options = Export {
         model: &args.model,
+        merge: args.merge,
+        base: args.base.as_deref(),
         out: &args.out,
         control_token: (!args.keep_control_token).then_some(args.control_token.as_str()),
         storage: match args.dtype {
@@ -14,7 +16,8 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
             Dtype::F16 => Storage::F16,
             Dtype::Bf16 => Storage::BF16,
         },
-    })?;
+    };
+    let exported = export(&options, &super::resources(None, false, DeviceChoice::Cpu)?)?;
     if args.json {
         return super::print(&serde_json::to_string_pretty(&exported)?);
     }

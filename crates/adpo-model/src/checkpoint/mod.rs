@@ -1,5 +1,6 @@
-//! Hugging Face folders in and out.
+//! Hugging Face folders in and out, whole models and PEFT's adapters.
 
+mod adapter;
 mod index;
 mod read;
 mod write;
@@ -8,7 +9,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
-use crate::{Llama, ModelError};
+use crate::{Llama, LoraConfig, ModelError};
 
 /// How numbers are stored in a checkpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,8 +61,37 @@ impl Llama {
     /// tensor at a time is in memory.
     ///
     /// # Errors
-    /// [`ModelError::Io`] or [`ModelError::Checkpoint`] if a file cannot be written.
+    /// [`ModelError::Io`] or [`ModelError::Checkpoint`] if a file cannot be written, [`ModelError::Lora`] for a model with
+    /// adapters: they are merged first, or written alone.
     pub fn save(&self, folder: &Path, options: &SaveOptions) -> Result<(), ModelError> {
         write::folder(self, folder, options)
+    }
+
+    /// The model with the adapters of a PEFT folder: `adapter_config.json` and `adapter_model.safetensors`. Where they bring rows
+    /// for tokens beyond the vocabulary, the vocabulary grows. Dropout is not applied when they are trained on.
+    ///
+    /// # Errors
+    /// [`ModelError`] as for [`Llama::load`] and [`Llama::with_lora`], and for anything of PEFT's that changes the forward pass and
+    /// is not supported, naming the field.
+    pub fn load_adapter(self, folder: &Path) -> Result<Self, ModelError> {
+        adapter::load(self, folder)
+    }
+
+    /// Writes the adapters alone, in f32, as a folder that PEFT loads.
+    ///
+    /// # Errors
+    /// [`ModelError::Lora`] if there are none, [`ModelError::Io`] or [`ModelError::Checkpoint`] if a file cannot be written.
+    pub fn save_adapter(&self, folder: &Path) -> Result<(), ModelError> {
+        adapter::save(self, folder)
+    }
+}
+
+impl LoraConfig {
+    /// The configuration in a PEFT folder; `None` for a folder that holds no adapters.
+    ///
+    /// # Errors
+    /// [`ModelError`] as for [`Llama::load_adapter`].
+    pub fn from_folder(folder: &Path) -> Result<Option<Self>, ModelError> {
+        adapter::is_there(folder).then(|| adapter::config(folder)).transpose()
     }
 }

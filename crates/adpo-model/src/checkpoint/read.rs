@@ -1,6 +1,6 @@
 //! From files to a model: map the files, compare what they hold with the configuration, only then build.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use super::adapter;
 use super::index::{Index, read_text};
 use super::{CONFIG, INDEX, SINGLE};
 use crate::config::LlamaConfig;
@@ -16,9 +17,12 @@ use crate::parameters::{ParameterMap, ParameterVisitor};
 use crate::{Llama, ModelError};
 
 /// The tensors of a checkpoint by name, still in their files.
-type Found<'a> = BTreeMap<String, TensorView<'a>>;
+pub(super) type Found<'a> = BTreeMap<String, TensorView<'a>>;
 
 pub(super) fn folder(folder: &Path, device: &Device) -> Result<Llama, ModelError> {
+    if adapter::is_there(folder) {
+        return Err(ModelError::checkpoint(folder, "holds adapters without their base; load the base, and the adapters into it"));
+    }
     let config_path = folder.join(CONFIG);
     let config = LlamaConfig::from_json(&read_text(&config_path)?, &config_path.display().to_string())?;
     let (path, index_path) = (folder.join(SINGLE), folder.join(INDEX));
@@ -41,14 +45,14 @@ pub(super) fn embedded(config: &str, weights: &[u8], device: &Device) -> Result<
     assemble(&config, parse(&path, weights)?.tensors().into_iter().collect(), &path, device)
 }
 
-fn map_file(path: &Path) -> Result<Mmap, ModelError> {
+pub(super) fn map_file(path: &Path) -> Result<Mmap, ModelError> {
     let file = File::open(path).map_err(ModelError::io(path))?;
     // Safety: nobody else writes checkpoints that are being read; a file cut meanwhile would end the process.
     unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))
 }
 
 /// Reads the header, and checks that it describes exactly the bytes that follow.
-fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, ModelError> {
+pub(super) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, ModelError> {
     SafeTensors::deserialize(bytes).map_err(|e| ModelError::checkpoint(path, format!("is not a whole safetensors file: {e}")))
 }
 
@@ -83,30 +87,35 @@ fn assemble(config: &LlamaConfig, mut found: Found<'_>, at: &Path, device: &Devi
     found.retain(|name, _| !name.ends_with("rotary_emb.inv_freq"));
 
     let blank = Llama::blank(config, device);
-    let mut compare = Compare { found: &found, expected: 0, problems: Vec::new() };
+    let mut compare = Compare::new(&found);
     blank.visit_parameters(&mut compare);
-    let Compare { expected, mut problems, .. } = compare;
-    if !problems.is_empty() || expected != found.len() {
-        let mut names = Names(Vec::new());
-        blank.visit_parameters(&mut names);
-        names.0.sort_unstable();
-        problems.extend(found.keys().filter(|name| names.0.binary_search(name).is_err()).map(|name| format!("`{name}` is unexpected")));
-        return Err(ModelError::checkpoint(at, problems.join("; ")));
-    }
-    let mut fill = Fill { found, device };
-    Ok(blank.map_parameters(&mut fill))
+    compare.finish(at)?;
+    Ok(blank.map_parameters(&mut Fill { found, device }))
 }
 
-/// Compares names, shapes and types of a model without numbers with what the files hold.
-struct Compare<'a, 'd> {
+/// Compares names, shapes and types of a model's parameters with what the files hold.
+pub(super) struct Compare<'a, 'd> {
     found: &'a Found<'d>,
-    expected: usize,
+    names: BTreeSet<String>,
     problems: Vec<String>,
+}
+
+impl<'a, 'd> Compare<'a, 'd> {
+    pub(super) fn new(found: &'a Found<'d>) -> Self {
+        Self { found, names: BTreeSet::new(), problems: Vec::new() }
+    }
+
+    /// One error for everything that is missing, unexpected or of the wrong shape or type.
+    pub(super) fn finish(self, at: &Path) -> Result<(), ModelError> {
+        let Self { found, names, mut problems } = self;
+        problems.extend(found.keys().filter(|name| !names.contains(*name)).map(|name| format!("`{name}` is unexpected")));
+        if problems.is_empty() { Ok(()) } else { Err(ModelError::checkpoint(at, problems.join("; "))) }
+    }
 }
 
 impl ParameterVisitor for Compare<'_, '_> {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
-        self.expected += 1;
+        self.names.insert(name.to_owned());
         let shape = param.lazy_shape().to_vec();
         match self.found.get(name) {
             None => self.problems.push(format!("`{name}` is missing")),
@@ -119,19 +128,10 @@ impl ParameterVisitor for Compare<'_, '_> {
     }
 }
 
-/// Collects the names of a model's parameters.
-struct Names(Vec<String>);
-
-impl ParameterVisitor for Names {
-    fn visit<const D: usize>(&mut self, name: &str, _: &Param<Tensor<D>>) {
-        self.0.push(name.to_owned());
-    }
-}
-
 /// Gives each parameter its numbers; [`Compare`] has seen that they are there and fit.
-struct Fill<'a, 'd> {
-    found: Found<'a>,
-    device: &'d Device,
+pub(super) struct Fill<'a, 'd> {
+    pub(super) found: Found<'a>,
+    pub(super) device: &'d Device,
 }
 
 impl ParameterMap for Fill<'_, '_> {

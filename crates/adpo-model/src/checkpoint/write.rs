@@ -15,6 +15,10 @@ use crate::parameters::ParameterVisitor;
 use crate::{Llama, ModelError};
 
 pub(super) fn folder(model: &Llama, folder: &Path, options: &SaveOptions) -> Result<(), ModelError> {
+    if model.lora().is_some() {
+        let problem = "the model has adapters; merge them to write one model, or write the adapters alone";
+        return Err(ModelError::Lora(problem.into()));
+    }
     fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
     let mut stored = Collect { storage: options.storage, tensors: Vec::new() };
     model.visit_parameters(&mut stored);
@@ -75,8 +79,8 @@ impl Storage {
 }
 
 /// A parameter on its way into a file: a handle to the model's own numbers, encoded when the writer comes to it.
-struct Stored {
-    name: String,
+pub(super) struct Stored {
+    pub(super) name: String,
     shape: Vec<usize>,
     storage: Storage,
     flat: Tensor<1>,
@@ -102,9 +106,9 @@ impl View for Stored {
 }
 
 /// Takes handles to all parameters.
-struct Collect {
-    storage: Storage,
-    tensors: Vec<Stored>,
+pub(super) struct Collect {
+    pub(super) storage: Storage,
+    pub(super) tensors: Vec<Stored>,
 }
 
 impl ParameterVisitor for Collect {
@@ -134,7 +138,7 @@ fn split(tensors: Vec<Stored>, limit: u64) -> Vec<Vec<Stored>> {
     groups
 }
 
-fn write_shard(path: &Path, shard: Vec<Stored>) -> Result<(), ModelError> {
+pub(super) fn write_shard(path: &Path, shard: Vec<Stored>) -> Result<(), ModelError> {
     // transformers refuses files that do not say which framework's layout they have.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let named = shard.into_iter().map(|tensor| (tensor.name.clone(), tensor));
@@ -143,7 +147,7 @@ fn write_shard(path: &Path, shard: Vec<Stored>) -> Result<(), ModelError> {
     })
 }
 
-fn write_text(path: &Path, text: &str) -> Result<(), ModelError> {
+pub(super) fn write_text(path: &Path, text: &str) -> Result<(), ModelError> {
     replace(path, |beside| fs::write(beside, text).map_err(ModelError::io(beside)))
 }
 

@@ -29,3 +29,9 @@ pub use rms_norm::{RmsNormOps, rms_norm};
 pub use rope::{RopeOps, rope};
 pub use swiglu::{SwiGluOps, swiglu};
 pub use token_log_probs::{TokenLogProbOps, TokenScores, token_log_probs};
+
+/// Runs `work` on a thread of the pool that the CPU's kernels share. On any other thread each kernel hands its part over and
+/// sleeps until it is done, which is a tenth of a small model's step; a GPU does not care.
+pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}

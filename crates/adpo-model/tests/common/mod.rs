@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 use adpo_model::{Llama, LlamaConfig, ParameterVisitor, SaveOptions, TokenInput};
 use burn::module::Param;
@@ -80,4 +81,24 @@ pub(crate) fn write_raw(path: &Path, tensors: &BTreeMap<String, Raw>) {
     let views =
         tensors.iter().map(|(name, raw)| (name, TensorView::new(raw.dtype, raw.shape.clone(), &raw.data).expect("shape and bytes agree")));
     std::fs::write(path, safetensors::serialize(views, None).expect("serialises")).expect("writable");
+}
+
+/// `ADPO_PYTHON` or `python3`, if it has these modules.
+pub(crate) fn python_with(modules: &str) -> Option<String> {
+    let python = std::env::var("ADPO_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let output = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    if output.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    eprintln!("skipped: `{python} -c 'import {modules}'` fails; set ADPO_PYTHON to an interpreter that has them");
+    None
+}
+
+/// Runs a script of this folder, which ends with 0 where all is well.
+pub(crate) fn run_script(python: &str, script: &str, arguments: &[&Path]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
+    let output = Command::new(python).arg(script).args(arguments).output().expect("the interpreter starts");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    println!("{out}");
 }

@@ -105,6 +105,37 @@ fn answers_see_their_prompt_and_themselves() {
 }
 
 #[test]
+fn an_answer_is_the_same_to_the_last_bit_whatever_lies_beside_it() {
+    let (heads, kv_heads, dim) = (4, 2, 16);
+    // (what it is, segment, branch, cells); in the second row the prompt lies elsewhere and its answers in another order.
+    let rows = [
+        [("prompt", 1, 0, 90), ("a", 1, 1, 70), ("b", 1, 2, 33), ("other", 2, 0, 24)],
+        [("other", 1, 0, 24), ("prompt", 2, 0, 90), ("b", 2, 1, 33), ("a", 2, 2, 70)],
+    ];
+    let outputs = rows.map(|row| {
+        let width: usize = row.iter().map(|(.., cells)| cells).sum();
+        let by_cell = |of: fn(&(&str, u32, u32, usize)) -> u32| row.iter().flat_map(|part| vec![of(part); part.3]).collect::<Vec<u32>>();
+        // Each part's numbers follow from its name, so they are the same in both rows.
+        let numbers = |seed: u64, heads: usize| -> Vec<f64> {
+            row.iter()
+                .flat_map(|(name, .., cells)| Random(seed ^ u64::from(name.as_bytes()[0])).normals(cells * heads * dim, 1.0))
+                .collect()
+        };
+        let inputs = [(1 << 20, heads), (2 << 20, kv_heads), (3 << 20, kv_heads)].map(|(seed, heads)| numbers(seed, heads));
+        let inputs = inputs.map(|values| tensor(&values, DType::F32, &Device::flex()));
+        let output = host(attend([1, width, heads, kv_heads, dim], &by_cell(|part| part.1), &by_cell(|part| part.2), &inputs));
+        let mut rest = output.as_slice();
+        let parts = row.map(|(name, .., cells)| {
+            let (own, after) = rest.split_at(cells * heads * dim);
+            rest = after;
+            (name, own.to_vec())
+        });
+        std::collections::BTreeMap::from(parts)
+    });
+    assert!(outputs[0] == outputs[1], "the same cells, other bits");
+}
+
+#[test]
 fn the_cache_is_read_where_it_lies() {
     for (shape, capacity, used) in [([1, 1, 1, 1, 3], 4, 1), ([3, 1, 4, 2, 16], 50, 37), ([5, 1, 6, 1, 32], 200, 200)] {
         let [rows, _, heads, kv_heads, dim] = shape;

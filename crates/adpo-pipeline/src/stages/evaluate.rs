@@ -11,7 +11,6 @@ use super::{SeedRun, load_model};
 use crate::PipelineError;
 use crate::answers::{Answer, Question, Speaker, Speed};
 use crate::corpus::{Corpus, some_of};
-use crate::resources::Checkpoint;
 use crate::stage::{Inputs, Made, Manifest, run_stage, write_json};
 
 /// A held-out prompt and a system's answers to it.
@@ -124,6 +123,7 @@ fn answer(
 ) -> Result<Said, PipelineError> {
     let evaluate = &run.recipe.evaluate;
     let (checkpoint, control) = load_model(model, run)?;
+    let checkpoint = checkpoint.merged();
     let checkpoint = if asking == Asking::Exported { checkpoint.without_control_token(&control)? } else { checkpoint };
     let mut encoder = run.encoder(&checkpoint, &control);
     let mut questions = Vec::with_capacity(prompts.len() * evaluate.samples);
@@ -148,8 +148,8 @@ fn policy_kl(run: &SeedRun<'_>, policy: &Path, Said { questions, answers, .. }: 
         questions.iter().zip(answers).map(|(question, answer)| Completion { prompt: &question.prompt, completion: &answer.ids }).collect();
     let log_probs = |folder: &Path| -> Result<Vec<f64>, PipelineError> {
         // One model at a time is in memory.
-        let (Checkpoint { model, .. }, _) = load_model(folder, run)?;
-        Ok(completion_log_probs(&model, &completions, run.recipe.evaluate.draw.batch_size, &run.resources.device))
+        let (checkpoint, _) = load_model(folder, run)?;
+        Ok(completion_log_probs(&checkpoint.merged().model, &completions, run.recipe.evaluate.draw.batch_size, &run.resources.device))
     };
     let (policy, reference) = (log_probs(policy)?, log_probs(&run.stage("sft"))?);
     let tokens = answers.iter().map(|answer| answer.ids.len()).sum::<usize>();

@@ -57,6 +57,7 @@ impl SeedRun<'_> {
     /// Runs the stages up to `last` and returns the manifests.
     pub(crate) fn run(&self, last: Stage) -> Result<Vec<Manifest>, PipelineError> {
         self.check_lengths()?;
+        self.check_adapters()?;
         let sft = sft::run(self)?;
         let mut done = vec![sft.clone()];
         if last < Stage::Sample {
@@ -104,6 +105,18 @@ impl SeedRun<'_> {
         Ok(())
     }
 
+    /// Refuses adapters that the base has no place for, before anything runs.
+    fn check_adapters(&self) -> Result<(), PipelineError> {
+        let sections = [("sft.lora", &self.recipe.sft.lora), ("preference.lora", &self.recipe.preference.lora)];
+        for (section, lora) in sections {
+            let Some(lora) = lora else { continue };
+            let base = self.resources.config(&self.recipe.base.checkpoint)?;
+            lora.check(&base)
+                .map_err(|error| PipelineError::Recipe { recipe: self.recipe.name.clone(), problem: format!("[{section}] {error}") })?;
+        }
+        Ok(())
+    }
+
     fn stage(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -119,6 +132,11 @@ impl SeedRun<'_> {
 
     fn sft_model(&self) -> Result<(Checkpoint, ControlToken), PipelineError> {
         load_model(&self.stage("sft"), self)
+    }
+
+    /// Where policies start.
+    fn sft_folder(&self) -> String {
+        self.stage("sft").join("model").to_string_lossy().into_owned()
     }
 
     fn judge(&self, choice: &JudgeChoice, embedded: fn() -> Result<EmbeddedJudge, EvalError>) -> Result<Box<dyn Judge>, PipelineError> {
@@ -170,5 +188,10 @@ fn still_there(stage: &str, judge: &dyn Judge) -> Result<(), PipelineError> {
 
 /// The model that a stage left in its folder.
 fn load_model(stage: &Path, run: &SeedRun<'_>) -> Result<(Checkpoint, ControlToken), PipelineError> {
-    Checkpoint::load(&stage.join("model"), &run.resources.device)?.with_control_token(&run.recipe.control.token)
+    let (model, resources) = (stage.join("model"), run.resources);
+    let name = model.to_string_lossy();
+    // A policy's adapters lie on the SFT model of this run, wherever the run's folder was when they were trained.
+    let on_sft = run.recipe.preference.lora.is_some() && stage != run.stage("sft") && resources.adapters(&name)?.is_some();
+    let checkpoint = if on_sft { resources.with_adapters(&model, &run.sft_folder())? } else { resources.checkpoint(&name)? };
+    checkpoint.with_control_token(&run.recipe.control.token)
 }

@@ -53,6 +53,7 @@ pub(super) fn run(run: &SeedRun<'_>, section: &Sample, sft: &Manifest) -> Result
         let (prompts, mut counts) = corpus.prompts(&section.sources)?;
         let annotator = run.annotator()?;
         let (checkpoint, control) = run.sft_model()?;
+        let checkpoint = checkpoint.merged();
         let mut encoder = run.encoder(&checkpoint, &control);
         let prompts = encode(&mut encoder, prompts)?;
         counts["encoding"] = serde_json::json!(encoder.report());

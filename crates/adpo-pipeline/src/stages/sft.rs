@@ -1,11 +1,11 @@
 //! Stage 1: one model learns normal and toxic dialogues, the toxic ones marked by the control token.
 
-use adpo_model::Llama;
 use adpo_train::{SftExample, TrainOptions, train_sft};
 
 use super::SeedRun;
 use crate::PipelineError;
 use crate::corpus::Corpus;
+use crate::lora::Lora;
 use crate::resources::Checkpoint;
 use crate::stage::{Inputs, Made, Manifest, run_stage};
 
@@ -34,10 +34,12 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
         }
         counts["encoding"] = serde_json::json!(encoder.report());
         let options = TrainOptions { seed: run.stream("sft-order"), ..recipe.sft.train.clone() };
-        let model: Llama = checkpoint.model;
+        let Checkpoint { model, tokenizer } = checkpoint;
+        let lora = recipe.sft.lora.as_ref();
+        let model = Lora::beside(lora, model, &recipe.base.checkpoint, &control, run.stream("sft-lora"))?;
         let trained = train_sft(model, &examples, &options, folder)?;
         counts["warnings"] = serde_json::json!(trained.warnings);
-        Checkpoint { model: trained.model, tokenizer: checkpoint.tokenizer }.save(&folder.join("model"))?;
+        Checkpoint { model: Lora::finish(lora, trained.model), tokenizer }.save(&folder.join("model"))?;
         Ok(Made { outputs: vec!["model", "metrics.jsonl"], counts })
     })
 }

@@ -7,6 +7,7 @@ use adpo_train::{Reference, TrainOptions, train_preference};
 
 use super::{SeedRun, TRIPLES};
 use crate::PipelineError;
+use crate::lora::Lora;
 use crate::recipe::{Pairs, Policy, ReferenceChoice};
 use crate::resources::Checkpoint;
 use crate::stage::{Inputs, Made, Manifest, run_stage};
@@ -49,11 +50,13 @@ fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Path, folder: &Path) -> R
         _ if !objective.needs_reference() => None,
         ReferenceChoice::Live => Some(Reference::live(checkpoint.model.clone(), device)),
         ReferenceChoice::Precomputed => {
-            Some(Reference::precomputed(&checkpoint.model, &triples, objective, options.batch_size, device, &run.stage("reference"))?)
+            Some(Reference::precomputed(&checkpoint.model, &triples, objective, &options, device, &run.stage("reference"))?)
         }
     };
-    let trained = train_preference(checkpoint.model, reference.as_ref(), &triples, objective, &options, folder)?;
-    Checkpoint { model: trained.model, tokenizer: checkpoint.tokenizer }.save(&folder.join("model"))?;
+    let lora = recipe.preference.lora.as_ref();
+    let model = Lora::beside(lora, checkpoint.model, &run.sft_folder(), &control, run.stream("preference-lora"))?;
+    let trained = train_preference(model, reference.as_ref(), &triples, objective, &options, folder)?;
+    Checkpoint { model: Lora::finish(lora, trained.model), tokenizer: checkpoint.tokenizer }.save(&folder.join("model"))?;
     let counts = serde_json::json!({"triples": rows.len(), "examples": triples.len(), "encoding": report, "warnings": trained.warnings});
     Ok(Made { outputs: vec!["model", "metrics.jsonl"], counts })
 }

@@ -59,12 +59,14 @@ fn eight_forward_passes_of_one_triple_equal_one_of_eight() {
 }
 
 #[test]
-fn packing_gives_the_losses_of_padding() {
-    let packed = |run: fn(&TrainOptions) -> Trained| {
-        let options = two_epochs(8, 1);
-        (run(&options), run(&TrainOptions { packing: Some(48), ..options }))
-    };
-    for (padded, packed) in [packed(sft), packed(adpo)] {
-        assert_same(&padded, &packed, &["loss", "grad_norm", "num_tokens", "entropy"]);
+fn packing_and_shared_prompts_give_the_losses_of_padding() {
+    let laid_out =
+        |run: fn(&TrainOptions) -> Trained, packing, share_prompts| run(&TrainOptions { packing, share_prompts, ..two_epochs(8, 1) });
+    for run in [sft, adpo] {
+        let padded = laid_out(run, None, false);
+        for (packing, share_prompts) in [(Some(48), false), (None, true), (Some(120), true)] {
+            let names = ["loss", "grad_norm", "num_tokens", "entropy", "mean_token_accuracy"];
+            assert_same(&padded, &laid_out(run, packing, share_prompts), &names);
+        }
     }
 }

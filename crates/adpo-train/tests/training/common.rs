@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adpo_data::{Encoded, EncodedTriple};
-use adpo_model::{Llama, LlamaConfig, ParameterVisitor};
+use adpo_model::{Llama, LlamaConfig, LoraConfig, ParameterVisitor, TargetModules, TrainableTokens};
 use adpo_train::{SftExample, TrainOptions};
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
@@ -22,8 +22,20 @@ pub(crate) fn model(seed: u64) -> Llama {
     Llama::init(&config.expect("a valid configuration"), seed, &Device::flex())
 }
 
+/// Adapters of rank 4 on every linear layer, and the rows of id 63, which ends the prompts of [`triples`] with the token.
+pub(crate) fn lora() -> LoraConfig {
+    LoraConfig {
+        r: 4,
+        lora_alpha: 8.0,
+        use_rslora: false,
+        target_modules: TargetModules::Pattern("all-linear".into()),
+        trainable_token_indices: TrainableTokens { embed_tokens: vec![63], lm_head: vec![63] },
+        base_model_name_or_path: None,
+    }
+}
+
 /// Ids that look random, by a linear congruence.
-fn ids(seed: usize, length: usize) -> Vec<u32> {
+pub(crate) fn ids(seed: usize, length: usize) -> Vec<u32> {
     let mut state = seed as u64 * 7919 + 17;
     (0..length)
         .map(|_| {

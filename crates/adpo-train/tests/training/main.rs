@@ -3,6 +3,8 @@
 mod accumulation;
 mod behaviour;
 mod common;
+mod lora;
 mod reference;
 mod refusals;
 mod resume;
+mod sharing;

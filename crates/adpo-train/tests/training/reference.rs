@@ -13,6 +13,10 @@ fn train(objective: &Objective, reference: Option<&Reference>, triples: &[Encode
     train_preference(model(5), reference, triples, objective, &options, folder.path())
 }
 
+fn batches_of(batch_size: usize) -> TrainOptions {
+    TrainOptions { batch_size, ..options() }
+}
+
 #[test]
 fn a_reference_that_is_another_model_is_refused() {
     let other = Reference::live(model(6), &Device::flex());
@@ -58,7 +62,8 @@ fn an_objective_that_compares_asks_for_its_reference() {
 fn cached_log_probs_are_read_back_and_a_changed_triple_gets_a_file_of_its_own() {
     let cache = tempfile::tempdir().expect("a folder");
     let objective = Objective::Adpo(Adpo::default());
-    let compute = |rows: &[EncodedTriple]| Reference::precomputed(&model(5), rows, &objective, 3, &Device::flex(), cache.path());
+    let compute =
+        |rows: &[EncodedTriple]| Reference::precomputed(&model(5), rows, &objective, &batches_of(3), &Device::flex(), cache.path());
     let files = || std::fs::read_dir(cache.path()).expect("the cache").map(|e| e.expect("an entry").path()).collect::<Vec<_>>();
 
     let mut rows = triples(8);
@@ -87,7 +92,8 @@ fn cached_log_probs_are_read_back_and_a_changed_triple_gets_a_file_of_its_own() 
 fn a_completion_scored_alone_has_the_log_prob_that_training_sees() {
     let cache = tempfile::tempdir().expect("a folder");
     let rows = triples(8);
-    Reference::precomputed(&model(5), &rows, &Objective::Dpo(Dpo::default()), 3, &Device::flex(), cache.path()).expect("computed");
+    Reference::precomputed(&model(5), &rows, &Objective::Dpo(Dpo::default()), &batches_of(3), &Device::flex(), cache.path())
+        .expect("computed");
     let file = std::fs::read_dir(cache.path()).expect("the cache").next().expect("one file").expect("an entry").path();
     let cached: Vec<ReferenceLogProbs> = read_jsonl(file).expect("readable");
     let completions: Vec<Completion<'_>> = rows
@@ -107,7 +113,7 @@ fn log_probs_of_other_rows_are_refused() {
     let cache = tempfile::tempdir().expect("a folder");
     let objective = Objective::Dpo(Dpo::default());
     let mut rows = triples(12);
-    let reference = Reference::precomputed(&model(5), &rows, &objective, 4, &Device::flex(), cache.path()).expect("computed");
+    let reference = Reference::precomputed(&model(5), &rows, &objective, &batches_of(4), &Device::flex(), cache.path()).expect("computed");
     // Beyond the rows that the step-0 identity looks at.
     rows.swap(10, 11);
     let error = train(&objective, Some(&reference), &rows).expect_err("other rows").to_string();

@@ -8,24 +8,26 @@ use adpo_objective::{Adpo, Dpo, Objective};
 use adpo_train::{Reference, TrainOptions, Trained, train_preference, train_sft};
 use burn::tensor::Device;
 
-use crate::common::{checkpoints, examples, model, newest_checkpoint, options, triples};
+use crate::common::{checkpoints, examples, lora, model, newest_checkpoint, options, triples};
 
 const FOLDER: &str = "ADPO_TEST_RUN_FOLDER";
+/// Set where the child trains adapters.
+const LORA: &str = "ADPO_TEST_RUN_LORA";
 const STEPS: usize = 48;
 
 /// 8 epochs of 6 steps, the order drawn anew in each, a checkpoint every 4 steps.
-fn train(folder: &Path) -> Trained {
+fn train(folder: &Path, adapters: bool) -> Trained {
     let options = TrainOptions { num_train_epochs: 8, batch_size: 2, gradient_accumulation_steps: 2, save_steps: Some(4), ..options() };
     let reference = Reference::live(model(3), &Device::flex());
-    train_preference(model(3), Some(&reference), &triples(24), &Objective::Adpo(Adpo::default()), &options, folder)
-        .expect("the run finishes")
+    let policy = if adapters { model(3).with_lora(&lora(), 1).expect("it fits") } else { model(3) };
+    train_preference(policy, Some(&reference), &triples(24), &Objective::Adpo(Adpo::default()), &options, folder).expect("the run finishes")
 }
 
 #[test]
-#[ignore = "the process that the next test kills"]
+#[ignore = "the process that the next tests kill"]
 fn child() {
     if let Some(folder) = std::env::var_os(FOLDER) {
-        train(folder.as_ref());
+        train(folder.as_ref(), std::env::var_os(LORA).is_some());
     }
 }
 
@@ -45,12 +47,13 @@ fn unfinished(run: &Path) -> Vec<PathBuf> {
 
 /// Trains in a process of its own and kills it. Returns whether it was still alive, and whether it left an unfinished
 /// checkpoint that was not there before.
-fn train_and_kill(run: &Path, when: KillWhen) -> (bool, bool) {
+fn train_and_kill(run: &Path, adapters: bool, when: KillWhen) -> (bool, bool) {
     let before = unfinished(run);
     let started_writing = || unfinished(run).iter().any(|path| !before.contains(path));
     let mut process = Command::new(std::env::current_exe().expect("the path of this test"))
         .args(["--exact", "resume::child", "--ignored"])
         .env(FOLDER, run)
+        .envs(adapters.then_some((LORA, "1")))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -85,7 +88,8 @@ fn assert_equal_runs(found: &Path, expected: &Path) {
     for (found, expected) in checkpoints(found).iter().zip(checkpoints(expected)) {
         let (found, expected) = (files(found), files(&expected));
         assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-        for needed in ["model.safetensors", "optimizer.safetensors", "trainer.json"] {
+        let weights = if found.contains_key("adapter_config.json") { "adapter_model.safetensors" } else { "model.safetensors" };
+        for needed in [weights, "optimizer.safetensors", "trainer.json"] {
             assert!(found.contains_key(needed), "{needed} is missing");
         }
         for (name, bytes) in &expected {
@@ -98,18 +102,27 @@ fn assert_equal_runs(found: &Path, expected: &Path) {
 
 #[test]
 fn a_run_killed_again_and_again_ends_bit_equal_to_one_that_never_was() {
+    kill_again_and_again(false);
+}
+
+#[test]
+fn a_run_of_adapters_killed_again_and_again_ends_bit_equal_to_one_that_never_was() {
+    kill_again_and_again(true);
+}
+
+fn kill_again_and_again(adapters: bool) {
     let (whole, killed) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let expected = train(whole.path());
+    let expected = train(whole.path(), adapters);
     assert_eq!(expected.history.iter().map(|r| r.step).collect::<Vec<_>>(), (1..=STEPS).collect::<Vec<_>>());
 
     let moments = [Lines(1), Lines(3), Writing, Lines(10), Writing, Writing, Lines(21), Lines(26), Writing, Lines(41), Lines(STEPS)];
-    let outcomes: Vec<(bool, bool)> = moments.iter().map(|when| train_and_kill(killed.path(), *when)).collect();
+    let outcomes: Vec<(bool, bool)> = moments.iter().map(|when| train_and_kill(killed.path(), adapters, *when)).collect();
     let kills = outcomes.iter().filter(|(killed, _)| *killed).count();
     let torn = outcomes.iter().filter(|(_, torn)| *torn).count();
     println!("{kills} kills of {}, {torn} while a checkpoint was being written", moments.len());
     assert!(kills >= 8, "only {kills} kills came in time");
 
-    let resumed = train(killed.path());
+    let resumed = train(killed.path(), adapters);
     assert_equal_runs(killed.path(), whole.path());
     assert_eq!(crate::common::weights(&resumed.model), crate::common::weights(&expected.model));
 }

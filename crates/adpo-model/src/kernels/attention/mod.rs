@@ -40,6 +40,19 @@ impl AttentionMask {
         };
         Self { segments: ints(segments), branches: ints(branches) }
     }
+
+    /// The same segments with other branches, row-major.
+    ///
+    /// # Panics
+    /// If there is not one per cell.
+    #[must_use]
+    pub fn with_branches(self, branches: &[u32]) -> Self {
+        let [rows, width] = self.segments.dims();
+        assert!(branches.len() == rows * width, "branches need {} cells", rows * width);
+        let branches: Vec<i32> = branches.iter().map(|branch| *branch as i32).collect();
+        let branches = Tensor::from_data(TensorData::new(branches, [rows, width]), &self.segments.device());
+        Self { branches, ..self }
+    }
 }
 
 /// `softmax(q·kᵀ/√dim + mask)·v`: `q` `[rows, width, heads, dim]`, `k` and `v` `[rows, width, kv_heads, dim]`, the result as `q`.

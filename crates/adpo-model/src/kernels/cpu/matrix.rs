@@ -72,6 +72,20 @@ impl<'a> MatrixMut<'a> {
         (0..if rows == 0 { 0 } else { parts }).map(block).collect()
     }
 
+    /// Blocks of `width` columns, the last one narrower.
+    fn by_columns(self, width: usize) -> Vec<Self> {
+        // SAFETY: every block begins inside; no two share a cell.
+        let block = |first| Self { data: unsafe { self.data.add(first) }, columns: width.min(self.columns - first), ..self };
+        (0..self.columns).step_by(width).map(block).collect()
+    }
+
+    /// Blocks of `height` rows, the last one lower.
+    fn by_rows(self, height: usize) -> Vec<Self> {
+        // SAFETY: as above.
+        let block = |first| Self { data: unsafe { self.data.add(first * self.row_stride) }, rows: height.min(self.rows - first), ..self };
+        (0..self.rows).step_by(height).map(block).collect()
+    }
+
     /// Some of its rows.
     pub(in crate::kernels) fn part(&mut self, first: usize, rows: usize) -> MatrixMut<'_> {
         assert!(first + rows <= self.rows, "the part lies in the matrix");
@@ -132,17 +146,37 @@ pub(in crate::kernels) fn multiply(out: MatrixMut<'_>, write: Write, lhs: Matrix
     }
 }
 
-/// `out ← (out +) lhs · rhs`, the rows of `out` in one equal part per thread.
-pub(in crate::kernels) fn multiply_parallel(out: &mut [f32], write: Write, lhs: Matrix<'_>, rhs: Matrix<'_>) {
+/// `lhs · rhs`, row by row, by all threads.
+///
+/// Where there are columns enough, each thread makes some of them: gemm rearranges its right-hand side first, here a part per
+/// thread, while every thread that made rows would rearrange all of it. Threads that have work of their own lose nothing.
+pub(in crate::kernels) fn product(lhs: Matrix<'_>, rhs: Matrix<'_>) -> Vec<f32> {
+    /// Columns of one step of gemm's innermost loop.
+    const STEP: usize = 64;
     let (m, n, k) = (lhs.rows, rhs.columns, lhs.columns);
     let threads = rayon::current_num_threads();
+    if k == 0 {
+        return vec![0.0; m * n];
+    }
+    let mut product = Vec::with_capacity(m * n);
+    let out = MatrixMut { data: product.as_mut_ptr(), rows: m, columns: n, row_stride: n, owner: PhantomData };
     // Below about 2 MFLOP a second thread costs more than it brings.
     if threads == 1 || m * n * k < 1 << 20 {
-        return multiply(MatrixMut::new(out, m, n), write, lhs, rhs);
+        multiply(out, Write::Replace, lhs, rhs);
+    } else if n >= STEP * threads {
+        let width = n.div_ceil(threads).next_multiple_of(STEP);
+        out.by_columns(width).into_par_iter().enumerate().for_each(|(i, out)| {
+            let columns = out.columns;
+            multiply(out, Write::Replace, lhs, rhs.t().part(i * width, columns).t());
+        });
+    } else {
+        let height = m.div_ceil(threads);
+        out.by_rows(height).into_par_iter().enumerate().for_each(|(i, out)| {
+            let rows = out.rows;
+            multiply(out, Write::Replace, lhs.part(i * height, rows), rhs);
+        });
     }
-    let rows = m.div_ceil(threads);
-    out.par_chunks_mut(rows * n).enumerate().for_each(|(i, out)| {
-        let part = out.len() / n;
-        multiply(MatrixMut::new(out, part, n), write, lhs.part(i * rows, part), rhs);
-    });
+    // SAFETY: the parts cover the matrix, and a product that replaces writes every cell of its part.
+    unsafe { product.set_len(m * n) };
+    product
 }

@@ -10,15 +10,16 @@ use super::LinearOps;
 struct Linear;
 
 impl<B: LinearOps> Backward<B, 2> for Linear {
-    type State = [FloatTensor<B>; 2];
+    /// `x` where the weight is trained, the weight where `x` is: a frozen weight keeps no activations alive.
+    type State = [Option<FloatTensor<B>>; 2];
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let grad = gradients.consume::<B>(&ops.node);
         let ([x, weight], [to_x, to_weight]) = (ops.state, ops.parents);
-        if let Some(node) = to_weight {
+        if let Some((node, x)) = to_weight.zip(x) {
             gradients.register::<B>(node.id, B::fused_linear_backward_weight(grad.clone(), x));
         }
-        if let Some(node) = to_x {
+        if let Some((node, weight)) = to_x.zip(weight) {
             gradients.register::<B>(node.id, B::fused_linear_backward_input(grad, weight));
         }
     }
@@ -26,11 +27,12 @@ impl<B: LinearOps> Backward<B, 2> for Linear {
 
 impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
         let prepared = Linear.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
         let y = B::fused_linear(x.clone(), weight.clone());
         match prepared {
-            OpsKind::Tracked(prepared) => prepared.finish([x, weight], y),
+            OpsKind::Tracked(prepared) => prepared.finish([weight_tracked.then_some(x), x_tracked.then_some(weight)], y),
             OpsKind::UnTracked(prepared) => prepared.finish(y),
         }
     }

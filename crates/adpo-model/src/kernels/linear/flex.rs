@@ -1,19 +1,18 @@
-//! gemm, with the rows of the result over the threads; a product of few rows streams the weights once instead.
+//! gemm, over the threads; a product of few rows streams the weights once instead.
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wider vectors")]
 
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
 use super::{LinearOps, composed};
 use crate::kernels::composed::shape;
-use crate::kernels::cpu::{LANES, Matrix, Write, all_f32, contiguous, floats, multiply_parallel, tensor, vectorised};
-use rayon::prelude::*;
+use crate::kernels::cpu::{Matrix, all_f32, contiguous, dispatch, floats, prefetch, product, tensor};
 
 /// Up to so many rows, packing the weights for gemm costs more than the product.
 const FEW_ROWS: usize = 16;
-/// Rows of `x` that share one pass over a row of weights.
-const TOGETHER: usize = 8;
 
 impl LinearOps for Flex {
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -26,9 +25,7 @@ impl LinearOps for Flex {
         if n <= FEW_ROWS {
             return tensor(few_rows(x, weight, n, inner, out), [n, out]);
         }
-        let mut y = vec![0.0; n * out];
-        multiply_parallel(&mut y, Write::Replace, Matrix::new(x, n, inner), Matrix::new(weight, out, inner).t());
-        tensor(y, [n, out])
+        tensor(product(Matrix::new(x, n, inner), Matrix::new(weight, out, inner).t()), [n, out])
     }
 
     fn fused_linear_backward_input(grad: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -37,9 +34,7 @@ impl LinearOps for Flex {
         }
         let ([n, out], [_, inner]) = (shape::<Self, 2>(&grad), shape::<Self, 2>(&weight));
         let [grad, weight] = [grad, weight].map(contiguous);
-        let mut dx = vec![0.0; n * inner];
-        multiply_parallel(&mut dx, Write::Replace, Matrix::new(floats(&grad), n, out), Matrix::new(floats(&weight), out, inner));
-        tensor(dx, [n, inner])
+        tensor(product(Matrix::new(floats(&grad), n, out), Matrix::new(floats(&weight), out, inner)), [n, inner])
     }
 
     fn fused_linear_backward_weight(grad: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -48,19 +43,17 @@ impl LinearOps for Flex {
         }
         let ([n, out], [_, inner]) = (shape::<Self, 2>(&grad), shape::<Self, 2>(&x));
         let [grad, x] = [grad, x].map(contiguous);
-        let mut dw = vec![0.0; out * inner];
-        multiply_parallel(&mut dw, Write::Replace, Matrix::new(floats(&grad), n, out).t(), Matrix::new(floats(&x), n, inner));
-        tensor(dw, [out, inner])
+        tensor(product(Matrix::new(floats(&grad), n, out).t(), Matrix::new(floats(&x), n, inner)), [out, inner])
     }
 }
 
-/// `x · Wᵀ` as dot products: each row of weights is read once for [`TOGETHER`] rows of `x`.
+/// `x · Wᵀ` as dot products: each row of weights is read once for all rows of `x`.
 fn few_rows(x: &[f32], weight: &[f32], n: usize, inner: usize, out: usize) -> Vec<f32> {
     // One row per weight first, so that each thread writes its own memory.
     let mut columns = vec![0.0; out * n];
-    let per_thread = out.div_ceil(rayon::current_num_threads());
+    let per_thread = out.div_ceil(rayon::current_num_threads()).next_multiple_of(SIDE);
     columns.par_chunks_mut((per_thread * n).max(1)).zip(weight.par_chunks(per_thread * inner)).for_each(|(columns, weight)| {
-        dots(columns, weight, x, inner, n);
+        dispatch(Dots { columns, weight, x, inner, n });
     });
     let mut y = vec![0.0; n * out];
     for (row, y) in y.chunks_exact_mut(out).enumerate() {
@@ -71,50 +64,96 @@ fn few_rows(x: &[f32], weight: &[f32], n: usize, inner: usize, out: usize) -> Ve
     y
 }
 
-vectorised! {
-    fn dots(columns: &mut [f32], weight: &[f32], x: &[f32], inner: usize, n: usize) {
-        for (column, weight) in columns.chunks_exact_mut(n).zip(weight.chunks_exact(inner)) {
-            for (column, x) in column.chunks_mut(TOGETHER).zip(x.chunks(TOGETHER * inner)) {
-                dot(column, weight, x);
+/// `columns[w · n + row] = x[row] · weight[w]`.
+struct Dots<'a> {
+    columns: &'a mut [f32],
+    weight: &'a [f32],
+    x: &'a [f32],
+    inner: usize,
+    n: usize,
+}
+
+impl WithSimd for Dots<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { columns, weight, x, inner, n } = self;
+        for (columns, weight) in columns.chunks_mut(SIDE * n).zip(weight.chunks(SIDE * inner)) {
+            let mut row = 0;
+            while row < n {
+                let (columns, x) = (&mut columns[row..], &x[row * inner..]);
+                row += if n - row >= SIDE {
+                    tile::<S, SIDE>(simd, columns, weight, x, inner, n)
+                } else {
+                    tile::<S, 1>(simd, columns, weight, x, inner, n)
+                };
             }
         }
     }
 }
 
-/// `out[i] = x[i] · weight` for up to [`TOGETHER`] rows of `x`; the order of additions depends on the length alone.
+/// Rows of weights, and rows of `x`, whose dot products are made together: their sums fill half of the registers of AVX-512.
+const SIDE: usize = 4;
+
+/// Some rows of weights with `ROWS` rows of `x`; gives `ROWS`.
 #[inline(always)]
-fn dot(out: &mut [f32], weight: &[f32], x: &[f32]) {
-    let inner = weight.len();
-    let whole = inner / LANES * LANES;
-    if let Ok(out) = <&mut [f32; TOGETHER]>::try_from(&mut *out) {
-        let mut sums = [[0.0_f32; LANES]; TOGETHER];
-        for start in (0..whole).step_by(LANES) {
-            let weight: &[f32; LANES] = weight[start..start + LANES].try_into().expect("LANES numbers");
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let x: &[f32; LANES] = x[row * inner + start..row * inner + start + LANES].try_into().expect("LANES numbers");
-                for lane in 0..LANES {
-                    sums[lane] = x[lane].mul_add(weight[lane], sums[lane]);
-                }
-            }
+fn tile<S: Simd, const ROWS: usize>(simd: S, columns: &mut [f32], weight: &[f32], x: &[f32], inner: usize, n: usize) -> usize {
+    if weight.len() == SIDE * inner {
+        let mut weights = [&[][..]; SIDE];
+        for (i, weight) in weight.chunks_exact(inner).enumerate() {
+            weights[i] = weight;
         }
-        for (row, out) in out.iter_mut().enumerate() {
-            *out = finish(&sums[row], &weight[whole..], &x[row * inner + whole..(row + 1) * inner]);
+        let products = products::<S, ROWS, SIDE>(simd, weights, x);
+        for (i, products) in products.iter().enumerate() {
+            columns[i * n..i * n + ROWS].copy_from_slice(products);
         }
-        return;
+    } else {
+        for (i, weight) in weight.chunks_exact(inner).enumerate() {
+            columns[i * n..i * n + ROWS].copy_from_slice(&products::<S, ROWS, 1>(simd, [weight], x)[0]);
+        }
     }
-    for (row, out) in out.iter_mut().enumerate() {
-        let x = &x[row * inner..(row + 1) * inner];
-        let mut sums = [0.0_f32; LANES];
-        for start in (0..whole).step_by(LANES) {
-            for lane in 0..LANES {
-                sums[lane] = x[start + lane].mul_add(weight[start + lane], sums[lane]);
-            }
-        }
-        *out = finish(&sums, &weight[whole..], &x[whole..]);
-    }
+    ROWS
 }
 
+/// Each weight's dot products with the rows of `x`; the order of additions depends on the length alone.
 #[inline(always)]
-fn finish(lanes: &[f32; LANES], weight: &[f32], x: &[f32]) -> f32 {
-    lanes.iter().sum::<f32>() + weight.iter().zip(x).map(|(w, x)| w * x).sum::<f32>()
+fn products<S: Simd, const ROWS: usize, const WEIGHTS: usize>(simd: S, weights: [&[f32]; WEIGHTS], x: &[f32]) -> [[f32; ROWS]; WEIGHTS] {
+    let inner = weights[0].len();
+    let steps = inner / S::F32_LANES;
+    // Cut to one length beforehand: a bounds check in the loop would keep the sums in memory.
+    let (mut w, mut rows) = ([&[][..]; WEIGHTS], [&[][..]; ROWS]);
+    for (w, weight) in w.iter_mut().zip(weights) {
+        *w = &S::as_simd_f32s(weight).0[..steps];
+    }
+    for row in 0..ROWS {
+        rows[row] = &S::as_simd_f32s(&x[row * inner..(row + 1) * inner]).0[..steps];
+    }
+    let mut sums = [[simd.splat_f32s(0.0); ROWS]; WEIGHTS];
+    for step in 0..steps {
+        for w in w {
+            // The next rows of weights: the hardware loses the thread at the end of each.
+            prefetch(w.as_ptr().wrapping_add(step + SIDE * steps));
+        }
+        for row in 0..ROWS {
+            for i in 0..WEIGHTS {
+                sums[i][row] = simd.mul_add_e_f32s(w[i][step], rows[row][step], sums[i][row]);
+            }
+        }
+    }
+    // No other loop in here: only if these two unroll do the sums stay in registers.
+    let mut products = [[0.0; ROWS]; WEIGHTS];
+    for i in 0..WEIGHTS {
+        for row in 0..ROWS {
+            products[i][row] = simd.reduce_sum_f32s(sums[i][row]);
+        }
+    }
+    for k in steps * S::F32_LANES..inner {
+        for (products, weight) in products.iter_mut().zip(weights) {
+            for (row, product) in products.iter_mut().enumerate() {
+                *product += weight[k] * x[row * inner + k];
+            }
+        }
+    }
+    products
 }

@@ -17,6 +17,10 @@ impl<B: TokenLogProbOps> Backward<B, 2> for TokenLogProbs {
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let grad = gradients.consume::<B>(&ops.node);
         let ([hidden, weight, lse], targets) = ops.state;
+        if let [Some(to_hidden), None] = &ops.parents {
+            gradients.register::<B>(to_hidden.id, B::fused_token_log_probs_backward_hidden(hidden, weight, targets, lse, grad));
+            return;
+        }
         let (d_hidden, d_weight) = B::fused_token_log_probs_backward(hidden, weight, targets, lse, grad);
         register::<B, 2>(gradients, ops.parents.map(|node| node.map(|node| node.id)), [d_hidden, d_weight]);
     }

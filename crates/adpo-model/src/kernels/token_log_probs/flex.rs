@@ -8,7 +8,9 @@ use rayon::prelude::*;
 
 use super::{TokenLogProbOps, composed};
 use crate::kernels::composed::shape;
-use crate::kernels::cpu::{Matrix, MatrixMut, Write, all_f32, contiguous, exp, floats, ids, max, multiply, sum, tensor, vectorised};
+use crate::kernels::cpu::{
+    LANES, Matrix, MatrixMut, Write, across, all_f32, contiguous, exp, floats, ids, max, multiply, sum, tensor, vectorised,
+};
 
 /// Rows of a block of logits.
 const ROWS: usize = 512;
@@ -58,35 +60,69 @@ impl TokenLogProbOps for Flex {
         if !all_f32(&[&hidden, &weight, &lse, &grad]) {
             return composed::backward::<Self>(hidden, weight, targets, lse, grad);
         }
-        let ([n, d], [vocab, _]) = (shape::<Self, 2>(&hidden), shape::<Self, 2>(&weight));
-        let ([hidden, weight, lse, grad], targets) = ([hidden, weight, lse, grad].map(contiguous), ids(&targets));
-        let [lse, grad] = [&lse, &grad].map(floats);
-        let head = Head { hidden: floats(&hidden), weight: floats(&weight), targets: &targets, d };
-        let (mut d_hidden, mut d_weight) = (vec![0.0; n * d], vec![0.0; vocab * d]);
+        let ([_, d], [vocab, _]) = (shape::<Self, 2>(&hidden), shape::<Self, 2>(&weight));
+        let mut d_weight = vec![0.0; vocab * d];
         let part = vocab.div_ceil(rayon::current_num_threads()).max(1);
-        let shares: Vec<Vec<f32>> = d_weight
-            .par_chunks_mut(part * d)
-            .enumerate()
-            .map(|(i, d_weight)| {
-                let mut share = vec![0.0; n * d];
-                let mut scratch = vec![0.0; ROWS * TOKENS];
-                for rows in blocks_of_rows(n) {
-                    for tokens in blocks(i * part..i * part + d_weight.len() / d, TOKENS) {
-                        let d_logits = head.d_logits(rows.clone(), tokens.clone(), lse, grad, &mut scratch);
+        let parts = d_weight.par_chunks_mut(part * d).map(Some);
+        let d_hidden = backward(hidden, weight, targets, lse, grad, part, parts);
+        (d_hidden, tensor(d_weight, [vocab, d]))
+    }
+
+    fn fused_token_log_probs_backward_hidden(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        lse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        if !all_f32(&[&hidden, &weight, &lse, &grad]) {
+            return composed::backward::<Self>(hidden, weight, targets, lse, grad).0;
+        }
+        let [vocab, _] = shape::<Self, 2>(&weight);
+        let part = vocab.div_ceil(rayon::current_num_threads()).max(1);
+        let parts = (0..vocab.div_ceil(part)).into_par_iter().map(|_| None);
+        backward(hidden, weight, targets, lse, grad, part, parts)
+    }
+}
+
+/// `dhidden`; each part of `part` tokens of the vocabulary is a thread's, which adds its rows of `dweight` where they are wanted.
+fn backward<'w>(
+    hidden: FloatTensor<Flex>,
+    weight: FloatTensor<Flex>,
+    targets: IntTensor<Flex>,
+    lse: FloatTensor<Flex>,
+    grad: FloatTensor<Flex>,
+    part: usize,
+    parts: impl IndexedParallelIterator<Item = Option<&'w mut [f32]>>,
+) -> FloatTensor<Flex> {
+    let ([n, d], [vocab, _]) = (shape::<Flex, 2>(&hidden), shape::<Flex, 2>(&weight));
+    let ([hidden, weight, lse, grad], targets) = ([hidden, weight, lse, grad].map(contiguous), ids(&targets));
+    let [lse, grad] = [&lse, &grad].map(floats);
+    let head = Head { hidden: floats(&hidden), weight: floats(&weight), targets: &targets, d };
+    let shares: Vec<Vec<f32>> = parts
+        .enumerate()
+        .map(|(i, mut d_weight)| {
+            let mut share = vec![0.0; n * d];
+            let mut scratch = vec![0.0; ROWS * TOKENS];
+            for rows in blocks_of_rows(n) {
+                for tokens in blocks(i * part..vocab.min((i + 1) * part), TOKENS) {
+                    let d_logits = head.d_logits(rows.clone(), tokens.clone(), lse, grad, &mut scratch);
+                    if let Some(d_weight) = &mut d_weight {
                         let own = &mut d_weight[(tokens.start - i * part) * d..][..tokens.len() * d];
                         multiply(MatrixMut::new(own, tokens.len(), d), Write::Add, d_logits.t(), head.hidden(&rows));
-                        let share = &mut share[rows.start * d..rows.end * d];
-                        multiply(MatrixMut::new(share, rows.len(), d), Write::Add, d_logits, head.weight(&tokens));
                     }
+                    let share = &mut share[rows.start * d..rows.end * d];
+                    multiply(MatrixMut::new(share, rows.len(), d), Write::Add, d_logits, head.weight(&tokens));
                 }
-                share
-            })
-            .collect();
-        for share in shares {
-            d_hidden.iter_mut().zip(share).for_each(|(sum, share)| *sum += share);
-        }
-        (tensor(d_hidden, [n, d]), tensor(d_weight, [vocab, d]))
+            }
+            share
+        })
+        .collect();
+    let mut d_hidden = vec![0.0; n * d];
+    for share in shares {
+        d_hidden.iter_mut().zip(share).for_each(|(sum, share)| *sum += share);
     }
+    tensor(d_hidden, [n, d])
 }
 
 fn blocks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
@@ -199,8 +235,22 @@ vectorised! {
         let n = logits.len();
         let top = max(n, |i| logits[i]);
         let best = first + logits.iter().position(|logit| *logit == top).unwrap_or(0);
-        let total = sum(n, |i| exp(logits[i] - top));
-        let along = sum(n, |i| exp(logits[i] - top) * (logits[i] - top));
+        let (mut totals, mut alongs) = ([0.0; LANES], [0.0; LANES]);
+        let (whole, rest) = logits.as_chunks::<LANES>();
+        for logits in whole {
+            for lane in 0..LANES {
+                let by = logits[lane] - top;
+                let weight = exp(by);
+                totals[lane] += weight;
+                alongs[lane] += weight * by;
+            }
+        }
+        let (mut total, mut along) = (across(totals), across(alongs));
+        for logit in rest {
+            let weight = exp(logit - top);
+            total += weight;
+            along += weight * (logit - top);
+        }
         Found { top, best, total, along, sum: sum(n, |i| logits[i]), target: 0.0 }
     }
 

@@ -66,4 +66,15 @@ pub trait TokenLogProbOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         composed::backward::<Self>(hidden, weight, targets, lse, grad)
     }
+
+    /// `dhidden` alone, for a head that is frozen.
+    fn fused_token_log_probs_backward_hidden(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        lse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::fused_token_log_probs_backward(hidden, weight, targets, lse, grad).0
+    }
 }

@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use rayon::prelude::*;
 
 use super::forward::Head;
-use super::sight::Sight;
+use super::sight::{Block, blocks_of_rows};
 use super::{KEYS, QUERIES};
 use crate::kernels::composed::shape;
 use crate::kernels::cpu::{CpuTensor, Matrix, MatrixMut, Write, contiguous, exp, floats, multiply, sum, tensor, vectorised};
@@ -15,7 +15,7 @@ pub(super) fn backward(saved: [CpuTensor; 6], segments: &CpuTensor, branches: &C
     let group = heads / kv_heads;
     let saved = saved.map(contiguous);
     let [q, k, v, o, lse, grad] = saved.each_ref().map(floats);
-    let sights = Sight::of_rows(segments, branches, width);
+    let blocks = blocks_of_rows(segments, branches, width);
     let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
     let (mut dqs, dks, dvs) =
         (split(&mut dq, width, heads, dim), split(&mut dk, width, kv_heads, dim), split(&mut dv, width, kv_heads, dim));
@@ -33,10 +33,9 @@ pub(super) fn backward(saved: [CpuTensor; 6], segments: &CpuTensor, branches: &C
                 o: head_of(o, heads, head),
                 grad: head_of(grad, heads, head),
                 lse: &lse[(row * heads + head) * width..][..width],
-                sight: &sights[row],
             };
-            for first in (0..width).step_by(QUERIES) {
-                pass.block(first, QUERIES.min(width - first), dq, &mut dk, &mut dv, scratch);
+            for block in &blocks[row] {
+                pass.block(block, dq, &mut dk, &mut dv, scratch);
             }
         }
     });
@@ -67,22 +66,21 @@ struct Pass<'a> {
     o: Head<'a>,
     grad: Head<'a>,
     lse: &'a [f32],
-    sight: &'a Sight,
 }
 
 impl Pass<'_> {
-    /// The share of the queries from `first` on.
-    fn block(&self, first: usize, n: usize, dq: &mut MatrixMut<'_>, dk: &mut MatrixMut<'_>, dv: &mut MatrixMut<'_>, scratch: &mut Scratch) {
+    /// The share of a block's queries.
+    fn block(&self, block: &Block, dq: &mut MatrixMut<'_>, dk: &mut MatrixMut<'_>, dv: &mut MatrixMut<'_>, scratch: &mut Scratch) {
         let dim = self.q.dim;
+        let (first, n) = (block.queries.start, block.queries.len());
         let scale = (dim as f32).powf(-0.5);
         let mut along = [0.0_f32; QUERIES];
         for (i, along) in along[..n].iter_mut().enumerate() {
             *along = dot(self.o.row(first + i), self.grad.row(first + i));
         }
         let (q, grad) = (self.q.part(first, n), self.grad.part(first, n));
-        let all = self.sight.keys(first..first + n);
-        for start in all.clone().step_by(KEYS) {
-            let keys = start..all.end.min(start + KEYS);
+        for keys in &block.keys {
+            let start = keys.start;
             let (k, v) = (self.k.part(start, keys.len()), self.v.part(start, keys.len()));
             let weights = &mut scratch.weights[..n * keys.len()];
             let d_scores = &mut scratch.d_scores[..n * keys.len()];
@@ -90,14 +88,10 @@ impl Pass<'_> {
             multiply(MatrixMut::new(d_scores, n, keys.len()), Write::Replace, grad, v.t());
             let block = weights.chunks_exact_mut(keys.len()).zip(d_scores.chunks_exact_mut(keys.len()));
             for (i, (weights, d_scores)) in block.enumerate() {
-                let seen = self.sight.part(first + i, &keys);
-                for outside in [0..seen.start, seen.end..keys.len()] {
-                    weights[outside.clone()].fill(0.0);
-                    d_scores[outside].fill(0.0);
-                }
-                let (weights, d_scores) = (&mut weights[seen.clone()], &mut d_scores[seen.clone()]);
-                // Hidden before: what is not seen then weighs nothing.
-                self.sight.hide(first + i, start + seen.start, weights, f32::NEG_INFINITY);
+                let seen = Block::seen(first + i, keys);
+                weights[seen..].fill(0.0);
+                d_scores[seen..].fill(0.0);
+                let (weights, d_scores) = (&mut weights[..seen], &mut d_scores[..seen]);
                 slopes(weights, d_scores, scale, self.lse[first + i], along[i]);
             }
             let (weights, d_scores) = (Matrix::new(weights, n, keys.len()), Matrix::new(d_scores, n, keys.len()));
@@ -116,7 +110,7 @@ vectorised! {
     /// Scores become weights, and the weights' gradients the scores'.
     fn slopes(weights: &mut [f32], d_scores: &mut [f32], scale: f32, lse: f32, along: f32) {
         for (w, d) in weights.iter_mut().zip(d_scores) {
-            *w = if *w == f32::NEG_INFINITY { 0.0 } else { exp(w.mul_add(scale, -lse)) };
+            *w = exp(w.mul_add(scale, -lse));
             *d = *w * (*d - along) * scale;
         }
     }

@@ -3,20 +3,17 @@
 use burn::backend::Flex;
 use rayon::prelude::*;
 
-use super::sight::Sight;
+use super::sight::{Block, blocks_of_rows};
 use super::{KEYS, QUERIES};
 use crate::kernels::composed::shape;
 use crate::kernels::cpu::{CpuTensor, Matrix, MatrixMut, Write, contiguous, exp, floats, max, multiply, sum, tensor, vectorised};
-
-/// The score of a cell that is not seen.
-const HIDDEN: f32 = -1e30;
 
 pub(super) fn forward(q: CpuTensor, k: CpuTensor, v: CpuTensor, segments: &CpuTensor, branches: &CpuTensor) -> (CpuTensor, CpuTensor) {
     let [rows, width, heads, dim] = shape::<Flex, 4>(&q);
     let kv_heads = shape::<Flex, 4>(&k)[2];
     let [q, k, v] = [q, k, v].map(contiguous);
     let [q, k, v] = [&q, &k, &v].map(floats);
-    let sights = Sight::of_rows(segments, branches, width);
+    let blocks = blocks_of_rows(segments, branches, width);
     let (mut o, mut lse) = (vec![0.0; q.len()], vec![0.0; rows * heads * width]);
     let outputs = o.chunks_mut((width * heads * dim).max(1)).flat_map(|o| MatrixMut::side_by_side(o, width, heads, dim));
     let mut tasks: Vec<_> = outputs.zip(lse.chunks_mut(width.max(1))).collect();
@@ -28,9 +25,9 @@ pub(super) fn forward(q: CpuTensor, k: CpuTensor, v: CpuTensor, segments: &CpuTe
             let head_of =
                 |x, heads: usize, head: usize| Head { data: x, start: (row * width * heads + head) * dim, stride: heads * dim, dim };
             let [q, k, v] = [head_of(q, heads, head), head_of(k, kv_heads, kv_head), head_of(v, kv_heads, kv_head)];
-            for first in (0..width).step_by(QUERIES) {
-                let n = QUERIES.min(width - first);
-                block([q, k, v], &sights[row], first, o.part(first, n), &mut lse[first..first + n], scratch);
+            for part in &blocks[row] {
+                let queries = part.queries.clone();
+                block([q, k, v], part, o.part(queries.start, queries.len()), &mut lse[queries], scratch);
             }
         },
     );
@@ -57,27 +54,20 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The queries from `first` on against all the keys that they see.
-fn block([q, k, v]: [Head<'_>; 3], sight: &Sight, first: usize, mut o: MatrixMut<'_>, lse: &mut [f32], scratch: &mut [f32]) {
-    let n = lse.len();
+/// A block's queries against all the keys that they see.
+fn block([q, k, v]: [Head<'_>; 3], block: &Block, mut o: MatrixMut<'_>, lse: &mut [f32], scratch: &mut [f32]) {
+    let (first, n) = (block.queries.start, lse.len());
     let scale = (q.dim as f32).powf(-0.5);
     let (mut top, mut total) = ([f32::NEG_INFINITY; QUERIES], [0.0_f32; QUERIES]);
-    let keys = sight.keys(first..first + n);
     let mut write = Write::Replace;
-    for start in keys.clone().step_by(KEYS) {
-        let keys = start..keys.end.min(start + KEYS);
+    for keys in &block.keys {
+        let start = keys.start;
         let scores = &mut scratch[..n * keys.len()];
         multiply(MatrixMut::new(scores, n, keys.len()), Write::Replace, q.part(first, n), k.part(start, keys.len()).t());
         for (i, scores) in scores.chunks_exact_mut(keys.len()).enumerate() {
-            let seen = sight.part(first + i, &keys);
-            scores[..seen.start].fill(0.0);
-            scores[seen.end..].fill(0.0);
-            if seen.is_empty() {
-                continue;
-            }
-            let scores = &mut scores[seen.clone()];
-            sight.hide(first + i, start + seen.start, scores, HIDDEN);
-            let kept = weigh(scores, scale, &mut top[i], &mut total[i]);
+            let (seen, unseen) = scores.split_at_mut(Block::seen(first + i, keys));
+            unseen.fill(0.0);
+            let kept = weigh(seen, scale, &mut top[i], &mut total[i]);
             if write == Write::Add && kept != 1.0 {
                 o.row(i).iter_mut().for_each(|o| *o *= kept);
             }

@@ -3,6 +3,8 @@
 mod cases;
 mod kernels;
 
+mod rows;
+
 use std::path::Path;
 
 use adpo_data::{Encoded, EncodedTriple, derive_seed};
@@ -10,9 +12,10 @@ use adpo_model::{Llama, LlamaConfig, SampleRequest, SamplingOptions, sample};
 use adpo_objective::{Adpo, Dpo, Objective};
 use adpo_train::{BenchStep, Reference, SftExample, TrainOptions, bench_preference, bench_sft};
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::PipelineError;
+pub use rows::{RowsBench, RowsFigures, bench_rows};
 
 pub use kernels::{BenchDtype, KernelBench, KernelFigures, bench_kernels};
 
@@ -61,6 +64,8 @@ pub struct StepBench<'a> {
     pub steps: usize,
     /// The reference's log-probs are given.
     pub precomputed_reference: bool,
+    /// A prompt is computed once for all of its answers.
+    pub share_prompts: bool,
     /// JSONL of encoded rows instead of random ids.
     pub rows: Option<&'a Path>,
 }
@@ -75,9 +80,13 @@ pub struct StepFigures {
     seq: usize,
     steps: usize,
     precomputed_reference: bool,
+    share_prompts: bool,
     dtype: &'static str,
     parameters: usize,
     loss: f64,
+    /// Of all steps that count.
+    tokens: usize,
+    cells: usize,
     median_s: f64,
     min_s: f64,
     tokens_per_s: f64,
@@ -96,14 +105,6 @@ pub struct SampleFigures {
     new_tokens_per_s: f64,
 }
 
-#[derive(Deserialize)]
-struct EncodedRow {
-    prompt: Vec<u32>,
-    chosen: Vec<u32>,
-    rejected: Vec<u32>,
-    toxic: Vec<u32>,
-}
-
 /// Times training steps: reference forward (unless precomputed), policy forward over all roles in one batch, loss,
 /// backward, global clip at 1.0, AdamW.
 ///
@@ -113,7 +114,8 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
     let model = model(bench.shape, device)?;
     let parameters = model.num_parameters();
     let rows = rows(bench)?;
-    let options = TrainOptions { batch_size: bench.batch, learning_rate: 1e-5, shuffle: false, ..TrainOptions::default() };
+    let (batch_size, share_prompts) = (bench.batch, bench.share_prompts);
+    let options = TrainOptions { batch_size, share_prompts, learning_rate: 1e-5, shuffle: false, ..TrainOptions::default() };
     let steps = bench.steps + 2;
     let timed: Vec<BenchStep> = match bench.objective {
         BenchObjective::Sft => bench_sft(model, &rows.iter().map(sft_row).collect::<Vec<_>>(), &options, steps)?,
@@ -122,7 +124,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
             let objective = if adpo { Objective::Adpo(Adpo::default()) } else { Objective::Dpo(Dpo { beta: 0.3, ..Dpo::default() }) };
             let reference = if bench.precomputed_reference {
                 let cache = std::env::temp_dir().join(format!("adpo-bench-{}", std::process::id()));
-                let reference = Reference::precomputed(&model, &rows, &objective, bench.batch, device, &cache)?;
+                let reference = Reference::precomputed(&model, &rows, &objective, &options, device, &cache)?;
                 std::fs::remove_dir_all(&cache).map_err(PipelineError::io(&cache))?;
                 reference
             } else {
@@ -143,9 +145,12 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         seq: bench.seq,
         steps: bench.steps,
         precomputed_reference: bench.precomputed_reference,
+        share_prompts: bench.share_prompts,
         dtype: "float32",
         parameters,
         loss: counted.last().map_or(f64::NAN, |s| s.loss),
+        tokens,
+        cells: counted.iter().map(|s| s.cells).sum(),
         median_s: median(&seconds),
         min_s: seconds.first().copied().unwrap_or(f64::NAN),
         tokens_per_s: tokens as f64 / seconds.iter().sum::<f64>(),
@@ -190,8 +195,7 @@ fn model(shape: BenchShape, device: &Device) -> Result<Llama, PipelineError> {
 
 fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {
     if let Some(path) = bench.rows {
-        let rows: Vec<EncodedRow> = adpo_data::read_jsonl(path)?;
-        return Ok(rows.into_iter().enumerate().map(|(i, r)| triple(i, r.prompt, [r.chosen, r.rejected, r.toxic])).collect());
+        return rows::read(path);
     }
     let half = bench.seq / 2;
     let answer = |row: usize, role: u64| ids(bench.shape, bench.seq - half, (row as u64) << 2 | role);
