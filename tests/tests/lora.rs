@@ -87,6 +87,7 @@ fn policies_are_adapters_beside_a_merged_sft_model_and_export_to_plain_ones() {
     let recipe = recipe(&base(folder.path()), "lora = { r = 8, use_rslora = true, merge = true }", lora).expect("a recipe");
     let first = folder.path().join("first");
     let report = run(&recipe, &first).expect("it runs");
+    assert_eq!(Recipe::from_file(&first.join("recipe.toml")).expect("the resolved recipe is one"), recipe);
     let (sft, policy) = (first.join("seed-1/sft"), first.join("seed-1/policies/adpo"));
     assert!(holds(&sft.join("model"), "model.safetensors") && !holds(&sft.join("model"), "adapter_config.json"));
     assert!(holds(&policy.join("model"), "adapter_model.safetensors") && !holds(&policy, "model.safetensors"));

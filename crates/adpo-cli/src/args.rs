@@ -386,6 +386,9 @@ pub(crate) struct BenchStepArgs {
     /// The reference's log-probs are given instead of computed in the step.
     #[arg(long)]
     pub(crate) precomputed_reference: bool,
+    /// Train adapters of this rank on every linear layer, beside frozen weights.
+    #[arg(long, value_name = "R")]
+    pub(crate) lora_r: Option<usize>,
     /// Compute each prompt anew for each of its answers, one padded sequence per row.
     #[arg(long)]
     pub(crate) no_share_prompts: bool,

@@ -260,10 +260,12 @@ fn an_exported_model_has_no_control_token_unless_it_is_kept() {
 
 #[test]
 fn bench_step_prints_one_json_line() {
-    let output = adpo(&["bench", "step", "--objective", "adpo", "--batch", "1", "--seq", "16", "--steps", "1"]);
-    let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON line");
-    assert_eq!(line["what"], "step");
-    assert!(line["median_s"].as_f64().is_some_and(|s| s > 0.0));
+    for more in [&[][..], &["--lora-r", "4"]] {
+        let output = adpo(&[&["bench", "step", "--objective", "adpo", "--batch", "1", "--seq", "16", "--steps", "1"], more].concat());
+        let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON line");
+        assert_eq!((&line["what"], line["lora_r"].is_null()), (&"step".into(), more.is_empty()));
+        assert!(line["median_s"].as_f64().is_some_and(|s| s > 0.0));
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Llama-family causal language models in [Burn](https://burn.dev): Hugging Face checkpoints in and out, token
-//! log-probs, batched sampling.
+//! Llama-family causal language models in [Burn](https://burn.dev): Hugging Face checkpoints and PEFT adapters in and out,
+//! token log-probs, batched sampling.
 //!
 //! ```no_run
 //! use adpo_model::{Llama, SampleRequest, SamplingOptions, sample};
@@ -19,7 +19,7 @@
 //! (`shims/cubecl-llvm`).
 //!
 //! Weights are f32 in memory, whatever the checkpoint stores. A model is trained by moving it to an autodiff device
-//! with Burn's `Module::train`, and taken off it with `valid`.
+//! with Burn's `Module::train`, and taken off it with `valid`; with [`Llama::with_lora`] only adapters are.
 #![warn(missing_docs)]
 
 mod attention;

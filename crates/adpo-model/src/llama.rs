@@ -77,7 +77,10 @@ impl Linear {
 
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = kernels::linear(x.clone(), self.weight.val());
-        self.adapter.iter().fold(y, |y, adapter| y + adapter.forward(x.clone()))
+        match &self.adapter {
+            None => y,
+            Some(adapter) => y + adapter.forward(x),
+        }
     }
 }
 

@@ -289,6 +289,8 @@ fn what_peft_can_do_and_this_cannot_is_refused_by_its_name() {
         ("init_lora_weights", "pissa".into()),
         ("something_new", 3.into()),
         ("r", "four".into()),
+        ("r", 1_000_000_000_000_u64.into()),
+        ("trainable_token_indices", serde_json::json!([4_000_000_000_u32])),
         ("lora_alpha", 0.into()),
         ("target_modules", serde_json::json!(["query_key_value"])),
         ("trainable_token_indices", serde_json::json!({"wte": [1]})),

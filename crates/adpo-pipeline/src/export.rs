@@ -6,7 +6,7 @@ use adpo_model::{SaveOptions, Storage};
 use serde::Serialize;
 
 use crate::PipelineError;
-use crate::resources::{Checkpoint, Resources};
+use crate::resources::{Checkpoint, Resources, adapters};
 
 /// What to do with a checkpoint on its way out.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ const SHARD: u64 = 5_000_000_000;
 pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, PipelineError> {
     let Export { model, merge, base, out, control_token, storage } = *options;
     let name = model.to_string_lossy();
-    match resources.adapters(&name)? {
+    match adapters(&name)? {
         Some(_) if !merge => {
             let problem = "holds adapters; merge them into their base (`--merge`), or give PEFT the folder as it is";
             return Err(PipelineError::file(model, problem));

@@ -47,7 +47,8 @@ impl Lora {
         if table.is_some_and(|lora| lora.merge) { model.merge_lora() } else { model }
     }
 
-    fn config(&self, tokens: &[u32], base: &str) -> LoraConfig {
+    /// PEFT's terms of it, with the rows of these tokens.
+    pub(crate) fn config(&self, tokens: &[u32], base: &str) -> LoraConfig {
         LoraConfig {
             r: self.r,
             lora_alpha: self.lora_alpha,

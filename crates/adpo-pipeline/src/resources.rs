@@ -102,10 +102,10 @@ impl Checkpoint {
 impl Resources {
     /// Loads a checkpoint by its name in a recipe. A PEFT folder is loaded into the base that it names.
     pub(crate) fn checkpoint(&self, name: &str) -> Result<Checkpoint, PipelineError> {
-        match self.adapters(name)? {
+        match adapters(name)? {
             None => self.whole(name),
             Some(adapters) => {
-                let base = self.base(name, &adapters)?;
+                let base = base_of(name, &adapters)?;
                 self.with_adapters(Path::new(name), &base)
             }
         }
@@ -113,7 +113,7 @@ impl Resources {
 
     /// Loads the adapters in `folder` into the model `base`; without a tokenizer of their own they have the base's.
     pub(crate) fn with_adapters(&self, folder: &Path, base: &str) -> Result<Checkpoint, PipelineError> {
-        if self.adapters(base)?.is_some() {
+        if adapters(base)?.is_some() {
             return Err(PipelineError::file(
                 folder,
                 format!(
@@ -127,22 +127,6 @@ impl Resources {
         Ok(Checkpoint { model: model.load_adapter(folder)?, tokenizer })
     }
 
-    /// The configuration of a checkpoint that is adapters.
-    pub(crate) fn adapters(&self, name: &str) -> Result<Option<LoraConfig>, PipelineError> {
-        Ok(LoraConfig::from_folder(Path::new(name))?)
-    }
-
-    fn base(&self, name: &str, adapters: &LoraConfig) -> Result<String, PipelineError> {
-        let problem = |problem: String| PipelineError::file(&Path::new(name).join("adapter_config.json"), problem);
-        match &adapters.base_model_name_or_path {
-            None => Err(problem("names no base; write its folder as `base_model_name_or_path`".into())),
-            Some(base) if base.starts_with("embedded:") || Path::new(base).is_dir() => Ok(base.clone()),
-            Some(base) => Err(problem(format!(
-                "`base_model_name_or_path` is `{base}`, which is no folder here; write the base's folder, or give it to `adpo export` as `--base`"
-            ))),
-        }
-    }
-
     fn whole(&self, name: &str) -> Result<Checkpoint, PipelineError> {
         let Some(embedded) = self.embedded(name)? else { return Checkpoint::load(Path::new(name), &self.device) };
         let tokenizer = ChatTokenizer::from_parts(embedded.tokenizer, embedded.tokenizer_config, Some(embedded.chat_template))?;
@@ -154,8 +138,8 @@ impl Resources {
         if let Some(embedded) = self.embedded(name)? {
             return Ok(LlamaConfig::from_json(embedded.config, name)?);
         }
-        if let Some(adapters) = self.adapters(name)? {
-            return self.config(&self.base(name, &adapters)?);
+        if let Some(adapters) = adapters(name)? {
+            return self.config(&base_of(name, &adapters)?);
         }
         let path = Path::new(name).join("config.json");
         let text = std::fs::read_to_string(&path).map_err(PipelineError::io(&path))?;
@@ -177,7 +161,7 @@ impl Resources {
         files.retain(|path| path.extension().is_some_and(|e| e == "safetensors" || e == "json" || e == "jinja"));
         files.sort();
         let hashes = files.iter().map(|path| hash_file(path)).collect::<Result<Vec<_>, _>>()?;
-        let base = self.adapters(name)?.map(|adapters| self.base(name, &adapters).and_then(|base| self.checkpoint_hash(&base)));
+        let base = adapters(name)?.map(|adapters| base_of(name, &adapters).and_then(|base| self.checkpoint_hash(&base)));
         Ok(hash_bytes((hashes.concat() + &base.transpose()?.unwrap_or_default()).as_bytes()))
     }
 
@@ -202,5 +186,24 @@ impl Resources {
         } else {
             Err(problem(format!("{} is not there; check --data-dir and the recipe's id", path.display())))
         }
+    }
+}
+
+/// The configuration of a checkpoint that is adapters.
+pub(crate) fn adapters(name: &str) -> Result<Option<LoraConfig>, PipelineError> {
+    Ok(LoraConfig::from_folder(Path::new(name))?)
+}
+
+/// The name of the base that the adapters in `name` lie on.
+fn base_of(name: &str, adapters: &LoraConfig) -> Result<String, PipelineError> {
+    let problem = |problem: String| PipelineError::file(&Path::new(name).join("adapter_config.json"), problem);
+    match &adapters.base_model_name_or_path {
+        None => {
+            Err(problem("names no base; write its folder as `base_model_name_or_path`, or give it to `adpo export` as `--base`".into()))
+        }
+        Some(base) if base.starts_with("embedded:") || Path::new(base).is_dir() => Ok(base.clone()),
+        Some(base) => Err(problem(format!(
+            "`base_model_name_or_path` is `{base}`, which is no folder here; write the base's folder, or give it to `adpo export` as `--base`"
+        ))),
     }
 }

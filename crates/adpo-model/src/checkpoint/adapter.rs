@@ -45,10 +45,11 @@ pub(super) fn is_there(folder: &Path) -> bool {
 pub(super) fn load(model: Llama, folder: &Path) -> Result<Llama, ModelError> {
     let config = config(folder)?;
     let TrainableTokens { embed_tokens, lm_head } = &config.trainable_token_indices;
-    let rows = embed_tokens.iter().chain(lm_head).max().map_or(0, |id| *id as usize + 1);
-    // A token that the base does not have was added before the adapters were trained.
-    let grown = model.lora().is_none() && rows > model.config().vocab_size;
-    let model = if grown { model.resize_vocab(rows) } else { model };
+    // Tokens that the base does not have were added before the adapters were trained; they lie without gaps behind its own.
+    let vocab = model.config().vocab_size;
+    let listed = |id: &usize| embed_tokens.iter().chain(lm_head).any(|listed| *listed as usize == *id);
+    let beyond = (vocab..vocab + embed_tokens.len() + lm_head.len()).take_while(listed).count();
+    let model = if model.lora().is_none() && beyond > 0 { model.resize_vocab(vocab + beyond) } else { model };
     let model = model.with_lora(&config, 0).map_err(|error| ModelError::checkpoint(folder, error.to_string()))?;
     let path = folder.join(WEIGHTS);
     let map = map_file(&path)?;

@@ -61,6 +61,9 @@ impl LoraConfig {
         if self.r == 0 || !(self.lora_alpha.is_finite() && self.lora_alpha > 0.0) {
             return wrong(format!("`r` is {} and `lora_alpha` {}; both must be above 0", self.r, self.lora_alpha));
         }
+        if self.r > config.hidden_size {
+            return wrong(format!("`r` is {}, more than the model is wide ({}); train all weights instead", self.r, config.hidden_size));
+        }
         let all: Vec<String> =
             (0..config.num_hidden_layers).flat_map(|block| LINEAR_LAYERS.map(|layer| format!("model.layers.{block}.{layer}"))).collect();
         let unknown = |target: &str| {
@@ -180,7 +183,7 @@ mod tests {
         let config = targeting(pattern("all-linear"));
         assert_eq!(config.scaling(), 2.0);
         assert_eq!(LoraConfig { use_rslora: true, ..config.clone() }.scaling(), 8.0);
-        for (r, lora_alpha) in [(0, 1.0), (4, 0.0), (4, f64::NAN)] {
+        for (r, lora_alpha) in [(0, 1.0), (17, 1.0), (4, 0.0), (4, f64::NAN)] {
             assert!(LoraConfig { r, lora_alpha, ..config.clone() }.modules(&shape()).is_err());
         }
     }

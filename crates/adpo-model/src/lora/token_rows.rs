@@ -1,7 +1,7 @@
 //! Rows of embedding and head that are trained while the rest of the matrix is frozen (PEFT's `trainable_token_indices`).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::kernels::{self, TokenScores};
 
@@ -18,9 +18,13 @@ pub(crate) struct TokenRows {
 impl TokenRows {
     /// The rows as `matrix` has them.
     pub(crate) fn copied(ids: Vec<u32>, matrix: &Param<Tensor<2>>) -> Option<Self> {
-        let matrix = matrix.val();
-        let index = ints(ids.iter().map(|id| *id as i32).collect(), &matrix.device());
-        (!ids.is_empty()).then(|| Self { rows: Param::from_tensor(matrix.without_autodiff().select(0, index)), ids })
+        if ids.is_empty() {
+            return None;
+        }
+        let matrix = matrix.val().without_autodiff();
+        let index: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+        let index = Tensor::<1, Int>::from_data(TensorData::new(index, [ids.len()]), &matrix.device());
+        Some(Self { rows: Param::from_tensor(matrix.select(0, index)), ids })
     }
 
     fn iter(&self) -> impl Iterator<Item = (usize, Tensor<2>)> {
@@ -70,9 +74,4 @@ impl TokenRows {
         let n = hidden.dims()[0];
         self.iter().fold(logits, |logits, (id, row)| logits.slice_assign([0..n, id..id + 1], kernels::linear(hidden.clone(), row)))
     }
-}
-
-fn ints(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
-    let length = values.len();
-    Tensor::from_data(TensorData::new(values, [length]), device)
 }

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::PipelineError;
 pub use rows::{RowsBench, RowsFigures, bench_rows};
 
+use crate::lora::Lora;
 pub use kernels::{BenchDtype, KernelBench, KernelFigures, bench_kernels};
 
 /// A model's shape.
@@ -66,6 +67,8 @@ pub struct StepBench<'a> {
     pub precomputed_reference: bool,
     /// A prompt is computed once for all of its answers.
     pub share_prompts: bool,
+    /// The rank of adapters on every linear layer; the weights are then frozen, but for the rows of one token.
+    pub lora_r: Option<usize>,
     /// JSONL of encoded rows instead of random ids.
     pub rows: Option<&'a Path>,
 }
@@ -81,6 +84,7 @@ pub struct StepFigures {
     steps: usize,
     precomputed_reference: bool,
     share_prompts: bool,
+    lora_r: Option<usize>,
     dtype: &'static str,
     parameters: usize,
     loss: f64,
@@ -117,8 +121,16 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
     let (batch_size, share_prompts) = (bench.batch, bench.share_prompts);
     let options = TrainOptions { batch_size, share_prompts, learning_rate: 1e-5, shuffle: false, ..TrainOptions::default() };
     let steps = bench.steps + 2;
+    let policy = |model: Llama| match bench.lora_r {
+        None => Ok(model),
+        Some(r) => {
+            // As in a run, where the newest token's rows are trained too.
+            let newest = model.config().vocab_size as u32 - 1;
+            model.with_lora(&Lora { r, lora_alpha: 2.0 * r as f64, ..Lora::default() }.config(&[newest], bench.shape.name), 0)
+        }
+    };
     let timed: Vec<BenchStep> = match bench.objective {
-        BenchObjective::Sft => bench_sft(model, &rows.iter().map(sft_row).collect::<Vec<_>>(), &options, steps)?,
+        BenchObjective::Sft => bench_sft(policy(model)?, &rows.iter().map(sft_row).collect::<Vec<_>>(), &options, steps)?,
         BenchObjective::Dpo | BenchObjective::Adpo => {
             let adpo = bench.objective == BenchObjective::Adpo;
             let objective = if adpo { Objective::Adpo(Adpo::default()) } else { Objective::Dpo(Dpo { beta: 0.3, ..Dpo::default() }) };
@@ -130,7 +142,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
             } else {
                 Reference::live(model.clone(), device)
             };
-            bench_preference(model, &reference, &rows, &objective, &options, steps)?
+            bench_preference(policy(model)?, &reference, &rows, &objective, &options, steps)?
         }
     };
     let counted = &timed[2..];
@@ -146,6 +158,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         steps: bench.steps,
         precomputed_reference: bench.precomputed_reference,
         share_prompts: bench.share_prompts,
+        lora_r: bench.lora_r,
         dtype: "float32",
         parameters,
         loss: counted.last().map_or(f64::NAN, |s| s.loss),

@@ -17,7 +17,7 @@ use adpo_eval::{AnnotationRule, EmbeddedJudge, EvalError, Exchange, Judge, Judge
 use crate::PipelineError;
 use crate::judge_choice::JudgeChoice;
 use crate::recipe::Recipe;
-use crate::resources::{Checkpoint, Resources};
+use crate::resources::{Checkpoint, Resources, adapters};
 use crate::stage::Manifest;
 
 pub(crate) use compare::compare;
@@ -191,7 +191,7 @@ fn load_model(stage: &Path, run: &SeedRun<'_>) -> Result<(Checkpoint, ControlTok
     let (model, resources) = (stage.join("model"), run.resources);
     let name = model.to_string_lossy();
     // A policy's adapters lie on the SFT model of this run, wherever the run's folder was when they were trained.
-    let on_sft = run.recipe.preference.lora.is_some() && stage != run.stage("sft") && resources.adapters(&name)?.is_some();
+    let on_sft = run.recipe.preference.lora.is_some() && stage != run.stage("sft") && adapters(&name)?.is_some();
     let checkpoint = if on_sft { resources.with_adapters(&model, &run.sft_folder())? } else { resources.checkpoint(&name)? };
     checkpoint.with_control_token(&run.recipe.control.token)
 }
