@@ -66,6 +66,10 @@ pub struct StepBench<'a> {
     pub precomputed_reference: bool,
     /// A prompt is computed once for all of its answers.
     pub share_prompts: bool,
+    /// The type of weights and activations.
+    pub dtype: BenchDtype,
+    /// Blocks keep their inputs alone, and compute the rest again.
+    pub gradient_checkpointing: bool,
     /// JSONL of encoded rows instead of random ids.
     pub rows: Option<&'a Path>,
 }
@@ -81,7 +85,8 @@ pub struct StepFigures {
     steps: usize,
     precomputed_reference: bool,
     share_prompts: bool,
-    dtype: &'static str,
+    dtype: BenchDtype,
+    gradient_checkpointing: bool,
     parameters: usize,
     loss: f64,
     /// Of all steps that count.
@@ -114,8 +119,15 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
     let model = model(bench.shape, device)?;
     let parameters = model.num_parameters();
     let rows = rows(bench)?;
-    let (batch_size, share_prompts) = (bench.batch, bench.share_prompts);
-    let options = TrainOptions { batch_size, share_prompts, learning_rate: 1e-5, shuffle: false, ..TrainOptions::default() };
+    let options = TrainOptions {
+        batch_size: bench.batch,
+        share_prompts: bench.share_prompts,
+        bf16: bench.dtype == BenchDtype::Bfloat16,
+        gradient_checkpointing: bench.gradient_checkpointing,
+        learning_rate: 1e-5,
+        shuffle: false,
+        ..TrainOptions::default()
+    };
     let steps = bench.steps + 2;
     let timed: Vec<BenchStep> = match bench.objective {
         BenchObjective::Sft => bench_sft(model, &rows.iter().map(sft_row).collect::<Vec<_>>(), &options, steps)?,
@@ -128,7 +140,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
                 std::fs::remove_dir_all(&cache).map_err(PipelineError::io(&cache))?;
                 reference
             } else {
-                Reference::live(model.clone(), device)
+                Reference::live(model.clone().with_precision(options.precision()), device)
             };
             bench_preference(model, &reference, &rows, &objective, &options, steps)?
         }
@@ -146,7 +158,8 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         steps: bench.steps,
         precomputed_reference: bench.precomputed_reference,
         share_prompts: bench.share_prompts,
-        dtype: "float32",
+        dtype: bench.dtype,
+        gradient_checkpointing: bench.gradient_checkpointing,
         parameters,
         loss: counted.last().map_or(f64::NAN, |s| s.loss),
         tokens,
