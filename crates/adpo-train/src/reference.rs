@@ -7,7 +7,7 @@ use std::path::Path;
 
 use adpo_data::{Batch, EncodedTriple, Layout, ResponseRole, Sequence, read_jsonl, write_jsonl};
 use adpo_model::kernels::on_pool;
-use adpo_model::{Llama, ParameterVisitor};
+use adpo_model::{Llama, ParameterVisitor, Storage};
 use adpo_objective::Objective;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -25,6 +25,7 @@ use crate::{TrainError, TrainOptions};
 pub struct Reference {
     kind: Kind,
     model_hash: String,
+    precision: Storage,
 }
 
 #[derive(Debug)]
@@ -49,15 +50,15 @@ pub struct ReferenceLogProbs {
 }
 
 impl Reference {
-    /// Keeps the model at hand and runs it in every step.
+    /// Keeps the model at hand and runs it in every step, in the precision that it has.
     pub fn live(model: Llama, device: &Device) -> Self {
         let (model, device) = frozen(&model, device);
-        Self { model_hash: model_hash(&model), kind: Kind::Live { model: Box::new(model), device } }
+        Self { model_hash: model_hash(&model), precision: model.precision(), kind: Kind::Live { model: Box::new(model), device } }
     }
 
-    /// Computes the log-probs of all triples once and keeps them in `cache`, under a name that is a hash of the
-    /// weights, of every encoded sequence (so of template, truncation, control token and rows), and of `batch_size`, `packing`
-    /// and `share_prompts` of `options`: they change no log-prob beyond rounding, but no run's last bits should depend on
+    /// Computes, in the precision of `options`, the log-probs of all triples once and keeps them in `cache`, under a name that is a hash of the
+    /// weights, of every encoded sequence (so of template, truncation, control token and rows), and of `bf16`, `batch_size`,
+    /// `packing` and `share_prompts` of `options`: the last three change no log-prob beyond rounding, but no run's last bits should depend on
     /// which run filled the cache.
     ///
     /// # Errors
@@ -77,12 +78,13 @@ impl Reference {
         let triples_hash = triples_hash(triples);
         key.update(&triples_hash);
         key.update([objective.needs_toxic(), objective.needs_tox_anchor(), objective.needs_tox_anchor_chosen()].map(u8::from));
-        let layout = options.layout();
-        key.update(format!("{} {:?} {}", options.batch_size, layout.packing, layout.share_prompts));
+        let (layout, precision) = (options.layout(), options.precision());
+        key.update(format!("{} {:?} {} {precision:?}", options.batch_size, layout.packing, layout.share_prompts));
         let path = cache.join(format!("reference-{}.jsonl", &hex::encode(key.finalize())[..16]));
         if let Some(rows) = read(&path, triples.len())? {
-            return Ok(Self { kind: Kind::Precomputed { rows, triples_hash }, model_hash });
+            return Ok(Self { kind: Kind::Precomputed { rows, triples_hash }, model_hash, precision });
         }
+        let model = model.with_precision(precision);
         let mut rows = Vec::with_capacity(triples.len());
         let all: Vec<usize> = (0..triples.len()).collect();
         for examples in all.chunks(options.batch_size.max(1)) {
@@ -95,7 +97,7 @@ impl Reference {
         }
         std::fs::create_dir_all(cache).map_err(TrainError::io(cache))?;
         write_jsonl(&path, &rows)?;
-        Ok(Self { kind: Kind::Precomputed { rows, triples_hash }, model_hash })
+        Ok(Self { kind: Kind::Precomputed { rows, triples_hash }, model_hash, precision })
     }
 
     /// Log-probs are kept by position, so they only serve the very rows they were computed for.
@@ -130,6 +132,10 @@ impl Reference {
                 })
                 .collect(),
         }
+    }
+
+    pub(crate) fn precision(&self) -> Storage {
+        self.precision
     }
 
     pub(crate) fn model_hash(&self) -> &str {

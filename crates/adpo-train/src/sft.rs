@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::metrics::StepMetrics;
 use crate::run::{Trained, run};
-use crate::scoring::score;
+use crate::scoring::{Scores, score};
 use crate::task::{Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
@@ -79,11 +79,12 @@ impl Task for Sft<'_> {
         self.examples[example].encoded.trained.iter().skip(1).filter(|t| **t).count() as f64
     }
 
-    fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
+    fn batch(&self, examples: &[usize]) -> Batch {
         let sequences: Vec<Sequence<'_>> = examples.iter().map(|i| sequence(*i, &self.examples[*i])).collect();
-        let batch = Batch::new(&sequences, self.layout);
-        metrics.count(&batch);
-        let scores = score(model, &batch, device);
+        Batch::new(&sequences, self.layout)
+    }
+
+    fn loss(&self, scores: Scores, _batch: &Batch, _examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
         metrics.add("entropy", scores.entropy);
         metrics.add("mean_token_accuracy", scores.correct);
         Ok(scores.sums.sum().neg())
