@@ -16,7 +16,7 @@ fn step(arguments: &[&str]) -> (f64, f64) {
 #[cfg(target_os = "linux")]
 #[test]
 fn the_plan_is_within_a_tenth_of_the_measured_peak() {
-    let cases: [&[&str]; 4] = [
+    let cases: [&[&str]; 5] = [
         // Activations rule.
         &["--size", "7m", "--objective", "sft", "--batch", "16", "--seq", "256"],
         // Weights, gradients and moments rule.
@@ -24,6 +24,7 @@ fn the_plan_is_within_a_tenth_of_the_measured_peak() {
         // A second copy of the weights.
         &["--size", "15m", "--objective", "adpo", "--batch", "4", "--seq", "128"],
         &["--size", "7m", "--objective", "adpo", "--batch", "8", "--seq", "256", "--lora-r", "16"],
+        &["--size", "15m", "--objective", "sft", "--batch", "16", "--seq", "256", "--gradient-checkpointing"],
     ];
     for case in cases {
         let (planned, measured) = step(case);

@@ -5,6 +5,7 @@ use adpo_objective::Objective;
 
 use crate::preference::Preferences;
 use crate::sft::Sft;
+use crate::task::Task;
 use crate::{SftExample, TrainOptions};
 
 /// The size of one forward pass.
@@ -37,7 +38,7 @@ impl PassSize {
 }
 
 /// How many passes of a micro-batch run at the same time. On the CPU each thread takes examples of its own, which keeps it busy
-/// also where a kernel is too small to be shared; it costs one more set of gradients per thread.
+/// also where a kernel is too small to be shared; in training it costs one more set of gradients per thread.
 pub fn passes_at_once(on_cpu: bool) -> usize {
     const SETS_OF_GRADIENTS: usize = 4;
     if on_cpu { rayon::current_num_threads().clamp(1, SETS_OF_GRADIENTS) } else { 1 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use adpo_data::{Batch, Content, EncodedTriple, Layout, ResponseRole, Sequence};
-use adpo_model::Llama;
+use adpo_model::{Llama, Storage};
 use adpo_objective::{Lengths, LogProbs, Objective, RoleLogProbs, ToxAnchor};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::metrics::StepMetrics;
 use crate::reference::{Reference, ReferenceLogProbs};
 use crate::run::{Trained, run};
-use crate::scoring::score;
+use crate::scoring::{Scores, score};
 use crate::task::{Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
@@ -37,6 +37,14 @@ pub fn train_preference(
         return Err(TrainError::Options {
             field: "reference",
             problem: "this objective compares with a frozen reference; give one".into(),
+        });
+    }
+    if reference.is_some_and(|reference| reference.precision() != options.precision()) {
+        return Err(TrainError::Options {
+            field: "bf16",
+            problem: "the reference computes in another precision than the policy would, and their log-ratios would be rounding; make it \
+                      with the same options, a live one from `model.with_precision(options.precision())`"
+                .into(),
         });
     }
     let task = Preferences { triples, reference: reference.filter(|_| objective.needs_reference()), objective, layout: options.layout() };
@@ -91,10 +99,6 @@ impl Preferences<'_> {
             .collect()
     }
 
-    pub(crate) fn batch(&self, examples: &[usize]) -> Batch {
-        Batch::new(&self.sequences(examples), self.layout)
-    }
-
     fn lengths(&self, examples: &[usize], device: &Device) -> Lengths {
         let lengths = |answer: &dyn Fn(&EncodedTriple) -> usize| {
             let values: Vec<f32> = examples.iter().map(|i| answer(&self.triples[*i]) as f32).collect();
@@ -120,8 +124,8 @@ impl Preferences<'_> {
         Ok((roles, anchor.map(|toxic| ToxAnchor { chosen: column(&|r| r.chosen_after_control), toxic })))
     }
 
-    fn inputs(&self, policy: Tensor<1>, examples: &[usize], device: &Device) -> Result<LogProbs, TrainError> {
-        let n = examples.len();
+    fn inputs(&self, policy: Tensor<1>, examples: &[usize]) -> Result<LogProbs, TrainError> {
+        let (n, device) = (examples.len(), &policy.device());
         let role = |r: usize| policy.clone().slice(r * n..(r + 1) * n);
         let toxic = self.objective.needs_toxic().then(|| role(2));
         let (reference, tox_anchor) = self.reference_log_probs(examples, device)?;
@@ -147,10 +151,11 @@ impl Task for Preferences<'_> {
         1.0
     }
 
-    fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
-        let batch = self.batch(examples);
-        metrics.count(&batch);
-        let scores = score(model, &batch, device);
+    fn batch(&self, examples: &[usize]) -> Batch {
+        Batch::new(&self.sequences(examples), self.layout)
+    }
+
+    fn loss(&self, scores: Scores, batch: &Batch, examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
         metrics.add("entropy", scores.entropy);
         // As TRL: nobody wants the rejected or the toxic answer's tokens right.
         let of_chosen = batch.sequences[..examples.len()].iter().map(|s| s.targets).sum::<usize>();
@@ -162,7 +167,7 @@ impl Task for Preferences<'_> {
             metrics.add(name, scores.mean_logit.clone().slice(start..end));
             start = end;
         }
-        let outcome = self.objective.evaluate(&self.inputs(scores.sums, examples, device)?)?;
+        let outcome = self.objective.evaluate(&self.inputs(scores.sums, examples)?)?;
         for (name, values) in outcome.metrics {
             metrics.add(name, values);
         }
@@ -209,10 +214,11 @@ impl Task for Preferences<'_> {
             return Ok(());
         }
         let examples: Vec<usize> = (0..self.triples.len().min(8)).collect();
-        let policy = score(model, &Batch::new(&self.sequences(&examples), self.layout), device).sums.inner();
-        let device = &policy.device();
-        let at_start = self.inputs(policy, &examples, device)?;
+        let policy = score(model, &self.batch(&examples), device).sums.inner();
+        let at_start = self.inputs(policy, &examples)?;
         let Some(reference) = at_start.reference.clone() else { return Ok(()) };
+        // Batches are put together differently: per-token log-probs may differ by rounding, of activations that are bf16 as well.
+        let (per_token, of_loss) = if model.precision() == Storage::F32 { (1e-5, 1e-3) } else { (1e-2, 1e-1) };
         let pairs = [
             (Some(&at_start.policy.chosen), Some(&reference.chosen), "chosen", ResponseRole::Chosen),
             (Some(&at_start.policy.rejected), Some(&reference.rejected), "rejected", ResponseRole::Rejected),
@@ -223,8 +229,7 @@ impl Task for Preferences<'_> {
             let policy = crate::optimizer::to_host(policy.clone());
             let reference = crate::optimizer::to_host(reference.clone());
             for ((example, policy), reference) in examples.iter().zip(policy).zip(reference) {
-                // Batches are put together differently, so per-token log-probs may differ by 1e-5.
-                let tolerance = 1e-5 * answer_length(&self.triples[*example], role).max(32) as f32;
+                let tolerance = per_token * answer_length(&self.triples[*example], role).max(32) as f32;
                 let difference = policy - reference;
                 if difference.is_nan() || difference.abs() > tolerance {
                     return Err(TrainError::Identity {
@@ -238,7 +243,7 @@ impl Task for Preferences<'_> {
             Ok(crate::optimizer::to_host(self.objective.evaluate(inputs)?.losses.mean())[0])
         };
         let (expected, found) = (mean(&expected)?, mean(&at_start)?);
-        if (expected - found).abs() > 1e-3 * expected.abs().max(1.0) {
+        if (expected - found).abs() > of_loss * expected.abs().max(1.0) {
             return Err(TrainError::Identity {
                 problem: format!("the loss is {found} where the reference's log-probs alone give {expected}"),
             });

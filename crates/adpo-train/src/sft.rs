@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::metrics::StepMetrics;
 use crate::run::{Trained, run};
-use crate::scoring::score;
+use crate::scoring::{Scores, score};
 use crate::task::{Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
@@ -59,11 +59,6 @@ impl<'a> Sft<'a> {
     pub(crate) fn new(examples: &'a [SftExample], options: &TrainOptions) -> Self {
         Self { examples, layout: Layout { packing: options.packing, share_prompts: false } }
     }
-
-    pub(crate) fn batch(&self, examples: &[usize]) -> Batch {
-        let sequences: Vec<Sequence<'_>> = examples.iter().map(|i| sequence(*i, &self.examples[*i])).collect();
-        Batch::new(&sequences, self.layout)
-    }
 }
 
 fn sequence(example: usize, source: &SftExample) -> Sequence<'_> {
@@ -84,10 +79,12 @@ impl Task for Sft<'_> {
         self.examples[example].encoded.trained.iter().skip(1).filter(|t| **t).count() as f64
     }
 
-    fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
-        let batch = self.batch(examples);
-        metrics.count(&batch);
-        let scores = score(model, &batch, device);
+    fn batch(&self, examples: &[usize]) -> Batch {
+        let sequences: Vec<Sequence<'_>> = examples.iter().map(|i| sequence(*i, &self.examples[*i])).collect();
+        Batch::new(&sequences, self.layout)
+    }
+
+    fn loss(&self, scores: Scores, _batch: &Batch, _examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
         metrics.add("entropy", scores.entropy);
         metrics.add("mean_token_accuracy", scores.correct);
         Ok(scores.sums.sum().neg())

@@ -1,10 +1,13 @@
 //! What the step loop needs to know of the thing it trains on.
 
+use adpo_data::Batch;
 use adpo_model::Llama;
 use burn::tensor::{Device, Tensor};
 
 use crate::TrainError;
 use crate::metrics::StepMetrics;
+use crate::passes::passes_at_once;
+use crate::scoring::Scores;
 
 /// Refuses ids that the model has no embedding for.
 pub(crate) fn check_ids(row: &str, ids: &[u32], vocab_size: usize) -> Result<(), TrainError> {
@@ -17,6 +20,11 @@ pub(crate) fn check_ids(row: &str, ids: &[u32], vocab_size: usize) -> Result<(),
     }
 }
 
+/// How many examples of a micro-batch go through a model together.
+pub(crate) fn examples_together(examples: usize, device: &Device) -> usize {
+    examples.div_ceil(passes_at_once(device.clone().inner() == Device::flex())).max(1)
+}
+
 /// A set of examples and the loss over some of them.
 pub(crate) trait Task: Sync {
     /// How many examples there are.
@@ -26,8 +34,11 @@ pub(crate) trait Task: Sync {
     /// An example's share of a step's mean: its target tokens for SFT, 1 for preferences. The step's loss is
     /// Σ loss / Σ weight over *all* its forward passes, so that 8 × 1 equals 1 × 8.
     fn weight(&self, example: usize) -> f64;
-    /// Summed loss `[1]` over the examples, differentiable; metrics are added to `metrics`.
-    fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError>;
+    /// The sequences that the loss over some examples looks at.
+    fn batch(&self, examples: &[usize]) -> Batch;
+    /// Summed loss `[1]` over the examples of `batch`, differentiable, from what the model says of it; metrics are added to
+    /// `metrics`.
+    fn loss(&self, scores: Scores, batch: &Batch, examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError>;
     /// Refuses examples that cannot be trained on: a forward pass may take the rest for granted.
     fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError>;
     /// Everything that the result depends on besides model and options, hashed: a resume checks it.

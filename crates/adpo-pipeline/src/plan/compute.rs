@@ -24,24 +24,27 @@ pub struct Compute {
 
 /// How operations are counted; a product of `[n, in]` and `[in, out]` is 2·n·in·out.
 pub const FORMULA: &str = "forward 2·blocks·cells + 4·heads·head_dim·pairs·layers + 2·vocab·hidden·targets; backward twice the first, \
-                           2.5 times the second, 3 times the third (logits are made again); frozen weights have no gradient of their own; \
+                           2.5 times the second, 3 times the third (logits are made again); \
+                           gradient_checkpointing the blocks' forward once more; frozen weights have no gradient of their own; \
                            the reference is a forward pass";
 
 /// Operations of forward and backward passes over `policy` and forward passes over `reference`.
-pub(super) fn flops(trainee: &Trainee, policy: &PassSize, reference: &PassSize) -> f64 {
+pub(super) fn flops(trainee: &Trainee, policy: &PassSize, reference: &PassSize, recompute: bool) -> f64 {
     let config = &trainee.config;
     let layers = config.num_hidden_layers as f64;
     let products = 2.0 * trainee.block_products() as f64 * layers;
     let adapters = 2.0 * trainee.adapter_numbers() as f64;
     let attention = 4.0 * (config.num_attention_heads * config.head_dim) as f64 * layers;
     let head = 2.0 * (config.vocab_size * config.hidden_size) as f64;
-    let forward = |pass: &PassSize| products * pass.cells as f64 + attention * pass.pairs as f64 + head * pass.targets as f64;
+    let blocks = |pass: &PassSize| products * pass.cells as f64 + attention * pass.pairs as f64;
+    let forward = |pass: &PassSize| blocks(pass) + head * pass.targets as f64;
+    let again = if recompute { blocks(policy) } else { 0.0 };
     // The gradients of input and weight are a product each; that of a frozen weight is not made.
     let gradients = if trainee.has_adapters() { 1.0 } else { 2.0 };
     let backward = gradients * products * policy.cells as f64
         + 2.5 * attention * policy.pairs as f64
         + (1.0 + gradients) * head * policy.targets as f64;
-    forward(policy) + backward + 3.0 * adapters * policy.cells as f64 + forward(reference)
+    forward(policy) + again + backward + 3.0 * adapters * policy.cells as f64 + forward(reference)
 }
 
 /// What the reference computes: once where it is precomputed, in each epoch where it is live. An anchor with the control token asks

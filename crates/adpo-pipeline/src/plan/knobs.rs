@@ -27,10 +27,12 @@ pub struct Knob {
 pub(super) fn turn(setting: &Setting, work: &Work, memory: u64, max_length: usize) -> Result<Vec<Knob>, PipelineError> {
     let peak = setting.largest(&work.rows).0.peak;
     let mut panel = Panel { work, memory, setting: setting.clone(), peak, turned: Vec::new() };
+    panel.recompute();
     while panel.smaller_batch() {}
     panel.precomputed_reference();
-    panel.adapters()?;
     panel.packing(max_length);
+    panel.bf16();
+    panel.adapters()?;
     Ok(panel.turned)
 }
 
@@ -52,6 +54,22 @@ impl Panel<'_> {
             (self.setting, self.peak) = (next, with);
         }
         saves
+    }
+
+    fn recompute(&mut self) {
+        if !self.setting.train.gradient_checkpointing {
+            let train = TrainOptions { gradient_checkpointing: true, ..self.setting.train.clone() };
+            let cost = "the blocks' forward pass once more; the same result";
+            self.turn(Setting { train, ..self.setting.clone() }, "gradient_checkpointing = true".into(), cost);
+        }
+    }
+
+    /// On the CPU it goes by the kernels' definitions, which hold more than it saves.
+    fn bf16(&mut self) {
+        if !self.setting.train.bf16 && !self.setting.place.on_cpu {
+            let train = TrainOptions { bf16: true, ..self.setting.train.clone() };
+            self.turn(Setting { train, ..self.setting.clone() }, "bf16 = true".into(), "rounding; weights still move in f32");
+        }
     }
 
     fn smaller_batch(&mut self) -> bool {

@@ -4,7 +4,7 @@
 //! changes such a list changes the entry. A tensor that two operations keep is one tensor and stands here once.
 
 use adpo_model::{LlamaConfig, LoraConfig, ModelError};
-use adpo_train::PassSize;
+use adpo_train::{PassSize, TrainOptions};
 use serde::Serialize;
 
 /// Bytes of a number.
@@ -17,7 +17,9 @@ pub(crate) struct Precision {
 }
 
 impl Precision {
-    pub(crate) const F32: Self = Self { number: F32, master: 0 };
+    pub(crate) fn of(options: &TrainOptions) -> Self {
+        if options.bf16 { Self { number: 2, master: F32 } } else { Self { number: F32, master: 0 } }
+    }
 }
 
 /// Bytes of a number in f32: adapters, moments, sums of gradients, logits.
@@ -84,6 +86,8 @@ pub(crate) struct Step<'a> {
     /// Whether gradients of earlier micro-batches of the step are waiting.
     pub accumulates: bool,
     pub precision: Precision,
+    /// Whether blocks keep their inputs alone and are computed again.
+    pub recompute: bool,
     pub place: Place,
 }
 
@@ -278,8 +282,13 @@ impl Step<'_> {
         let (masters, gradient, adapters) = if t.has_adapters() { (0, F32, F32 * trained) } else { (master * trained, number, 0) };
         // A tied embedding's two gradients are there at once.
         let second = if t.config.tie_word_embeddings && !t.has_adapters() { t.embedding() } else { 0 };
-        let accumulated = if self.accumulates { F32 * trained } else { 0 };
+        // Sums of several passes are f32; where gradients are too, the first pass's become the sum.
+        let sums = self.accumulates || (number < F32 && self.passes.len() > 1);
+        let accumulated = if sums { F32 * trained } else { 0 };
         let per_cell: Vec<u64> = (0..t.blocks()).map(|block| t.saved_per_cell(block)).collect();
+        let block = per_cell.iter().copied().max().unwrap_or(0);
+        // The blocks' inputs, what the last one gave, and one block's activations.
+        let recomputed = t.hidden() * (t.blocks() as u64 + 1) + block;
         let cells = self.sum(cells);
         let in_blocks = self.sum(|pass| (0..t.blocks()).map(|block| t.working_in_block(block, pass)).max().unwrap_or(0));
         let in_reference = match self.reference {
@@ -294,18 +303,17 @@ impl Step<'_> {
             ("moments", 2 * F32 * trained),
             ("gradients", accumulated + self.passes.len() as u64 * gradient * (trained + second)),
             ("reference", if self.reference == ReferenceMemory::LiveCopy { number * t.base_numbers() } else { 0 }),
-            ("activations of the blocks", number * cells * per_cell.iter().sum::<u64>()),
+            ("activations of the blocks", number * cells * if self.recompute { recomputed } else { per_cell.iter().sum() }),
             ("head and log-prob chunk", head),
             ("working memory", number * in_blocks.max(in_reference)),
         ]
         .map(|(what, bytes)| MemoryItem { what, bytes })
         .into();
-        let block = per_cell.iter().max().unwrap_or(&0);
         StepMemory {
             peak: items.iter().map(|item| item.bytes).sum(),
             items,
             activations_per_block: number * cells * block,
-            activations_recomputed: number * cells * (t.hidden() * t.blocks() as u64 + block),
+            activations_recomputed: number * cells * recomputed,
         }
     }
 

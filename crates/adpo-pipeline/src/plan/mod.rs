@@ -124,9 +124,10 @@ impl Setting {
     /// The memory of the step that needs most, and the passes of its largest micro-batch.
     pub(crate) fn largest(&self, rows: &Rows) -> (StepMemory, Vec<PassSize>) {
         let accumulates = self.train.gradient_accumulation_steps > 1 && rows.len() > self.train.batch_size;
+        let (precision, recompute) = (Precision::of(&self.train), self.train.gradient_checkpointing);
         let memory = |passes: &[PassSize]| {
-            Step { trainee: &self.trainee, reference: self.reference, passes, accumulates, precision: Precision::F32, place: self.place }
-                .memory()
+            let Self { trainee, reference, place, .. } = self;
+            Step { trainee, reference: *reference, passes, accumulates, precision, recompute, place: *place }.memory()
         };
         let mut best: Option<(StepMemory, Vec<PassSize>)> = None;
         // Memory grows with the passes, their cells and their targets: what another one exceeds in all three cannot be the largest.
@@ -173,6 +174,11 @@ pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -
             .to_owned(),
         "FLOPs: ".to_owned() + FORMULA,
     ];
+    if options.on_cpu && (recipe.sft.train.bf16 || recipe.preference.train.bf16) {
+        notes.push(
+            "bf16 on the CPU goes by the kernels' definitions, which hold whole matrices of scores and logits: not counted here".to_owned(),
+        );
+    }
     let sampling = planner.sampling(&mut notes)?;
     let base = &planner.base;
     Ok(Plan {
@@ -284,7 +290,7 @@ impl<'a> Planner<'a> {
         let sum = work.sum(&setting.train, setting.at_once());
         let flops = || {
             let reference = compute::reference_passes(setting.reference, sum.epoch, sum.all);
-            let flops = compute::flops(&setting.trainee, &sum.all, &reference);
+            let flops = compute::flops(&setting.trainee, &sum.all, &reference, setting.train.gradient_checkpointing);
             Compute { flops, seconds: self.rate.map(|rate| compute::seconds(flops, rate)) }
         };
         let too_much = self.options.memory.filter(|memory_of_device| memory.peak > *memory_of_device);

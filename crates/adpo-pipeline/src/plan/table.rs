@@ -46,7 +46,7 @@ impl Plan {
         let micro = group(stage.counts.largest_micro_batch as u64);
         let memory = &stage.memory;
         let (block, recomputed) = (gb(memory.activations_per_block), gb(memory.activations_recomputed));
-        line(f, "activations", &format!("{block} GB a block for {micro} cells; {recomputed} GB in all if blocks were computed again"))?;
+        line(f, "activations", &format!("{block} GB a block for {micro} cells; {recomputed} GB in all with gradient_checkpointing"))?;
         counts(f, &stage.counts)?;
         if let Some(compute) = &stage.compute {
             let time =
