@@ -67,7 +67,7 @@ fn without_arguments_the_first_line_is_the_quickstart() {
 
 #[test]
 fn every_subcommand_shows_an_example() {
-    let commands = ["run", "sft", "sample", "annotate", "train", "evaluate", "compare", "pretrain", "export"];
+    let commands = ["run", "sft", "sample", "annotate", "train", "evaluate", "compare", "plan", "pretrain", "export"];
     let nested = [["data", "inspect"], ["bench", "step"], ["bench", "kernels"], ["bench", "rows"], ["bench", "sample"]];
     let all = commands.iter().map(|c| vec![*c]).chain(nested.iter().map(|c| c.to_vec()));
     for command in all {

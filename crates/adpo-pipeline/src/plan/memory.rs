@@ -110,10 +110,12 @@ impl MemoryItem {
 /// A step's memory, in bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepMemory {
-    /// The sum over all items.
+    /// The sum over all items, or `loading` if that is more.
     pub peak: u64,
-    /// What the peak is made of.
+    /// What a step's memory is made of.
     pub items: Vec<MemoryItem>,
+    /// The weights before the first step: they are f32 until they are made narrower one by one.
+    pub loading: u64,
     /// What one block keeps of the largest micro-batch for its backward pass.
     pub activations_per_block: u64,
     /// What all blocks keep where each keeps its input alone and is computed again.
@@ -297,6 +299,7 @@ impl Step<'_> {
             ReferenceMemory::SharedBase | ReferenceMemory::LiveCopy => t.working_forward(cells),
         };
         let head = number * self.sum(|pass| t.saved_by_head(pass)) + self.sum(|pass| t.working_in_head(pass, self.place, self.precision));
+        let loading = F32 * t.base_numbers();
         let items: Vec<MemoryItem> = [
             ("weights", number * t.base_numbers() + adapters),
             ("f32 masters", masters),
@@ -310,8 +313,9 @@ impl Step<'_> {
         .map(|(what, bytes)| MemoryItem { what, bytes })
         .into();
         StepMemory {
-            peak: items.iter().map(|item| item.bytes).sum(),
+            peak: items.iter().map(|item| item.bytes).sum::<u64>().max(loading),
             items,
+            loading,
             activations_per_block: number * cells * block,
             activations_recomputed: number * cells * recomputed,
         }

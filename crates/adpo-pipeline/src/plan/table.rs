@@ -35,6 +35,9 @@ impl Plan {
         let what = if stage.adapters { "adapters" } else { "all weights" };
         writeln!(f, "\n{}: {what}, {} M trained", stage.stages.join(", "), millions(stage.trained))?;
         items(f, &stage.memory.items)?;
+        if stage.memory.loading == stage.memory.peak {
+            writeln!(f, "  {:<28}{:>10} GB, more than all of these", "loading, in f32", gb(stage.memory.loading))?;
+        }
         self.peak(f, stage.memory.peak)?;
         let reference = match stage.reference {
             ReferenceMemory::None => "none",
