@@ -6,15 +6,18 @@
 use std::path::Path;
 
 use adpo_data::{Batch, EncodedTriple, Layout, ResponseRole, Sequence, read_jsonl, write_jsonl};
+use adpo_model::kernels::on_pool;
 use adpo_model::{Llama, ParameterVisitor};
 use adpo_objective::Objective;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::preference::{PromptKind, sequence};
 use crate::scoring::score;
+use crate::task::examples_together;
 use crate::{TrainError, TrainOptions};
 
 /// The model that log-ratios are taken against; it is never trained.
@@ -83,7 +86,12 @@ impl Reference {
         let mut rows = Vec::with_capacity(triples.len());
         let all: Vec<usize> = (0..triples.len()).collect();
         for examples in all.chunks(options.batch_size.max(1)) {
-            rows.extend(compute(&model, &device, triples, examples, objective, layout)?);
+            // In the parts in which an epoch that is not shuffled has them: then the policy starts out equal to the last bit.
+            let parts = examples.par_chunks(examples_together(examples.len(), &device));
+            let parts: Vec<_> = on_pool(|| parts.map(|part| compute(&model, &device, triples, part, objective, layout)).collect());
+            for part in parts {
+                rows.extend(part?);
+            }
         }
         std::fs::create_dir_all(cache).map_err(TrainError::io(cache))?;
         write_jsonl(&path, &rows)?;
@@ -143,37 +151,37 @@ fn compute(
     objective: &Objective,
     layout: Layout,
 ) -> Result<Vec<ReferenceLogProbs>, TrainError> {
-    let mut columns: Vec<(ResponseRole, PromptKind)> =
-        vec![(ResponseRole::Chosen, PromptKind::Plain), (ResponseRole::Rejected, PromptKind::Plain)];
-    if objective.needs_toxic() {
-        columns.push((ResponseRole::Toxic, PromptKind::Plain));
-    }
-    if objective.needs_tox_anchor_chosen() {
-        columns.push((ResponseRole::Chosen, PromptKind::Toxic));
-    }
-    if objective.needs_tox_anchor() {
-        columns.push((ResponseRole::Toxic, PromptKind::Toxic));
-    }
-    let sequences = columns
-        .iter()
-        .flat_map(|(role, kind)| examples.iter().map(move |i| (*i, *role, *kind)))
-        .map(|(i, role, kind)| {
-            sequence(i, &triples[i], role, kind).ok_or_else(|| TrainError::Row {
-                row: triples[i].row.clone(),
-                problem: "lacks the toxic answer or the prompt with the control token that this objective's anchor needs".into(),
+    let sums = |roles: &[ResponseRole], kind| -> Result<Vec<f32>, TrainError> {
+        let sequences = roles
+            .iter()
+            .flat_map(|role| examples.iter().map(move |i| (*i, *role)))
+            .map(|(i, role)| {
+                sequence(i, &triples[i], role, kind).ok_or_else(|| TrainError::Row {
+                    row: triples[i].row.clone(),
+                    problem: "lacks the toxic answer or the prompt with the control token that this objective's anchor needs".into(),
+                })
             })
-        })
-        .collect::<Result<Vec<Sequence<'_>>, _>>()?;
-    let sums = crate::optimizer::to_host(score(model, &Batch::new(&sequences, layout), device).sums.inner());
+            .collect::<Result<Vec<Sequence<'_>>, _>>()?;
+        if sequences.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(crate::optimizer::to_host(score(model, &Batch::new(&sequences, layout), device).sums.inner()))
+    };
+    let wanted = |roles: &[(ResponseRole, bool)]| roles.iter().filter(|(_, wanted)| *wanted).map(|(role, _)| *role).collect::<Vec<_>>();
+    let plain = wanted(&[(ResponseRole::Chosen, true), (ResponseRole::Rejected, true), (ResponseRole::Toxic, objective.needs_toxic())]);
+    let anchors =
+        wanted(&[(ResponseRole::Chosen, objective.needs_tox_anchor_chosen()), (ResponseRole::Toxic, objective.needs_tox_anchor())]);
+    // Two passes: the first holds what the policy's holds and nothing more, and products of one shape round alike.
+    let (plain_sums, anchor_sums) = (sums(&plain, PromptKind::Plain)?, sums(&anchors, PromptKind::Toxic)?);
     let n = examples.len();
-    let column = |wanted: (ResponseRole, PromptKind), i: usize| columns.iter().position(|c| *c == wanted).map(|c| sums[c * n + i]);
+    let column = |roles: &[ResponseRole], sums: &[f32], role, i: usize| roles.iter().position(|r| *r == role).map(|c| sums[c * n + i]);
     Ok((0..n)
         .map(|i| ReferenceLogProbs {
-            chosen: sums[i],
-            rejected: sums[n + i],
-            toxic: column((ResponseRole::Toxic, PromptKind::Plain), i),
-            chosen_after_control: column((ResponseRole::Chosen, PromptKind::Toxic), i),
-            toxic_after_control: column((ResponseRole::Toxic, PromptKind::Toxic), i),
+            chosen: plain_sums[i],
+            rejected: plain_sums[n + i],
+            toxic: column(&plain, &plain_sums, ResponseRole::Toxic, i),
+            chosen_after_control: column(&anchors, &anchor_sums, ResponseRole::Chosen, i),
+            toxic_after_control: column(&anchors, &anchor_sums, ResponseRole::Toxic, i),
         })
         .collect())
 }

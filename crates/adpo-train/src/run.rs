@@ -16,7 +16,7 @@ use crate::checkpoint::{self, TrainerState};
 use crate::metrics::{self, MetricsLog, StepMetrics, StepRecord};
 use crate::optimizer::{AdamW, clip_factor, gradient_norm, to_host};
 use crate::progress::Progress;
-use crate::task::Task;
+use crate::task::{Task, examples_together};
 use crate::{TrainError, TrainOptions};
 
 /// The end of a training run.
@@ -85,7 +85,7 @@ impl Engine {
         let mut accumulated = GradientsAccumulator::new();
         for micro in examples.chunks(self.batch_size) {
             let passes: Vec<_> =
-                micro.par_chunks(self.examples_together(micro.len())).map(|part| self.pass(task, part, total_weight)).collect();
+                micro.par_chunks(examples_together(micro.len(), &self.device)).map(|part| self.pass(task, part, total_weight)).collect();
             // With several devices, this is where their gradients would be reduced too.
             for pass in passes {
                 let Pass { loss, gradients, metrics } = pass?;
@@ -104,15 +104,6 @@ impl Engine {
             self.model = self.model.take().map(|model| self.optimizer.step(model, gradients, learning_rate, scale));
         }
         Ok(stepped)
-    }
-
-    /// How many examples of a micro-batch go through the model together. On the CPU each thread takes examples of its own,
-    /// which keeps it busy also where a kernel is too small to be shared; it costs one more set of gradients per thread.
-    fn examples_together(&self, examples: usize) -> usize {
-        const SETS_OF_GRADIENTS: usize = 4;
-        let on_cpu = self.device.clone().inner() == Device::flex();
-        let parts = if on_cpu { rayon::current_num_threads().clamp(1, SETS_OF_GRADIENTS) } else { 1 };
-        examples.div_ceil(parts)
     }
 
     /// Forward and backward.

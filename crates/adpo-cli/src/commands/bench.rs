@@ -23,8 +23,8 @@ pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
         seq: args.seq,
         steps: args.steps,
         precomputed_reference: args.precomputed_reference,
-        lora_r: args.lora_r,
         share_prompts: !args.no_share_prompts,
+        lora_r: args.lora_r,
         rows: args.rows.as_deref(),
     };
     super::print(&serde_json::to_string(&bench_step(&bench, &args.device.device.open()?)?)?)

@@ -15,9 +15,9 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::PipelineError;
-use crate::lora::Lora;
 pub use rows::{RowsBench, RowsFigures, bench_rows};
 
+use crate::lora::Lora;
 pub use kernels::{BenchDtype, KernelBench, KernelFigures, bench_kernels};
 
 /// A model's shape.
@@ -65,10 +65,10 @@ pub struct StepBench<'a> {
     pub steps: usize,
     /// The reference's log-probs are given.
     pub precomputed_reference: bool,
-    /// The rank of adapters on every linear layer; the weights are then frozen, but for the rows of one token.
-    pub lora_r: Option<usize>,
     /// A prompt is computed once for all of its answers.
     pub share_prompts: bool,
+    /// The rank of adapters on every linear layer; the weights are then frozen, but for the rows of one token.
+    pub lora_r: Option<usize>,
     /// JSONL of encoded rows instead of random ids.
     pub rows: Option<&'a Path>,
 }
@@ -83,8 +83,8 @@ pub struct StepFigures {
     seq: usize,
     steps: usize,
     precomputed_reference: bool,
-    lora_r: Option<usize>,
     share_prompts: bool,
+    lora_r: Option<usize>,
     dtype: &'static str,
     parameters: usize,
     loss: f64,
@@ -157,8 +157,8 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         seq: bench.seq,
         steps: bench.steps,
         precomputed_reference: bench.precomputed_reference,
-        lora_r: bench.lora_r,
         share_prompts: bench.share_prompts,
+        lora_r: bench.lora_r,
         dtype: "float32",
         parameters,
         loss: counted.last().map_or(f64::NAN, |s| s.loss),

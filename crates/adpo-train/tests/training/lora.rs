@@ -27,7 +27,7 @@ fn train(policy: Llama, reference: &Reference, rows: &[EncodedTriple], folder: &
 
 fn references(of: &Llama, rows: &[EncodedTriple], cache: &Path) -> [Reference; 2] {
     let (device, objective) = (Device::flex(), Objective::Adpo(Adpo { link: Link::Pair, anchor: Anchor::Tox, ..Adpo::default() }));
-    let precomputed = Reference::precomputed(of, rows, &objective, in_order().batch_size, &device, cache);
+    let precomputed = Reference::precomputed(of, rows, &objective, &in_order(), &device, cache);
     [Reference::live(of.clone(), &device), precomputed.expect("computed")]
 }
 
