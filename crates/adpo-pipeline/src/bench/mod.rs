@@ -2,7 +2,7 @@
 
 mod cases;
 mod kernels;
-
+mod load;
 mod rows;
 
 use std::path::Path;
@@ -15,10 +15,11 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::PipelineError;
-pub use rows::{RowsBench, RowsFigures, bench_rows};
-
 use crate::lora::Lora;
+
 pub use kernels::{BenchDtype, KernelBench, KernelFigures, bench_kernels};
+pub use load::{LoadFigures, bench_load};
+pub use rows::{RowsBench, RowsFigures, bench_rows};
 
 /// A model's shape.
 #[derive(Debug, Clone, Copy)]
