@@ -80,7 +80,7 @@ impl Engine {
     }
 
     fn step_on_pool(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
-        let total_weight: f64 = examples.iter().map(|i| task.weight(*i)).sum();
+        let total_weight = examples.iter().map(|i| task.weight(*i)).sum::<Result<f64, _>>()?;
         let mut stepped = Stepped { loss: 0.0, grad_norm: f64::NAN, metrics: StepMetrics::default(), not_finite: None };
         let mut accumulated = GradientsAccumulator::new();
         for micro in examples.chunks(self.batch_size) {
@@ -154,7 +154,7 @@ impl<'a, T: Task> Session<'a, T> {
     fn open(model: Llama, task: &'a T, options: &'a TrainOptions, folder: &'a Path) -> Result<Self, TrainError> {
         std::fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
         let device = model.device().inner().autodiff();
-        let fingerprint = fingerprint(&model, task, options);
+        let fingerprint = fingerprint(&model, task, options)?;
         let mut optimizer = AdamW::new(options);
         let mut state = TrainerState { step: 0, num_tokens: 0, fingerprint };
         let mut model = model;
@@ -199,7 +199,7 @@ impl<'a, T: Task> Session<'a, T> {
                 what,
                 value,
                 step: index + 1,
-                rows: examples.iter().map(|i| self.task.row(*i).to_owned()).collect(),
+                rows: examples.iter().map(|i| self.task.row(*i)).collect::<Result<_, _>>()?,
                 checkpoint: checkpoint::newest(&checkpoints(self.folder))?.map(|c| c.folder),
             });
         }
@@ -272,13 +272,13 @@ fn checkpoints(folder: &Path) -> std::path::PathBuf {
     folder.join("checkpoints")
 }
 
-fn fingerprint(model: &Llama, task: &impl Task, options: &TrainOptions) -> String {
+fn fingerprint(model: &Llama, task: &impl Task, options: &TrainOptions) -> Result<String, TrainError> {
     // How often and how many checkpoints are written does not change the result.
     let options = TrainOptions { save_steps: None, save_total_limit: 1, ..options.clone() };
     let mut hash = Sha256::new();
     hash.update(crate::model_hash(model));
     hash.update(serde_json::to_vec(&options).unwrap_or_default());
     hash.update(options.seed.to_le_bytes());
-    hash.update(task.fingerprint());
-    hex::encode(hash.finalize())
+    hash.update(task.fingerprint()?);
+    Ok(hex::encode(hash.finalize()))
 }
