@@ -392,6 +392,12 @@ pub(crate) struct BenchStepArgs {
     /// Compute each prompt anew for each of its answers, one padded sequence per row.
     #[arg(long)]
     pub(crate) no_share_prompts: bool,
+    /// How weights and activations are stored; masters and moments are float32.
+    #[arg(long, value_enum, default_value = "float32")]
+    pub(crate) dtype: BenchDtype,
+    /// Keep what each block got alone, and compute its activations again when going back.
+    #[arg(long)]
+    pub(crate) gradient_checkpointing: bool,
     /// JSONL of encoded rows (lists of ids under `prompt`, `chosen`, `rejected`, `toxic`; `adpo bench rows` writes them)
     /// instead of random ids.
     #[arg(long)]

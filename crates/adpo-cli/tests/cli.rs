@@ -68,7 +68,7 @@ fn without_arguments_the_first_line_is_the_quickstart() {
 #[test]
 fn every_subcommand_shows_an_example() {
     let commands = ["run", "sft", "sample", "annotate", "train", "evaluate", "compare", "pretrain", "export"];
-    let nested = [["data", "inspect"], ["bench", "step"], ["bench", "rows"], ["bench", "sample"]];
+    let nested = [["data", "inspect"], ["bench", "step"], ["bench", "kernels"], ["bench", "rows"], ["bench", "sample"]];
     let all = commands.iter().map(|c| vec![*c]).chain(nested.iter().map(|c| c.to_vec()));
     for command in all {
         let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
@@ -386,4 +386,17 @@ fn a_device_that_is_not_there_is_an_error_that_says_what_to_do() {
     let output = adpo(&["run", "--device", "gpu"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("use cpu, cuda, cuda:NUMBER or wgpu"), "{}", stderr(&output));
+}
+
+#[test]
+fn every_kernel_is_compared_and_timed() {
+    let output = adpo(&["bench", "kernels", "--tokens", "64", "--seq", "32"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<serde_json::Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lines.len() >= 16, "{} lines", lines.len());
+    for line in &lines {
+        assert!(line["agrees"] == true && line["median_s"].as_f64().is_some_and(|seconds| seconds > 0.0), "{line}");
+        assert!(line["gb_per_s"].is_number() != line["tflop_per_s"].is_number(), "{line}");
+    }
+    assert!(stderr(&output).contains("| rms_norm, backward | 64 × 256 |"), "{}", stderr(&output));
 }

@@ -1,7 +1,7 @@
 //! Causal self-attention, multi-head or grouped-query, and the memory of it that a sampler keeps.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::kernels::{self, AttentionMask};
 use crate::llama::Linear;
@@ -55,8 +55,9 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) fn new(shape: [usize; 4], device: &Device) -> Self {
-        Self { keys: Tensor::zeros(shape, device), values: Tensor::zeros(shape, device), used: 0 }
+    pub(crate) fn new(shape: [usize; 4], device: &Device, dtype: DType) -> Self {
+        let zeros = || Tensor::zeros(shape, (device, dtype));
+        Self { keys: zeros(), values: zeros(), used: 0 }
     }
 
     /// Appends `[cells, kv_heads, head_dim]`, the same number of columns to each row.

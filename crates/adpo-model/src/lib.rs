@@ -18,8 +18,9 @@
 //! never used, unless its workspace has a stand-in for `cubecl-llvm` in `[patch.crates-io]`, as this project's has
 //! (`shims/cubecl-llvm`).
 //!
-//! Weights are f32 in memory, whatever the checkpoint stores. A model is trained by moving it to an autodiff device
-//! with Burn's `Module::train`, and taken off it with `valid`; with [`Llama::with_lora`] only adapters are.
+//! Weights are loaded as f32, whatever the checkpoint stores; [`Llama::with_precision`] makes them bf16. A model is trained by
+//! moving it to an autodiff device with Burn's `Module::train`, and taken off it with `valid`; with [`Llama::with_lora`] only
+//! adapters are.
 #![warn(missing_docs)]
 
 mod attention;
@@ -27,10 +28,12 @@ mod checkpoint;
 mod config;
 mod device;
 mod error;
+mod forward;
 pub mod kernels;
 mod llama;
 mod lora;
 mod parameters;
+mod precision;
 mod random;
 #[cfg(test)]
 mod reference;
@@ -41,6 +44,7 @@ pub use checkpoint::{SaveOptions, Storage};
 pub use config::{LlamaConfig, RopeScaling};
 pub use device::DeviceChoice;
 pub use error::ModelError;
+pub use forward::Forward;
 pub use kernels::TokenScores;
 pub use llama::{Llama, TokenInput};
 pub use lora::{LoraConfig, TargetModules, TrainableTokens};

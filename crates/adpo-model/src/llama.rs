@@ -93,7 +93,7 @@ impl SwiGlu {
 /// A batch of token ids with everything that the model has to know of them; all `[rows, width]`.
 #[derive(Debug, Clone)]
 pub struct TokenInput {
-    ids: Tensor<1, Int>,
+    pub(crate) ids: Tensor<1, Int>,
     positions: Vec<u32>,
     mask: AttentionMask,
     rows: usize,
@@ -153,19 +153,32 @@ impl Llama {
 
     /// Hidden states `[rows, width, hidden]` after the final norm.
     pub fn hidden(&self, tokens: &TokenInput) -> Tensor<3> {
-        let (rows, width, hidden) = (tokens.rows, tokens.width, self.config.hidden_size);
-        let rotary = self.rotary.at(&tokens.positions, &tokens.ids.device());
+        let rotary = self.rotary(tokens);
         let mut x = self.embed(tokens.ids.clone());
         for block in &self.layers {
-            x = block.forward(x, &rotary, |q, k, v| attend(q, k, v, rows, &tokens.mask));
+            x = block.forward_rows(x, &rotary, tokens);
         }
-        self.norm.forward(x).reshape([rows, width, hidden])
+        self.normed(x, tokens)
+    }
+
+    pub(crate) fn rotary(&self, tokens: &TokenInput) -> Rotary {
+        self.rotary.at(&tokens.positions, &tokens.ids.device())
+    }
+
+    /// The final norm of `[cells, hidden]`, as `[rows, width, hidden]`.
+    pub(crate) fn normed(&self, x: Tensor<2>, tokens: &TokenInput) -> Tensor<3> {
+        self.norm.forward(x).reshape([tokens.rows, tokens.width, self.config.hidden_size])
     }
 
     /// Embeddings `[n, hidden]` of ids `[n]`.
     pub(crate) fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
         let x = kernels::embedding(self.embed_tokens.val(), ids.clone());
         self.embed_rows.iter().fold(x, |x, rows| rows.embed(x, &ids))
+    }
+
+    /// Whether a gradient of [`Llama::embed`] is of use to anyone.
+    pub(crate) fn trains_embedding(&self) -> bool {
+        self.embed_tokens.val().is_require_grad() || self.embed_rows.as_ref().is_some_and(|rows| rows.rows.val().is_require_grad())
     }
 
     /// Logits `[n, vocab]` of hidden states `[n, hidden]`.
@@ -327,5 +340,10 @@ impl Block {
     ) -> Tensor<2> {
         let x = x.clone() + self.self_attn.forward(self.input_layernorm.forward(x), rotary, mix);
         x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
+    }
+
+    /// The block over the cells of a whole batch.
+    pub(crate) fn forward_rows(&self, x: Tensor<2>, rotary: &Rotary, tokens: &TokenInput) -> Tensor<2> {
+        self.forward(x, rotary, |q, k, v| attend(q, k, v, tokens.rows, &tokens.mask))
     }
 }

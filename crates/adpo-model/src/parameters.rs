@@ -4,7 +4,8 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 
 use crate::Llama;
-use crate::llama::{Block, Linear};
+use crate::attention::Attention;
+use crate::llama::{Block, Linear, RmsNorm, SwiGlu};
 use crate::lora::LINEAR_LAYERS;
 
 /// Replaces each parameter.
@@ -64,23 +65,20 @@ impl Llama {
 
     /// Replaces every parameter, in the order of [`Llama::visit_parameters`].
     #[must_use]
-    pub fn map_parameters(mut self, map: &mut impl ParameterMap) -> Self {
+    pub fn map_parameters(self, map: &mut impl ParameterMap) -> Self {
+        self.map_base(map).map_adapters(map)
+    }
+
+    /// Replaces every parameter but those of adapters.
+    #[must_use]
+    pub(crate) fn map_base(mut self, map: &mut impl ParameterMap) -> Self {
+        // Moved in and out, never cloned: who has the only handle to a weight can write it in place.
         self.embed_tokens = map.map("model.embed_tokens.weight", self.embed_tokens);
-        for (i, block) in self.layers.iter_mut().enumerate() {
-            for (name, linear) in LINEAR_LAYERS.iter().zip(block.linears_mut()) {
-                linear.weight = map.map(&format!("model.layers.{i}.{name}.weight"), linear.weight.clone());
-            }
-            let norms =
-                [("input_layernorm", &mut block.input_layernorm), ("post_attention_layernorm", &mut block.post_attention_layernorm)];
-            for (name, norm) in norms {
-                norm.weight = map.map(&format!("model.layers.{i}.{name}.weight"), norm.weight.clone());
-            }
-        }
-        self.norm.weight = map.map("model.norm.weight", self.norm.weight);
-        if let Some(head) = &mut self.lm_head {
-            head.weight = map.map("lm_head.weight", head.weight.clone());
-        }
-        self.map_adapters(map)
+        let blocks = self.layers.into_iter().enumerate();
+        self.layers = blocks.map(|(i, block)| block.map_base(&format!("model.layers.{i}"), map)).collect();
+        self.norm = self.norm.map("model.norm.weight", map);
+        self.lm_head = self.lm_head.map(|head| Linear { weight: map.map("lm_head.weight", head.weight), ..head });
+        self
     }
 
     /// Replaces adapters alone, in the order of [`Llama::visit_adapters`].
@@ -109,7 +107,36 @@ impl Llama {
     }
 }
 
+impl RmsNorm {
+    fn map(self, name: &str, map: &mut impl ParameterMap) -> Self {
+        Self { weight: map.map(name, self.weight), ..self }
+    }
+}
+
 impl Block {
+    /// Replaces every parameter but those of adapters; `at` is the block's name.
+    fn map_base(self, at: &str, map: &mut impl ParameterMap) -> Self {
+        let Attention { q_proj, k_proj, v_proj, o_proj, .. } = self.self_attn;
+        let SwiGlu { gate_proj, up_proj, down_proj } = self.mlp;
+        let mut linear = |name, linear: Linear| Linear { weight: map.map(&format!("{at}.{name}.weight"), linear.weight), ..linear };
+        Self {
+            self_attn: Attention {
+                q_proj: linear("self_attn.q_proj", q_proj),
+                k_proj: linear("self_attn.k_proj", k_proj),
+                v_proj: linear("self_attn.v_proj", v_proj),
+                o_proj: linear("self_attn.o_proj", o_proj),
+                ..self.self_attn
+            },
+            mlp: SwiGlu {
+                gate_proj: linear("mlp.gate_proj", gate_proj),
+                up_proj: linear("mlp.up_proj", up_proj),
+                down_proj: linear("mlp.down_proj", down_proj),
+            },
+            input_layernorm: self.input_layernorm.map(&format!("{at}.input_layernorm.weight"), map),
+            post_attention_layernorm: self.post_attention_layernorm.map(&format!("{at}.post_attention_layernorm.weight"), map),
+        }
+    }
+
     /// In the order of [`LINEAR_LAYERS`].
     fn linears(&self) -> [&Linear; 7] {
         let (attention, mlp) = (&self.self_attn, &self.mlp);

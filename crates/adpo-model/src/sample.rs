@@ -197,10 +197,10 @@ struct Rows {
 
 impl Rows {
     fn new(model: &Llama, requests: &[SampleRequest<'_>], max_new_tokens: usize) -> (Self, Step) {
-        let (config, device) = (model.config(), model.device());
+        let (config, device, dtype) = (model.config(), model.device(), model.embed_tokens.val().dtype());
         let width = requests.iter().map(|r| r.prompt.len()).max().unwrap_or(0);
         let shape = [requests.len(), width + max_new_tokens, config.num_key_value_heads, config.head_dim];
-        let caches = (0..config.num_hidden_layers).map(|_| Cache::new(shape, &device)).collect();
+        let caches = (0..config.num_hidden_layers).map(|_| Cache::new(shape, &device, dtype)).collect();
         let pads: Vec<usize> = requests.iter().map(|r| width - r.prompt.len()).collect();
         let mut step = Step { width, ..Step::default() };
         for (request, pad) in requests.iter().zip(&pads) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adpo_data::{ChatTokenizer, ControlToken};
-use adpo_model::{Llama, LlamaConfig, LoraConfig, SaveOptions, Storage};
+use adpo_model::{Llama, LlamaConfig, LoraConfig, SaveOptions};
 use burn::tensor::Device;
 
 use crate::PipelineError;
@@ -65,7 +65,7 @@ impl Checkpoint {
             self.model.save_adapter(folder)?;
             return Ok(self.tokenizer.save(folder)?);
         }
-        self.save_as(folder, &SaveOptions { storage: Storage::F32, ..SaveOptions::default() })
+        self.save_as(folder, &SaveOptions { storage: self.model.precision(), ..SaveOptions::default() })
     }
 
     pub(crate) fn save_as(&self, folder: &Path, options: &SaveOptions) -> Result<(), PipelineError> {

@@ -1,14 +1,14 @@
 //! Checkpoints of a run: written beside, then renamed, so that a folder that is there is whole.
 //!
-//! `checkpoints/step-00000040/` holds the weights in f32 as a Hugging Face folder (without the tokenizer), or the adapters
-//! alone as a PEFT folder where only they are trained; `optimizer.safetensors` (`first.<parameter>`, `second.<parameter>`, flat
-//! f32); and `trainer.json`.
+//! `checkpoints/step-00000040/` holds the weights as a Hugging Face folder (without the tokenizer), in bf16 where they were trained
+//! in it and in f32 otherwise, or the adapters alone as a PEFT folder where only they are trained; `optimizer.safetensors`
+//! (`first.<parameter>`, `second.<parameter>`, and beside bf16 weights `master.<parameter>`, all flat f32); and `trainer.json`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use adpo_model::{Llama, SaveOptions, Storage};
+use adpo_model::{Llama, SaveOptions};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +78,7 @@ pub(crate) fn save(folder: &Path, model: &Llama, moments: &[StateTensor], state:
     std::fs::create_dir_all(&temporary).map_err(TrainError::io(&temporary))?;
     match model.lora() {
         Some(_) => model.save_adapter(&temporary)?,
-        None => model.save(&temporary, &SaveOptions { storage: Storage::F32, ..SaveOptions::default() })?,
+        None => model.save(&temporary, &SaveOptions { storage: model.precision(), ..SaveOptions::default() })?,
     }
     save_moments(&temporary.join("optimizer.safetensors"), moments)?;
     let path = temporary.join("trainer.json");

@@ -18,6 +18,7 @@ mod alarm;
 mod bench;
 mod checkpoint;
 mod error;
+mod gradients;
 mod metrics;
 mod optimizer;
 mod options;

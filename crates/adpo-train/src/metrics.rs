@@ -40,6 +40,7 @@ impl StepMetrics {
     pub(crate) fn extend(&mut self, other: Self) {
         self.values.extend(other.values);
         self.tokens += other.tokens;
+        self.cells += other.cells;
     }
 
     /// The metrics, by one read-back for all.

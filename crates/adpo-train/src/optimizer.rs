@@ -1,15 +1,18 @@
 //! AdamW as torch computes it, with its state keyed by parameter name.
 //!
+//! Where weights are narrower than f32, the state holds them in f32 as well: these masters are what moves, and a step's weights
+//! are their rounding. bf16 has 8 bits: a step of 5e-6 would leave every weight above 2.6e-3 where it is, for ever.
+//!
 //! burn-optim's own AdamW keys its state by `ParamId`, which is drawn anew in every process, keeps the
 //! moments in the gradient's dtype, and has no global clipping; an exact resume needs all three otherwise.
 
 use std::collections::BTreeMap;
 
-use adpo_model::kernels::{AdamWState, AdamWStep, adamw, sum_of_squares};
-use adpo_model::{Llama, ParameterMap, ParameterVisitor};
+use adpo_model::kernels::{AdamWState, AdamWStep, adamw};
+use adpo_model::{Llama, ParameterMap, ParameterVisitor, Storage};
 use burn::module::Param;
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use crate::TrainOptions;
 
@@ -28,6 +31,8 @@ pub(crate) struct AdamW {
     weight_decay: f64,
     steps: u64,
     moments: BTreeMap<String, Moments>,
+    /// The weights in f32, flattened, by name; empty where the model's own are f32.
+    masters: BTreeMap<String, Tensor<1>>,
 }
 
 /// A tensor of the optimiser's state as host data, to be written to a checkpoint.
@@ -45,7 +50,17 @@ impl AdamW {
             weight_decay: options.weight_decay,
             steps: 0,
             moments: BTreeMap::new(),
+            masters: BTreeMap::new(),
         }
+    }
+
+    /// The model with weights of this precision. Trained ones that become narrower stay here in f32, unless [`AdamW::restore`] has
+    /// brought them: a checkpoint's weights are their rounding.
+    pub(crate) fn narrow(&mut self, model: Llama, precision: Storage) -> Llama {
+        if has_masters(&model, precision) && self.masters.is_empty() {
+            model.visit_trained_parameters(&mut Keep(&mut self.masters));
+        }
+        model.with_precision(precision)
     }
 
     /// One step; gradients are scaled by `gradient_scale` first (the clipping factor).
@@ -54,24 +69,26 @@ impl AdamW {
         model.map_parameters(&mut Update { optimizer: self, gradients, learning_rate, gradient_scale })
     }
 
-    /// The state, in the order of the names: `first.<parameter>` and `second.<parameter>`.
+    /// The state: `master.<parameter>` where there are masters, `first.<parameter>` and `second.<parameter>`.
     pub(crate) fn state(&self) -> Vec<StateTensor> {
         let host =
             |kind: &str, name: &str, tensor: &Tensor<1>| StateTensor { name: format!("{kind}.{name}"), values: to_host(tensor.clone()) };
-        self.moments.iter().flat_map(|(name, m)| [host("first", name, &m.first), host("second", name, &m.second)]).collect()
+        let masters = self.masters.iter().map(|(name, master)| host("master", name, master));
+        masters.chain(self.moments.iter().flat_map(|(name, m)| [host("first", name, &m.first), host("second", name, &m.second)])).collect()
     }
 
-    /// Puts back what [`AdamW::state`] gave after `steps` steps of training `model`. The error lists every tensor that
-    /// is missing, of another length than its parameter, or unexpected.
-    pub(crate) fn restore(&mut self, steps: u64, state: Vec<StateTensor>, model: &Llama) -> Result<(), String> {
+    /// Puts back what [`AdamW::state`] gave after `steps` steps of training `model` in this precision. The error lists every tensor
+    /// that is missing, of another length than its parameter, or unexpected.
+    pub(crate) fn restore(&mut self, steps: u64, state: Vec<StateTensor>, model: &Llama, precision: Storage) -> Result<(), String> {
         let values = state.into_iter().map(|tensor| (tensor.name, tensor.values)).collect();
-        let mut restore = Restore { values, moments: BTreeMap::new(), problems: Vec::new() };
+        let has_masters = has_masters(model, precision);
+        let mut restore = Restore { values, has_masters, masters: BTreeMap::new(), moments: BTreeMap::new(), problems: Vec::new() };
         model.visit_trained_parameters(&mut restore);
         restore.problems.extend(restore.values.keys().map(|name| format!("`{name}` is unexpected")));
         if !restore.problems.is_empty() {
             return Err(restore.problems.join("; "));
         }
-        self.moments = restore.moments;
+        (self.masters, self.moments) = (restore.masters, restore.moments);
         self.steps = steps;
         Ok(())
     }
@@ -89,14 +106,39 @@ impl AdamW {
             step: self.steps,
             gradient_scale,
         };
+        let dtype = parameter.dtype();
+        let master = self.masters.remove(name);
+        let has_master = master.is_some();
+        // Moved, so that what nobody else holds is written in place.
+        let parameter = master.unwrap_or(parameter);
         let AdamWState { parameter, first, second } = adamw(AdamWState { parameter, first, second }, gradient, step);
         self.moments.insert(name.to_owned(), Moments { first, second });
-        parameter
+        if has_master {
+            self.masters.insert(name.to_owned(), parameter.clone());
+        }
+        parameter.cast(dtype)
+    }
+}
+
+/// Adapters are f32 whatever they stand beside.
+fn has_masters(model: &Llama, precision: Storage) -> bool {
+    precision != Storage::F32 && model.lora().is_none()
+}
+
+/// Takes the weights as they are before the model becomes narrower.
+struct Keep<'a>(&'a mut BTreeMap<String, Tensor<1>>);
+
+impl ParameterVisitor for Keep<'_> {
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+        let master = param.val().without_autodiff().flatten::<1>(0, D - 1).cast(FloatDType::F32);
+        self.0.insert(name.to_owned(), master);
     }
 }
 
 struct Restore {
     values: BTreeMap<String, Vec<f32>>,
+    has_masters: bool,
+    masters: BTreeMap<String, Tensor<1>>,
     moments: BTreeMap<String, Moments>,
     problems: Vec<String>,
 }
@@ -117,6 +159,11 @@ impl Restore {
 impl ParameterVisitor for Restore {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
         let (length, device) = (param.lazy_shape().num_elements(), param.val().device());
+        if self.has_masters
+            && let Some(master) = self.take(&format!("master.{name}"), length, &device)
+        {
+            self.masters.insert(name.to_owned(), master);
+        }
         let first = self.take(&format!("first.{name}"), length, &device);
         let second = self.take(&format!("second.{name}"), length, &device);
         if let (Some(first), Some(second)) = (first, second) {
@@ -145,33 +192,6 @@ impl ParameterMap for Update<'_> {
             Tensor::from_inner(value.reshape(shape)).require_grad()
         })
     }
-}
-
-/// The global L2 norm of all gradients, in f64 over per-tensor f32 sums of squares.
-pub(crate) fn gradient_norm(model: &Llama, gradients: &GradientsParams) -> f64 {
-    struct Squares<'a> {
-        gradients: &'a GradientsParams,
-        sums: Vec<Tensor<1>>,
-    }
-    impl ParameterVisitor for Squares<'_> {
-        fn visit<const D: usize>(&mut self, _name: &str, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.gradients.get::<D>(param.id) {
-                self.sums.push(sum_of_squares(gradient.flatten(0, D - 1)));
-            }
-        }
-    }
-    let mut squares = Squares { gradients, sums: Vec::new() };
-    model.visit_parameters(&mut squares);
-    if squares.sums.is_empty() {
-        return 0.0;
-    }
-    // One read-back for all tensors: on a GPU each one is a synchronisation.
-    to_host(Tensor::cat(squares.sums, 0)).into_iter().map(f64::from).sum::<f64>().sqrt()
-}
-
-/// torch's `clip_grad_norm_` factor.
-pub(crate) fn clip_factor(norm: f64, max_norm: f64) -> f64 {
-    if max_norm == 0.0 { 1.0 } else { (max_norm / (norm + 1e-6)).min(1.0) }
 }
 
 /// A tensor's values on the host as f32, whatever its dtype.

@@ -1,4 +1,5 @@
 use adpo_data::{Layout, epoch_order};
+use adpo_model::Storage;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -56,6 +57,12 @@ pub struct TrainOptions {
     /// of `packing` tokens, or of 2048. The same numbers within rounding; saves most where prompts are long. Dialogues of
     /// supervised fine-tuning have no prompt in common.
     pub share_prompts: bool,
+    /// Trains in bf16, as TRL's option of this name: weights and activations are bf16; weights in f32 (their masters), moments,
+    /// norms, softmax, log-probs and sums over several passes are f32. Adapters stay f32 beside weights that are bf16.
+    pub bf16: bool,
+    /// Keeps of each forward pass only what each block got, and computes the rest again when going back: one block's
+    /// activations in memory instead of all, for a forward pass more. Changes no number.
+    pub gradient_checkpointing: bool,
     /// A checkpoint every n steps (and always one at the end).
     pub save_steps: Option<usize>,
     /// How many checkpoints are kept.
@@ -81,6 +88,8 @@ impl Default for TrainOptions {
             seed: 42,
             packing: None,
             share_prompts: true,
+            bf16: false,
+            gradient_checkpointing: false,
             save_steps: None,
             save_total_limit: 2,
         }
@@ -121,6 +130,11 @@ impl TrainOptions {
             .into_iter()
             .find(|(_, ok, _)| !ok)
             .map_or(Ok(()), |(field, _, problem)| Err(TrainError::Options { field, problem: problem.into() }))
+    }
+
+    /// The type of weights and activations.
+    pub fn precision(&self) -> Storage {
+        if self.bf16 { Storage::BF16 } else { Storage::F32 }
     }
 
     /// How the sequences of preference training are laid out.

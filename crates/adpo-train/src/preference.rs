@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use adpo_data::{Batch, Content, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence};
-use adpo_model::Llama;
+use adpo_model::{Llama, Storage};
 use adpo_objective::{Lengths, LogProbs, Objective, RoleLogProbs, ToxAnchor};
 use burn::tensor::{Device, Tensor, TensorData};
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::metrics::StepMetrics;
 use crate::reference::{Reference, ReferenceLogProbs};
 use crate::run::{Trained, run};
-use crate::scoring::score;
+use crate::scoring::{Scores, score};
 use crate::task::{Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
@@ -37,6 +37,14 @@ pub fn train_preference(
         return Err(TrainError::Options {
             field: "reference",
             problem: "this objective compares with a frozen reference; give one".into(),
+        });
+    }
+    if reference.is_some_and(|reference| reference.precision() != options.precision()) {
+        return Err(TrainError::Options {
+            field: "bf16",
+            problem: "the reference computes in another precision than the policy would, and their log-ratios would be rounding; make it \
+                      with the same options, a live one from `model.with_precision(options.precision())`"
+                .into(),
         });
     }
     let task = Preferences { triples, reference: reference.filter(|_| objective.needs_reference()), objective, layout: options.layout() };
@@ -120,8 +128,8 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Preferences<'_, R> {
         Ok((roles, anchor.map(|toxic| ToxAnchor { chosen: column(&|r| r.chosen_after_control), toxic })))
     }
 
-    fn inputs(&self, policy: Tensor<1>, rows: &Rows<'_>, device: &Device) -> Result<LogProbs, TrainError> {
-        let n = rows.len();
+    fn inputs(&self, policy: Tensor<1>, rows: &Rows<'_>) -> Result<LogProbs, TrainError> {
+        let (n, device) = (rows.len(), &policy.device());
         let role = |r: usize| policy.clone().slice(r * n..(r + 1) * n);
         let toxic = self.objective.needs_toxic().then(|| role(2));
         let (reference, tox_anchor) = self.reference_log_probs(rows, device)?;
@@ -147,11 +155,11 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
         Ok(1.0)
     }
 
-    fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
-        let rows = self.rows(examples)?;
-        let batch = Batch::new(&self.sequences(&rows), self.layout);
-        metrics.count(&batch);
-        let scores = score(model, &batch, device);
+    fn batch(&self, examples: &[usize]) -> Result<Batch, TrainError> {
+        Ok(Batch::new(&self.sequences(&self.rows(examples)?), self.layout))
+    }
+
+    fn loss(&self, scores: Scores, batch: &Batch, examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
         metrics.add("entropy", scores.entropy);
         // As TRL: nobody wants the rejected or the toxic answer's tokens right.
         let of_chosen = batch.sequences[..examples.len()].iter().map(|s| s.targets).sum::<usize>();
@@ -163,7 +171,7 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
             metrics.add(name, scores.mean_logit.clone().slice(start..end));
             start = end;
         }
-        let outcome = self.objective.evaluate(&self.inputs(scores.sums, &rows, device)?)?;
+        let outcome = self.objective.evaluate(&self.inputs(scores.sums, &self.rows(examples)?)?)?;
         for (name, values) in outcome.metrics {
             metrics.add(name, values);
         }
@@ -210,10 +218,11 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
         }
         let examples: Vec<usize> = (0..self.triples.len().min(8)).collect();
         let rows = self.rows(&examples)?;
-        let policy = score(model, &Batch::new(&self.sequences(&rows), self.layout), device).sums.inner();
-        let device = &policy.device();
-        let at_start = self.inputs(policy, &rows, device)?;
+        let policy = score(model, &self.batch(&examples)?, device).sums.inner();
+        let at_start = self.inputs(policy, &rows)?;
         let Some(reference) = at_start.reference.clone() else { return Ok(()) };
+        // Batches are put together differently: per-token log-probs may differ by rounding, of activations that are bf16 as well.
+        let (per_token, of_loss) = if model.precision() == Storage::F32 { (1e-5, 1e-3) } else { (1e-2, 1e-1) };
         let pairs = [
             (Some(&at_start.policy.chosen), Some(&reference.chosen), "chosen", ResponseRole::Chosen),
             (Some(&at_start.policy.rejected), Some(&reference.rejected), "rejected", ResponseRole::Rejected),
@@ -224,8 +233,7 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
             let policy = crate::optimizer::to_host(policy.clone());
             let reference = crate::optimizer::to_host(reference.clone());
             for (((_, triple), policy), reference) in rows.iter().zip(policy).zip(reference) {
-                // Batches are put together differently, so per-token log-probs may differ by 1e-5.
-                let tolerance = 1e-5 * answer_length(triple, role).max(32) as f32;
+                let tolerance = per_token * answer_length(triple, role).max(32) as f32;
                 let difference = policy - reference;
                 if difference.is_nan() || difference.abs() > tolerance {
                     return Err(TrainError::Identity {
@@ -239,7 +247,7 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
             Ok(crate::optimizer::to_host(self.objective.evaluate(inputs)?.losses.mean())[0])
         };
         let (expected, found) = (mean(&expected)?, mean(&at_start)?);
-        if (expected - found).abs() > 1e-3 * expected.abs().max(1.0) {
+        if (expected - found).abs() > of_loss * expected.abs().max(1.0) {
             return Err(TrainError::Identity {
                 problem: format!("the loss is {found} where the reference's log-probs alone give {expected}"),
             });

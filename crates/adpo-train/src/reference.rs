@@ -7,15 +7,18 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use adpo_data::{Batch, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence, read_jsonl, write_jsonl};
-use adpo_model::{Llama, ParameterVisitor};
+use adpo_model::kernels::on_pool;
+use adpo_model::{Llama, ParameterVisitor, Storage};
 use adpo_objective::Objective;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::preference::{PromptKind, sequence};
 use crate::scoring::score;
+use crate::task::examples_together;
 use crate::{TrainError, TrainOptions};
 
 /// The model that log-ratios are taken against; it is never trained.
@@ -23,6 +26,7 @@ use crate::{TrainError, TrainOptions};
 pub struct Reference {
     kind: Kind,
     model_hash: String,
+    precision: Storage,
 }
 
 #[derive(Debug)]
@@ -47,15 +51,15 @@ pub struct ReferenceLogProbs {
 }
 
 impl Reference {
-    /// Keeps the model at hand and runs it in every step.
+    /// Keeps the model at hand and runs it in every step, in the precision that it has.
     pub fn live(model: Llama, device: &Device) -> Self {
         let (model, device) = frozen(&model, device);
-        Self { model_hash: model_hash(&model), kind: Kind::Live { model: Box::new(model), device } }
+        Self { model_hash: model_hash(&model), precision: model.precision(), kind: Kind::Live { model: Box::new(model), device } }
     }
 
-    /// Computes the log-probs of all triples once and keeps them in `cache`, under a name that is a hash of the
-    /// weights, of every encoded sequence (so of template, truncation, control token and rows), and of `batch_size`, `packing`
-    /// and `share_prompts` of `options`: they change no log-prob beyond rounding, but no run's last bits should depend on
+    /// Computes, in the precision of `options`, the log-probs of all triples once and keeps them in `cache`, under a name that is a hash of the
+    /// weights, of every encoded sequence (so of template, truncation, control token and rows), and of `bf16`, `batch_size`,
+    /// `packing` and `share_prompts` of `options`: the last three change no log-prob beyond rounding, but no run's last bits should depend on
     /// which run filled the cache.
     ///
     /// # Errors
@@ -75,21 +79,27 @@ impl Reference {
         let digest = triples.digest()?;
         key.update(&digest);
         key.update([objective.needs_toxic(), objective.needs_tox_anchor(), objective.needs_tox_anchor_chosen()].map(u8::from));
-        let layout = options.layout();
-        key.update(format!("{} {:?} {}", options.batch_size, layout.packing, layout.share_prompts));
+        let (layout, precision) = (options.layout(), options.precision());
+        key.update(format!("{} {:?} {} {precision:?}", options.batch_size, layout.packing, layout.share_prompts));
         let path = cache.join(format!("reference-{}.jsonl", &hex::encode(key.finalize())[..16]));
         if let Some(rows) = read(&path, triples.len())? {
-            return Ok(Self { kind: Kind::Precomputed { rows, digest }, model_hash });
+            return Ok(Self { kind: Kind::Precomputed { rows, digest }, model_hash, precision });
         }
+        let model = model.with_precision(precision);
         let mut rows = Vec::with_capacity(triples.len());
         for start in (0..triples.len()).step_by(options.batch_size.max(1)) {
             let batch = start..triples.len().min(start + options.batch_size.max(1));
             let batch = batch.map(|i| Ok((i, triples.row(i)?))).collect::<Result<Vec<_>, TrainError>>()?;
-            rows.extend(compute(&model, &device, &batch, objective, layout)?);
+            // In the parts in which an epoch that is not shuffled has them: then the policy starts out equal to the last bit.
+            let parts = batch.par_chunks(examples_together(batch.len(), &device));
+            let parts: Vec<_> = on_pool(|| parts.map(|part| compute(&model, &device, part, objective, layout)).collect());
+            for part in parts {
+                rows.extend(part?);
+            }
         }
         std::fs::create_dir_all(cache).map_err(TrainError::io(cache))?;
         write_jsonl(&path, &rows)?;
-        Ok(Self { kind: Kind::Precomputed { rows, digest }, model_hash })
+        Ok(Self { kind: Kind::Precomputed { rows, digest }, model_hash, precision })
     }
 
     /// Log-probs are kept by position, so they only serve the very rows they were computed for.
@@ -126,6 +136,10 @@ impl Reference {
         }
     }
 
+    pub(crate) fn precision(&self) -> Storage {
+        self.precision
+    }
+
     pub(crate) fn model_hash(&self) -> &str {
         &self.model_hash
     }
@@ -144,37 +158,37 @@ fn compute(
     objective: &Objective,
     layout: Layout,
 ) -> Result<Vec<ReferenceLogProbs>, TrainError> {
-    let mut columns: Vec<(ResponseRole, PromptKind)> =
-        vec![(ResponseRole::Chosen, PromptKind::Plain), (ResponseRole::Rejected, PromptKind::Plain)];
-    if objective.needs_toxic() {
-        columns.push((ResponseRole::Toxic, PromptKind::Plain));
-    }
-    if objective.needs_tox_anchor_chosen() {
-        columns.push((ResponseRole::Chosen, PromptKind::Toxic));
-    }
-    if objective.needs_tox_anchor() {
-        columns.push((ResponseRole::Toxic, PromptKind::Toxic));
-    }
-    let sequences = columns
-        .iter()
-        .flat_map(|(role, kind)| triples.iter().map(move |(i, triple)| (*i, triple, *role, *kind)))
-        .map(|(i, triple, role, kind)| {
-            sequence(i, triple, role, kind).ok_or_else(|| TrainError::Row {
-                row: triple.row.clone(),
-                problem: "lacks the toxic answer or the prompt with the control token that this objective's anchor needs".into(),
+    let sums = |roles: &[ResponseRole], kind| -> Result<Vec<f32>, TrainError> {
+        let sequences = roles
+            .iter()
+            .flat_map(|role| triples.iter().map(move |(i, triple)| (*i, triple, *role)))
+            .map(|(i, triple, role)| {
+                sequence(i, triple, role, kind).ok_or_else(|| TrainError::Row {
+                    row: triple.row.clone(),
+                    problem: "lacks the toxic answer or the prompt with the control token that this objective's anchor needs".into(),
+                })
             })
-        })
-        .collect::<Result<Vec<Sequence<'_>>, _>>()?;
-    let sums = crate::optimizer::to_host(score(model, &Batch::new(&sequences, layout), device).sums.inner());
+            .collect::<Result<Vec<Sequence<'_>>, _>>()?;
+        if sequences.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(crate::optimizer::to_host(score(model, &Batch::new(&sequences, layout), device).sums.inner()))
+    };
+    let wanted = |roles: &[(ResponseRole, bool)]| roles.iter().filter(|(_, wanted)| *wanted).map(|(role, _)| *role).collect::<Vec<_>>();
+    let plain = wanted(&[(ResponseRole::Chosen, true), (ResponseRole::Rejected, true), (ResponseRole::Toxic, objective.needs_toxic())]);
+    let anchors =
+        wanted(&[(ResponseRole::Chosen, objective.needs_tox_anchor_chosen()), (ResponseRole::Toxic, objective.needs_tox_anchor())]);
+    // Two passes: the first holds what the policy's holds and nothing more, and products of one shape round alike.
+    let (plain_sums, anchor_sums) = (sums(&plain, PromptKind::Plain)?, sums(&anchors, PromptKind::Toxic)?);
     let n = triples.len();
-    let column = |wanted: (ResponseRole, PromptKind), i: usize| columns.iter().position(|c| *c == wanted).map(|c| sums[c * n + i]);
+    let column = |roles: &[ResponseRole], sums: &[f32], role, i: usize| roles.iter().position(|r| *r == role).map(|c| sums[c * n + i]);
     Ok((0..n)
         .map(|i| ReferenceLogProbs {
-            chosen: sums[i],
-            rejected: sums[n + i],
-            toxic: column((ResponseRole::Toxic, PromptKind::Plain), i),
-            chosen_after_control: column((ResponseRole::Chosen, PromptKind::Toxic), i),
-            toxic_after_control: column((ResponseRole::Toxic, PromptKind::Toxic), i),
+            chosen: plain_sums[i],
+            rejected: plain_sums[n + i],
+            toxic: column(&plain, &plain_sums, ResponseRole::Toxic, i),
+            chosen_after_control: column(&anchors, &anchor_sums, ResponseRole::Chosen, i),
+            toxic_after_control: column(&anchors, &anchor_sums, ResponseRole::Toxic, i),
         })
         .collect())
 }

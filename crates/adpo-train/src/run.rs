@@ -6,7 +6,7 @@ use std::time::Instant;
 use adpo_model::kernels::on_pool;
 use adpo_model::{Llama, ParameterVisitor};
 use burn::module::{Module, Param};
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -14,15 +14,16 @@ use sha2::{Digest, Sha256};
 use crate::alarm::DisplacementAlarm;
 use crate::checkpoint::{self, TrainerState};
 use crate::metrics::{self, MetricsLog, StepMetrics, StepRecord};
-use crate::optimizer::{AdamW, clip_factor, gradient_norm, to_host};
+use crate::optimizer::{AdamW, to_host};
 use crate::progress::Progress;
-use crate::task::Task;
-use crate::{TrainError, TrainOptions};
+use crate::scoring::{score_hidden, tokens};
+use crate::task::{Task, examples_together};
+use crate::{TrainError, TrainOptions, gradients};
 
 /// The end of a training run.
 #[derive(Debug)]
 pub struct Trained {
-    /// The trained model, off autodiff.
+    /// The trained model, off autodiff, in the precision that it was trained in.
     pub model: Llama,
     /// Every step's metrics, those before a resume included.
     pub history: Vec<StepRecord>,
@@ -53,6 +54,7 @@ pub(crate) struct Engine {
     device: Device,
     max_grad_norm: f64,
     batch_size: usize,
+    gradient_checkpointing: bool,
 }
 
 /// What one step found out.
@@ -65,10 +67,11 @@ pub(crate) struct Stepped {
 }
 
 impl Engine {
-    pub(crate) fn new(model: Llama, optimizer: AdamW, options: &TrainOptions) -> Self {
-        let device = model.device().inner().autodiff();
-        let (max_grad_norm, batch_size) = (options.max_grad_norm, options.batch_size);
-        Self { model: Some(model.train()), optimizer, device, max_grad_norm, batch_size }
+    pub(crate) fn new(model: Llama, mut optimizer: AdamW, options: &TrainOptions) -> Self {
+        let model = optimizer.narrow(model, options.precision()).train();
+        let device = model.device();
+        let &TrainOptions { max_grad_norm, batch_size, gradient_checkpointing, .. } = options;
+        Self { model: Some(model), optimizer, device, max_grad_norm, batch_size, gradient_checkpointing }
     }
 
     fn model(&self) -> &Llama {
@@ -82,48 +85,42 @@ impl Engine {
     fn step_on_pool(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
         let total_weight = examples.iter().map(|i| task.weight(*i)).sum::<Result<f64, _>>()?;
         let mut stepped = Stepped { loss: 0.0, grad_norm: f64::NAN, metrics: StepMetrics::default(), not_finite: None };
-        let mut accumulated = GradientsAccumulator::new();
+        let mut gradients = GradientsParams::new();
         for micro in examples.chunks(self.batch_size) {
             let passes: Vec<_> =
-                micro.par_chunks(self.examples_together(micro.len())).map(|part| self.pass(task, part, total_weight)).collect();
+                micro.par_chunks(examples_together(micro.len(), &self.device)).map(|part| self.pass(task, part, total_weight)).collect();
             // With several devices, this is where their gradients would be reduced too.
             for pass in passes {
-                let Pass { loss, gradients, metrics } = pass?;
-                stepped.loss += loss;
-                stepped.metrics.extend(metrics);
-                accumulated.accumulate(self.model(), gradients);
+                let pass = pass?;
+                stepped.loss += pass.loss;
+                stepped.metrics.extend(pass.metrics);
+                gradients = gradients::add(self.model(), gradients, pass.gradients);
             }
         }
-        let gradients = accumulated.grads();
-        stepped.grad_norm = gradient_norm(self.model(), &gradients);
+        stepped.grad_norm = gradients::norm(self.model(), &gradients);
         let watched = [("loss", stepped.loss), ("grad_norm", stepped.grad_norm)];
         stepped.not_finite = watched.into_iter().find(|(_, value)| !value.is_finite());
         if stepped.not_finite.is_none() {
-            let scale = clip_factor(stepped.grad_norm, self.max_grad_norm);
+            let scale = gradients::clip_factor(stepped.grad_norm, self.max_grad_norm);
             // Moved out, not cloned: weights with one owner are updated in place.
             self.model = self.model.take().map(|model| self.optimizer.step(model, gradients, learning_rate, scale));
         }
         Ok(stepped)
     }
 
-    /// How many examples of a micro-batch go through the model together. On the CPU each thread takes examples of its own,
-    /// which keeps it busy also where a kernel is too small to be shared; it costs one more set of gradients per thread.
-    fn examples_together(&self, examples: usize) -> usize {
-        const SETS_OF_GRADIENTS: usize = 4;
-        let on_cpu = self.device.clone().inner() == Device::flex();
-        let parts = if on_cpu { rayon::current_num_threads().clamp(1, SETS_OF_GRADIENTS) } else { 1 };
-        examples.div_ceil(parts)
-    }
-
     /// Forward and backward.
     fn pass(&self, task: &impl Task, examples: &[usize], total_weight: f64) -> Result<Pass, TrainError> {
         // Leaves of its own (the weights are shared): two graphs that meet in a leaf wait for each other.
         let model = self.model().valid().train();
+        let batch = task.batch(examples)?;
         let mut metrics = StepMetrics::default();
-        let summed = task.forward(&model, examples, &self.device, &mut metrics)?;
-        let share = summed.div_scalar(total_weight.max(1.0));
+        metrics.count(&batch);
+        let tokens = tokens(&batch, &self.device);
+        let forward = model.forward(&tokens, self.gradient_checkpointing);
+        let scores = score_hidden(&model, forward.hidden(), &batch);
+        let share = task.loss(scores, &batch, examples, &mut metrics)?.div_scalar(total_weight.max(1.0));
         let loss = f64::from(to_host(share.clone().inner())[0]);
-        Ok(Pass { loss, gradients: GradientsParams::from_grads(share.backward(), &model), metrics })
+        Ok(Pass { loss, gradients: forward.backward(share), metrics })
     }
 }
 
@@ -168,12 +165,12 @@ impl<'a, T: Task> Session<'a, T> {
             }
             model = found.load_model(model)?;
             optimizer
-                .restore(found.state.step as u64, found.load_moments()?, &model)
+                .restore(found.state.step as u64, found.load_moments()?, &model, options.precision())
                 .map_err(|problems| TrainError::checkpoint(&found.folder.join("optimizer.safetensors"), problems))?;
             saved_step = Some(found.state.step);
             state = found.state;
         } else {
-            task.check_start(&model.clone().train(), &device)?;
+            task.check_start(&model.clone().with_precision(options.precision()).train(), &device)?;
         }
         let total_steps = options.total_steps(task.examples());
         let log = MetricsLog::open(folder, state.step)?;
@@ -273,8 +270,8 @@ fn checkpoints(folder: &Path) -> std::path::PathBuf {
 }
 
 fn fingerprint(model: &Llama, task: &impl Task, options: &TrainOptions) -> Result<String, TrainError> {
-    // How often and how many checkpoints are written does not change the result.
-    let options = TrainOptions { save_steps: None, save_total_limit: 1, ..options.clone() };
+    // How often and how many checkpoints are written does not change the result, nor does what is computed twice.
+    let options = TrainOptions { save_steps: None, save_total_limit: 1, gradient_checkpointing: false, ..options.clone() };
     let mut hash = Sha256::new();
     hash.update(crate::model_hash(model));
     hash.update(serde_json::to_vec(&options).unwrap_or_default());

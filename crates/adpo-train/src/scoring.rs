@@ -17,16 +17,19 @@ pub(crate) struct Scores {
     pub mean_logit: Tensor<1>,
 }
 
-/// Runs the model over a batch. Only positions that predict a target go through the head.
+/// Runs the model over a batch.
 pub(crate) fn score(model: &Llama, batch: &Batch, device: &Device) -> Scores {
-    on_pool(|| score_on_pool(model, batch, device))
+    on_pool(|| score_hidden(model, model.hidden(&tokens(batch, device)), batch))
 }
 
-fn score_on_pool(model: &Llama, batch: &Batch, device: &Device) -> Scores {
-    let input = TokenInput::new(batch.rows, batch.width, &batch.ids, &batch.positions, &batch.segments, device);
-    let input = input.with_branches(&batch.branches);
-    let hidden = model.hidden(&input);
-    let width = hidden.dims()[2];
+/// A batch as the model takes it.
+pub(crate) fn tokens(batch: &Batch, device: &Device) -> TokenInput {
+    TokenInput::new(batch.rows, batch.width, &batch.ids, &batch.positions, &batch.segments, device).with_branches(&batch.branches)
+}
+
+/// What the head says of hidden states `[rows, width, hidden]`. Only positions that predict a target go through it.
+pub(crate) fn score_hidden(model: &Llama, hidden: Tensor<3>, batch: &Batch) -> Scores {
+    let (device, width) = (&hidden.device(), hidden.dims()[2]);
     let at = ints(batch.targets.iter().map(|t| t.at), device);
     let tokens = ints(batch.targets.iter().map(|t| t.token), device);
     let owner = ints(batch.targets.iter().map(|t| t.sequence), device);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::StepMetrics;
 use crate::run::{Trained, run};
-use crate::scoring::score;
+use crate::scoring::{Scores, score};
 use crate::task::{Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
@@ -90,12 +90,13 @@ impl<R: EncodedRows<SftExample> + ?Sized> Task for Sft<'_, R> {
         Ok(targets(&self.examples.row(example)?.encoded) as f64)
     }
 
-    fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
+    fn batch(&self, examples: &[usize]) -> Result<Batch, TrainError> {
         let rows = examples.iter().map(|i| self.examples.row(*i)).collect::<Result<Vec<Cow<'_, SftExample>>, _>>()?;
         let sequences: Vec<Sequence<'_>> = examples.iter().zip(&rows).map(|(i, row)| sequence(*i, row)).collect();
-        let batch = Batch::new(&sequences, self.layout);
-        metrics.count(&batch);
-        let scores = score(model, &batch, device);
+        Ok(Batch::new(&sequences, self.layout))
+    }
+
+    fn loss(&self, scores: Scores, _batch: &Batch, _examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
         metrics.add("entropy", scores.entropy);
         metrics.add("mean_token_accuracy", scores.correct);
         Ok(scores.sums.sum().neg())

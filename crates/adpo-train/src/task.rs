@@ -1,10 +1,12 @@
 //! What the step loop needs to know of the thing it trains on.
 
+use adpo_data::Batch;
 use adpo_model::Llama;
 use burn::tensor::{Device, Tensor};
 
 use crate::TrainError;
 use crate::metrics::StepMetrics;
+use crate::scoring::Scores;
 
 /// Refuses ids that the model has no embedding for.
 pub(crate) fn check_ids(row: &str, ids: &[u32], vocab_size: usize) -> Result<(), TrainError> {
@@ -17,6 +19,15 @@ pub(crate) fn check_ids(row: &str, ids: &[u32], vocab_size: usize) -> Result<(),
     }
 }
 
+/// How many examples of a micro-batch go through a model together. On the CPU each thread takes examples of its own, which
+/// keeps it busy also where a kernel is too small to be shared; in training it costs one more set of gradients per thread.
+pub(crate) fn examples_together(examples: usize, device: &Device) -> usize {
+    const SETS_OF_GRADIENTS: usize = 4;
+    let on_cpu = device.clone().inner() == Device::flex();
+    let parts = if on_cpu { rayon::current_num_threads().clamp(1, SETS_OF_GRADIENTS) } else { 1 };
+    examples.div_ceil(parts).max(1)
+}
+
 /// A set of examples and the loss over some of them.
 pub(crate) trait Task: Sync {
     /// How many examples there are.
@@ -26,8 +37,11 @@ pub(crate) trait Task: Sync {
     /// An example's share of a step's mean: its target tokens for SFT, 1 for preferences. The step's loss is
     /// Σ loss / Σ weight over *all* its forward passes, so that 8 × 1 equals 1 × 8.
     fn weight(&self, example: usize) -> Result<f64, TrainError>;
-    /// Summed loss `[1]` over the examples, differentiable; metrics are added to `metrics`.
-    fn forward(&self, model: &Llama, examples: &[usize], device: &Device, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError>;
+    /// The sequences that the loss over some examples looks at.
+    fn batch(&self, examples: &[usize]) -> Result<Batch, TrainError>;
+    /// Summed loss `[1]` over the examples of `batch`, differentiable, from what the model says of it; metrics are added to
+    /// `metrics`.
+    fn loss(&self, scores: Scores, batch: &Batch, examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError>;
     /// Refuses examples that cannot be trained on: a forward pass may take the rest for granted.
     fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError>;
     /// Everything that the result depends on besides model and options, hashed: a resume checks it.

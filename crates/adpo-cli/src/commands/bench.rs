@@ -25,6 +25,8 @@ pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
         precomputed_reference: args.precomputed_reference,
         share_prompts: !args.no_share_prompts,
         lora_r: args.lora_r,
+        dtype: dtype(args.dtype),
+        gradient_checkpointing: args.gradient_checkpointing,
         rows: args.rows.as_deref(),
     };
     super::print(&serde_json::to_string(&bench_step(&bench, &args.device.device.open()?)?)?)
@@ -46,11 +48,7 @@ pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {
 /// A line for each kernel, a table for the eye, and a failure where a kernel is wrong.
 pub(crate) fn kernels(args: &BenchKernelsArgs) -> Result<()> {
     ensure!(args.seq > 0 && args.tokens >= args.seq, "--seq must be at least 1, --tokens at least --seq");
-    let dtype = match args.dtype {
-        DtypeArg::Float32 => BenchDtype::Float32,
-        DtypeArg::Bfloat16 => BenchDtype::Bfloat16,
-    };
-    let bench = KernelBench { shape: shape(args.size), tokens: args.tokens, seq: args.seq, dtype };
+    let bench = KernelBench { shape: shape(args.size), tokens: args.tokens, seq: args.seq, dtype: dtype(args.dtype) };
     let figures = bench_kernels(&bench, &args.device.device.open()?)?;
     for figures in &figures {
         super::print(&serde_json::to_string(figures)?)?;
@@ -59,6 +57,13 @@ pub(crate) fn kernels(args: &BenchKernelsArgs) -> Result<()> {
     let wrong: Vec<&str> = figures.iter().filter(|f| !f.agrees).map(|f| f.kernel).collect();
     ensure!(wrong.is_empty(), "these differ from the CPU by more than rounding: {}", wrong.join(", "));
     Ok(())
+}
+
+fn dtype(dtype: DtypeArg) -> BenchDtype {
+    match dtype {
+        DtypeArg::Float32 => BenchDtype::Float32,
+        DtypeArg::Bfloat16 => BenchDtype::Bfloat16,
+    }
 }
 
 fn shape(size: Size) -> BenchShape {

@@ -11,10 +11,10 @@ use burn::tensor::Device;
 
 use crate::{Llama, LoraConfig, ModelError};
 
-/// How numbers are stored in a checkpoint.
+/// How numbers are stored, in a checkpoint or in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Storage {
-    /// As they are in memory; nothing is lost.
+    /// Single precision: nothing is lost, whatever they are in memory.
     #[default]
     F32,
     /// Rounded to IEEE half precision.

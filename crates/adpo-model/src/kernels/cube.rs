@@ -25,7 +25,8 @@ pub(super) fn supported(tensors: &[&CubeTensor]) -> bool {
     tensors.iter().all(|tensor| matches!(tensor.dtype, DType::F32 | DType::BF16 | DType::F16))
 }
 
-/// The tensor with its numbers in row-major order, without a copy where they are already.
+/// The tensor with its numbers in row-major order and without gaps, without a copy where they lie so already. Tensors of Burn's own
+/// operations need not: CUDA's allocator pads rows.
 pub(super) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }

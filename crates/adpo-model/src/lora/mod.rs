@@ -5,7 +5,7 @@ mod config;
 mod token_rows;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 pub(crate) use config::LINEAR_LAYERS;
 pub use config::{LoraConfig, TargetModules, TrainableTokens};
@@ -41,9 +41,10 @@ impl Lora {
         }
     }
 
-    /// `s·(x·Aᵀ)·Bᵀ`, `[n, out]` of `x` `[n, in]`.
+    /// `s·(x·Aᵀ)·Bᵀ`, `[n, out]` of `x` `[n, in]`, computed in the type of `x`; A and B are f32, so that small steps move them.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        kernels::linear(kernels::linear(x, self.a.val()) * self.scaling, self.b.val())
+        let [a, b] = [&self.a, &self.b].map(|matrix| matrix.val().cast(x.dtype()));
+        kernels::linear(kernels::linear(x, a) * self.scaling, b)
     }
 
     /// `s·B·A`, `[out, in]`.
@@ -92,7 +93,10 @@ impl Llama {
         let mut model = self.valid();
         for (_, linear) in model.linears_mut() {
             if let Some(adapter) = linear.adapter.take() {
-                linear.weight = linear.weight.clone().map(|weight| weight + adapter.product());
+                linear.weight = linear.weight.clone().map(|weight| {
+                    let dtype = weight.dtype();
+                    (weight.cast(FloatDType::F32) + adapter.product()).cast(dtype)
+                });
             }
         }
         if let Some(rows) = model.embed_rows.take() {

@@ -1,14 +1,14 @@
 //! Rows of embedding and head that are trained while the rest of the matrix is frozen (PEFT's `trainable_token_indices`).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{FloatDType, Int, Tensor, TensorData};
 
 use crate::kernels::{self, TokenScores};
 
 /// Rows that stand in the place of some of a matrix's.
 #[derive(Module, Debug)]
 pub(crate) struct TokenRows {
-    /// `[tokens, hidden]`: the rows themselves, not what they differ by.
+    /// `[tokens, hidden]`, f32: the rows themselves, not what they differ by.
     pub(crate) rows: Param<Tensor<2>>,
     /// Which rows of the matrix they are.
     #[module(skip)]
@@ -24,7 +24,7 @@ impl TokenRows {
         let matrix = matrix.val().without_autodiff();
         let index: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
         let index = Tensor::<1, Int>::from_data(TensorData::new(index, [ids.len()]), &matrix.device());
-        Some(Self { rows: Param::from_tensor(matrix.select(0, index)), ids })
+        Some(Self { rows: Param::from_tensor(matrix.select(0, index).cast(FloatDType::F32)), ids })
     }
 
     fn iter(&self) -> impl Iterator<Item = (usize, Tensor<2>)> {
@@ -37,6 +37,7 @@ impl TokenRows {
         let [n, hidden] = x.dims();
         self.iter().fold(x, |x, (id, row)| {
             let here = ids.clone().equal_elem(id as i64).reshape([n, 1]).expand([n, hidden]);
+            let row = row.cast(x.dtype());
             x.mask_where(here, row.expand([n, hidden]))
         })
     }
@@ -45,6 +46,7 @@ impl TokenRows {
     pub(crate) fn write(&self, matrix: Tensor<2>) -> Tensor<2> {
         self.iter().fold(matrix, |matrix, (id, row)| {
             let hidden = row.dims()[1];
+            let row = row.cast(matrix.dtype());
             matrix.slice_assign([id..id + 1, 0..hidden], row)
         })
     }
@@ -52,19 +54,22 @@ impl TokenRows {
     /// Log-probs as of `head` with the rows in their place. Of the whole matrix no gradient is made: a row's own is
     /// `Σ (1[target is its token] − p)·hidden`, and is attached to a term whose value is 0.
     pub(crate) fn token_log_probs(&self, hidden: Tensor<2>, head: Tensor<2>, targets: Tensor<1, Int>) -> TokenScores {
-        let head = self.write(head).detach();
-        let fixed = hidden.clone().detach();
+        let (head, dtype) = (self.write(head).detach(), hidden.dtype());
+        let fixed = hidden.clone().detach().cast(FloatDType::F32);
         let mut scores = kernels::token_log_probs(hidden, head.clone(), targets.clone());
         if !self.rows.val().is_require_grad() {
             return scores;
         }
         let log_probs = scores.log_probs.clone().detach();
-        let log_sum = (fixed.clone() * kernels::embedding(head, targets.clone())).sum_dim(1).flatten(0, 1) - log_probs;
+        let log_sum =
+            (fixed.clone() * kernels::embedding(head, targets.clone()).cast(FloatDType::F32)).sum_dim(1).flatten(0, 1) - log_probs;
         for (id, row) in self.iter() {
-            let logit: Tensor<1> = kernels::linear(fixed.clone(), row).flatten(0, 1);
-            let value = logit.clone().detach();
-            let slope = targets.clone().equal_elem(id as i64).float() - (value.clone() - log_sum.clone()).exp();
-            scores.log_probs = scores.log_probs + (logit - value) * slope;
+            let logit = |row: Tensor<2>| -> Tensor<1> { kernels::linear(fixed.clone(), row).flatten(0, 1) };
+            // The head has the row in its own type.
+            let value = logit(row.clone().detach().cast(dtype).cast(FloatDType::F32));
+            let slope = targets.clone().equal_elem(id as i64).float() - (value - log_sum.clone()).exp();
+            let logit = logit(row);
+            scores.log_probs = scores.log_probs + (logit.clone() - logit.detach()) * slope;
         }
         scores
     }
@@ -72,6 +77,8 @@ impl TokenRows {
     /// Logits `[n, vocab]` of the matrix, with the columns of the rows in their place.
     pub(crate) fn logits(&self, hidden: Tensor<2>, logits: Tensor<2>) -> Tensor<2> {
         let n = hidden.dims()[0];
-        self.iter().fold(logits, |logits, (id, row)| logits.slice_assign([0..n, id..id + 1], kernels::linear(hidden.clone(), row)))
+        self.iter().fold(logits, |logits, (id, row)| {
+            logits.slice_assign([0..n, id..id + 1], kernels::linear(hidden.clone(), row.cast(hidden.dtype())))
+        })
     }
 }

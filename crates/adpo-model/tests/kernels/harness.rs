@@ -57,7 +57,8 @@ fn run(operation: Operation<'_>, inputs: &[Vec<f64>], upstream: &[f64], dtype: D
     let device = device.clone().autodiff();
     let leaves: Vec<Tensor<1>> = inputs.iter().map(|input| tensor(input, dtype, &device).require_grad()).collect();
     let y = operation(&leaves);
-    let mut gradients = (y.clone() * tensor(upstream, dtype, &device)).sum().backward();
+    // Log-probs are f32 whatever goes in.
+    let mut gradients = (y.clone() * tensor(upstream, y.dtype(), &device)).sum().backward();
     let gradients = leaves.iter().map(|leaf| host(leaf.grad_remove(&mut gradients).expect("every input has a gradient"))).collect();
     (host(y.inner()), gradients)
 }

@@ -73,3 +73,22 @@ fn what_the_head_says_beside_log_probs_is_its_definition() {
         }
     }
 }
+
+#[test]
+fn a_frozen_head_gives_the_hidden_states_the_same_gradient() {
+    let (n, vocab, d) = (9, 20_001, 4);
+    let mut random = Random(12);
+    let (hidden, weight) = (random.normals(n * d, 1.0), random.normals(vocab * d, 1.0));
+    let targets: Vec<i32> = (0..n).map(|_| random.below(vocab) as i32).collect();
+    for device in devices() {
+        let device = device.autodiff();
+        let gradient = |frozen: bool| {
+            let hidden = tensor(&hidden, DType::F32, &device).reshape([n, d]).require_grad();
+            let weight = tensor(&weight, DType::F32, &device).reshape([vocab, d]).set_require_grad(!frozen);
+            let targets = Tensor::<1, Int>::from_data(TensorData::new(targets.clone(), [n]), &device);
+            let gradients = kernels::token_log_probs(hidden.clone(), weight, targets).log_probs.sum().backward();
+            host(hidden.grad(&gradients).expect("it is tracked"))
+        };
+        assert!(off(&gradient(true), &gradient(false)) <= 1e-6, "{device:?}");
+    }
+}

@@ -69,6 +69,10 @@ pub struct StepBench<'a> {
     pub share_prompts: bool,
     /// The rank of adapters on every linear layer; the weights are then frozen, but for the rows of one token.
     pub lora_r: Option<usize>,
+    /// The type of weights and activations.
+    pub dtype: BenchDtype,
+    /// Blocks keep their inputs alone, and compute the rest again.
+    pub gradient_checkpointing: bool,
     /// JSONL of encoded rows instead of random ids.
     pub rows: Option<&'a Path>,
 }
@@ -85,7 +89,8 @@ pub struct StepFigures {
     precomputed_reference: bool,
     share_prompts: bool,
     lora_r: Option<usize>,
-    dtype: &'static str,
+    dtype: BenchDtype,
+    gradient_checkpointing: bool,
     parameters: usize,
     loss: f64,
     /// Of all steps that count.
@@ -118,8 +123,15 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
     let model = model(bench.shape, device)?;
     let parameters = model.num_parameters();
     let rows = rows(bench)?;
-    let (batch_size, share_prompts) = (bench.batch, bench.share_prompts);
-    let options = TrainOptions { batch_size, share_prompts, learning_rate: 1e-5, shuffle: false, ..TrainOptions::default() };
+    let options = TrainOptions {
+        batch_size: bench.batch,
+        share_prompts: bench.share_prompts,
+        bf16: bench.dtype == BenchDtype::Bfloat16,
+        gradient_checkpointing: bench.gradient_checkpointing,
+        learning_rate: 1e-5,
+        shuffle: false,
+        ..TrainOptions::default()
+    };
     let steps = bench.steps + 2;
     let policy = |model: Llama| match bench.lora_r {
         None => Ok(model),
@@ -140,7 +152,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
                 std::fs::remove_dir_all(&cache).map_err(PipelineError::io(&cache))?;
                 reference
             } else {
-                Reference::live(model.clone(), device)
+                Reference::live(model.clone().with_precision(options.precision()), device)
             };
             bench_preference(policy(model)?, &reference, &rows, &objective, &options, steps)?
         }
@@ -159,7 +171,8 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         precomputed_reference: bench.precomputed_reference,
         share_prompts: bench.share_prompts,
         lora_r: bench.lora_r,
-        dtype: "float32",
+        dtype: bench.dtype,
+        gradient_checkpointing: bench.gradient_checkpointing,
         parameters,
         loss: counted.last().map_or(f64::NAN, |s| s.loss),
         tokens,

@@ -31,7 +31,7 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, triples: &Manifest) -> Resu
 
 fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Manifest, folder: &Path) -> Result<Made, PipelineError> {
     let recipe = run.recipe;
-    let (checkpoint, control) = run.sft_model()?;
+    let (mut checkpoint, control) = run.sft_model()?;
     let (file, both) = (run.stage(&triples.stage).join(TRIPLES), policy.pairs == Pairs::RejectedAndToxic);
     let triples = run.tokens("triples", (&checkpoint, &control), &(triples.hash(), policy.pairs), |encoder, cache| {
         let mut rows = 0;
@@ -53,7 +53,11 @@ fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Manifest, folder: &Path) 
     let device = &run.resources.device;
     let reference = match recipe.preference.reference {
         _ if !objective.needs_reference() => None,
-        ReferenceChoice::Live => Some(Reference::live(checkpoint.model.clone(), device)),
+        ReferenceChoice::Live => {
+            // Before it is shared, so that adapters stand beside the reference's own weights.
+            checkpoint.model = checkpoint.model.with_precision(options.precision());
+            Some(Reference::live(checkpoint.model.clone(), device))
+        }
         ReferenceChoice::Precomputed => {
             Some(Reference::precomputed(&checkpoint.model, &triples, objective, &options, device, &run.stage("reference"))?)
         }

@@ -187,14 +187,14 @@ fn tiles(tensors: &[&CubeTensor], pass: Pass) -> Option<Tile> {
     let first = tensors.first()?;
     let dim = *first.meta.shape().last()?;
     let one_dtype = tensors.iter().all(|tensor| tensor.dtype == first.dtype);
-    (supported(tensors) && one_dtype).then(|| Tile::new(pass, dim, first.client.properties()))?
+    (supported(tensors) && one_dtype).then(|| Tile::new(pass, dim, first.client.properties().hardware.max_shared_memory_size))?
 }
 
 #[cfg(feature = "_source")]
 pub(in crate::kernels) fn sources(sources: &mut Sources) {
     let dtypes = [sources.element, Sources::INT];
     for dim in [64, 128] {
-        let tile = |pass| Tile::new(pass, dim, &sources.device);
+        let tile = |pass| Tile::new(pass, dim, sources.device.hardware.max_shared_memory_size);
         let passes = [Pass::Forward, Pass::Cached, Pass::Queries, Pass::Keys].map(tile);
         let [Some(forward), Some(cached), Some(by_query), Some(by_key)] = passes else { continue };
         let units = |tile: Tile| CubeDim::new_1d(tile.units());

@@ -5,6 +5,7 @@
 //! makes up half of a batch costs its tiles at once, not all of its rows one after the other.
 #![expect(clippy::used_underscore_binding, reason = "what `#[cube]` makes of a kernel's dtypes")]
 
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
@@ -24,7 +25,7 @@ const TILE: usize = 64;
 impl EmbeddingOps for CubeBackend {
     fn fused_embedding(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
         if !supported(&[&weight]) {
-            return <Self as burn::backend::ops::FloatTensorOps<Self>>::float_select(weight, 0, ids);
+            return <Self as FloatTensorOps<Self>>::float_select(weight, 0, ids);
         }
         let ([_, d], n) = (shape::<Self, 2>(&weight), ids.meta.num_elements());
         let (weight, ids) = (contiguous(weight), contiguous(ids));
@@ -47,7 +48,9 @@ impl EmbeddingOps for CubeBackend {
         let tiles = n.div_ceil(TILE);
         let (order, sorted) = (empty(&grad, [n], DType::U32), empty(&grad, [n], DType::U32));
         let (heads, tails) = (empty(&grad, [tiles, d], DType::F32), empty(&grad, [tiles, d], DType::F32));
-        let out = zeros_client(client.clone(), grad.device.clone(), [vocab, d].into(), grad.dtype);
+        // Flat first: CUDA's allocator may put gaps between rows.
+        let out = zeros_client(client.clone(), grad.device.clone(), [vocab * d].into(), grad.dtype);
+        let out = <Self as FloatTensorOps<Self>>::float_reshape(out, [vocab, d].into());
 
         let (cubes, units) = each(n);
         let [tokens, order_out, sorted_out] = [ids, order.clone(), sorted.clone()].map(CubeTensor::into_buffer_arg);

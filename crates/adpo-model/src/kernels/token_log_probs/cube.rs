@@ -85,43 +85,71 @@ impl TokenLogProbOps for CubeBackend {
         if !fused(&hidden, &weight) || grad.dtype != DType::F32 {
             return composed::backward::<Self>(hidden, weight, targets, lse, grad);
         }
-        let ([n, _], [vocab, d]) = (shape::<Self, 2>(&hidden), shape::<Self, 2>(&weight));
-        let (client, dtypes) = (hidden.client.clone(), [element(&hidden), element(&targets)]);
-        let [targets, lse, grad] = [targets, lse, grad].map(contiguous);
-        let mut d_hidden: Option<CubeTensor> = None;
-        let mut d_weight = empty(&weight, [vocab, d], weight.dtype);
-        for chunk in chunks(vocab) {
-            let weight = rows(&weight, &chunk);
-            let logits = logits(&hidden, weight.clone());
-            let d_logits = empty(&hidden, [n, chunk.len()], hidden.dtype);
-            let vector = width(&[&logits], chunk.len());
-            let (cubes, units) = each(n * chunk.len() / vector);
-            slopes::launch(
-                &client,
-                cubes,
-                units,
-                vector,
-                logits.into_buffer_arg(),
-                targets.clone().into_buffer_arg(),
-                lse.clone().into_buffer_arg(),
-                grad.clone().into_buffer_arg(),
-                d_logits.clone().into_buffer_arg(),
-                (n * chunk.len() / vector) as u32,
-                (chunk.len() / vector) as u32,
-                chunk.start as u32,
-                dtypes,
-            );
-            let share = product(d_logits.clone(), weight, DType::F32);
-            d_hidden = Some(match d_hidden {
-                Some(sum) => Self::float_add(sum, share),
-                None => share,
-            });
-            let share = product(Self::float_transpose(d_logits), hidden.clone(), d_weight.dtype);
-            d_weight = Self::float_slice_assign(d_weight, &[Slice::from(chunk), Slice::from(0..d)], share);
-        }
-        let d_hidden = d_hidden.unwrap_or_else(|| empty(&hidden, [n, d], DType::F32));
-        (narrow::<Self>(d_hidden, hidden.dtype), d_weight)
+        let d_weight = empty(&weight, shape::<Self, 2>(&weight), weight.dtype);
+        let (d_hidden, d_weight) = backward(hidden, weight, targets, lse, grad, Some(d_weight));
+        (d_hidden, d_weight.expect("given, and so given back"))
     }
+
+    fn fused_token_log_probs_backward_hidden(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        lse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        if !fused(&hidden, &weight) || grad.dtype != DType::F32 {
+            return composed::backward::<Self>(hidden, weight, targets, lse, grad).0;
+        }
+        backward(hidden, weight, targets, lse, grad, None).0
+    }
+}
+
+/// `dhidden`, and `dweight` where there is memory for it.
+fn backward(
+    hidden: CubeTensor,
+    weight: CubeTensor,
+    targets: CubeTensor,
+    lse: CubeTensor,
+    grad: CubeTensor,
+    mut d_weight: Option<CubeTensor>,
+) -> (CubeTensor, Option<CubeTensor>) {
+    let ([n, d], [vocab, _]) = (shape::<CubeBackend, 2>(&hidden), shape::<CubeBackend, 2>(&weight));
+    let (client, dtypes) = (hidden.client.clone(), [element(&hidden), element(&targets)]);
+    let [targets, lse, grad] = [targets, lse, grad].map(contiguous);
+    let mut d_hidden: Option<CubeTensor> = None;
+    for chunk in chunks(vocab) {
+        let weight = rows(&weight, &chunk);
+        let logits = logits(&hidden, weight.clone());
+        let d_logits = empty(&hidden, [n, chunk.len()], hidden.dtype);
+        let vector = width(&[&logits], chunk.len());
+        let (cubes, units) = each(n * chunk.len() / vector);
+        slopes::launch(
+            &client,
+            cubes,
+            units,
+            vector,
+            logits.into_buffer_arg(),
+            targets.clone().into_buffer_arg(),
+            lse.clone().into_buffer_arg(),
+            grad.clone().into_buffer_arg(),
+            d_logits.clone().into_buffer_arg(),
+            (n * chunk.len() / vector) as u32,
+            (chunk.len() / vector) as u32,
+            chunk.start as u32,
+            dtypes,
+        );
+        let share = product(d_logits.clone(), weight, DType::F32);
+        d_hidden = Some(match d_hidden {
+            Some(sum) => CubeBackend::float_add(sum, share),
+            None => share,
+        });
+        d_weight = d_weight.map(|d_weight| {
+            let share = product(CubeBackend::float_transpose(d_logits), hidden.clone(), d_weight.dtype);
+            CubeBackend::float_slice_assign(d_weight, &[Slice::from(chunk), Slice::from(0..d)], share)
+        });
+    }
+    let d_hidden = d_hidden.unwrap_or_else(|| empty(&hidden, [n, d], DType::F32));
+    (narrow::<CubeBackend>(d_hidden, hidden.dtype), d_weight)
 }
 
 fn fused(hidden: &CubeTensor, weight: &CubeTensor) -> bool {

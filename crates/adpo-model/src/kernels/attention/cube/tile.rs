@@ -4,7 +4,6 @@
 //! rows y, y + side, … and the columns x, x + side, …, so that units side by side read shared memory side by side.
 #![expect(clippy::trivially_copy_pass_by_ref, reason = "an array of registers has no four bytes")]
 
-use cubecl::ir::DeviceProperties;
 use cubecl::prelude::*;
 
 use super::LANES;
@@ -39,8 +38,8 @@ pub(super) struct Tile {
 }
 
 impl Tile {
-    /// The largest tile that fits.
-    pub(super) fn new(pass: Pass, dim: usize, device: &DeviceProperties) -> Option<Self> {
+    /// The largest tile for heads of this size that fits into so many bytes of shared memory.
+    pub(super) fn new(pass: Pass, dim: usize, memory: usize) -> Option<Self> {
         if !dim.is_multiple_of(LANES) {
             return None;
         }
@@ -50,7 +49,6 @@ impl Tile {
             Pass::Cached => &[[16, 1, 4], [16, 1, 2], [16, 1, 1], [8, 1, 1]],
             Pass::Queries | Pass::Keys => &[[16, 4, 2], [16, 3, 2], [16, 2, 2], [16, 1, 2], [16, 1, 1], [8, 1, 1]],
         };
-        let memory = device.hardware.max_shared_memory_size.min(MEMORY);
         let tile = |[side, down, across]: [usize; 3]| {
             let vectors = dim.div_ceil(LANES * side);
             Self { side, down, across, vectors, by_key: pass == Pass::Keys }
@@ -58,7 +56,7 @@ impl Tile {
         // More sums per unit than this would spill registers.
         let most = if pass == Pass::Keys { 6 } else { 8 };
         let light = |tile: &Self| tile.down * tile.vectors <= most;
-        sizes.iter().map(|size| tile(*size)).find(|tile| light(tile) && tile.bytes(pass) <= memory)
+        sizes.iter().map(|size| tile(*size)).find(|tile| light(tile) && tile.bytes(pass) <= memory.min(MEMORY))
     }
 
     fn bytes(self, pass: Pass) -> usize {
@@ -227,6 +225,25 @@ pub(super) fn store<F: Float, N: Size>(
             if row < count && column < pieces {
                 to[base + row * stride + column] = Vector::cast_from(sums[a * tile.vectors + c] * Vector::new(factor[a]));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pass, Tile};
+
+    #[test]
+    fn there_are_tiles_for_every_model_on_a_small_gpu_and_larger_ones_on_a_large_one() {
+        for pass in [Pass::Forward, Pass::Cached, Pass::Queries, Pass::Keys] {
+            for dim in [4, 8, 32, 64, 80, 96, 128] {
+                let [small, large] = [32, 227].map(|kib| Tile::new(pass, dim, kib * 1024).expect("a tile"));
+                assert!(small.bytes(pass) <= 32 * 1024 && large.units() <= 256, "{pass:?} {dim}");
+                assert!(small.side * small.vectors * 4 >= dim && large.rows() * large.columns() >= small.rows() * small.columns());
+                // A unit's view of its scores is 32 bits.
+                assert!(large.down * large.across <= 32);
+            }
+            assert_eq!(Tile::new(pass, 6, 227 * 1024), None, "4 does not divide it");
         }
     }
 }
