@@ -31,6 +31,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Sft(args) => commands::stage::run(&args, Stage::Sft),
         Command::Sample(args) => commands::sample::run(&args),
         Command::Annotate(args) => commands::stage::run(&args, Stage::Annotate),
+        Command::Plan(args) => commands::plan::run(&args),
         Command::Train(args) => commands::stage::run(&args, Stage::Train),
         Command::Evaluate(args) if args.responses.is_empty() => commands::stage::run(&args.stage, Stage::Evaluate),
         Command::Evaluate(args) => commands::evaluate::run(&args),

@@ -24,6 +24,7 @@ mod export;
 mod judge_choice;
 mod llama_chat;
 mod lora;
+mod plan;
 mod pretrain;
 mod recipe;
 mod report;
@@ -44,6 +45,10 @@ pub use export::{Export, Exported, export};
 pub use judge_choice::JudgeChoice;
 pub use llama_chat::LlamaChat;
 pub use lora::Lora;
+pub use plan::{
+    Compute, Counts, FORMULA, Knob, MemoryItem, Plan, PlanOptions, ReferenceMemory, SampleMemory, SamplingPlan, StepMemory, TrainingPlan,
+    plan,
+};
 pub use pretrain::{BaseData, BaseEvaluation, BaseRecipe, BaseShape, BaseTokenizer, pretrain};
 pub use recipe::{
     Annotate, Base, Control, Draw, Encoding, Evaluate, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,

@@ -6,6 +6,7 @@ use std::path::Path;
 use adpo_data::{Batch, Content, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence};
 use adpo_model::{Llama, Storage};
 use adpo_objective::{Lengths, LogProbs, Objective, RoleLogProbs, ToxAnchor};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
@@ -213,6 +214,8 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
     }
 
     fn check_start(&self, model: &Llama, device: &Device) -> Result<(), TrainError> {
+        // Nothing is derived here, and eight examples may be more than a step's memory has room for.
+        let model = &model.clone().no_grad();
         if self.reference.is_none() {
             return Ok(());
         }

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::TrainError;
 use crate::metrics::StepMetrics;
+use crate::passes::passes_at_once;
 use crate::scoring::Scores;
 
 /// Refuses ids that the model has no embedding for.
@@ -19,13 +20,9 @@ pub(crate) fn check_ids(row: &str, ids: &[u32], vocab_size: usize) -> Result<(),
     }
 }
 
-/// How many examples of a micro-batch go through a model together. On the CPU each thread takes examples of its own, which
-/// keeps it busy also where a kernel is too small to be shared; in training it costs one more set of gradients per thread.
+/// How many examples of a micro-batch go through a model together.
 pub(crate) fn examples_together(examples: usize, device: &Device) -> usize {
-    const SETS_OF_GRADIENTS: usize = 4;
-    let on_cpu = device.clone().inner() == Device::flex();
-    let parts = if on_cpu { rayon::current_num_threads().clamp(1, SETS_OF_GRADIENTS) } else { 1 };
-    examples.div_ceil(parts).max(1)
+    examples.div_ceil(passes_at_once(device.clone().inner() == Device::flex())).max(1)
 }
 
 /// A set of examples and the loss over some of them.

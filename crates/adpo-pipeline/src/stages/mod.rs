@@ -24,9 +24,10 @@ use crate::stage::Manifest;
 pub(crate) use compare::compare;
 pub use evaluate::Answered;
 pub use sample::Candidates;
+pub(crate) use train::both_pairs;
 
 /// What training reads, whichever stage wrote it.
-const TRIPLES: &str = "triples.jsonl";
+pub(crate) const TRIPLES: &str = "triples.jsonl";
 
 /// How far a run goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,7 +123,7 @@ impl SeedRun<'_> {
         self.folder.join(name)
     }
 
-    fn stream(&self, name: &str) -> u64 {
+    pub(crate) fn stream(&self, name: &str) -> u64 {
         derive_seed(self.seed, name)
     }
 

@@ -73,7 +73,7 @@ fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Manifest, folder: &Path) 
 }
 
 /// (`y_w`, `y_l`) and (`y_w`, `y_t`).
-fn both_pairs(triple: EncodedTriple) -> Vec<EncodedTriple> {
+pub(crate) fn both_pairs(triple: EncodedTriple) -> Vec<EncodedTriple> {
     let toxic = triple.toxic.clone().map(|toxic| EncodedTriple {
         row: format!("{}#toxic", triple.row),
         rejected: toxic,
