@@ -385,6 +385,9 @@ pub(crate) enum BenchCommand {
     /// Compare every kernel with the CPU, then time it; a table of the same goes to standard error. Exits with 1 where one is wrong.
     #[command(after_help = "Example:\n  adpo bench kernels --device cuda --size 7b --tokens 8192 --seq 2048 --dtype bfloat16")]
     Kernels(BenchKernelsArgs),
+    /// Time loading a checkpoint, beside reading its files.
+    #[command(after_help = "Example:\n  adpo bench load path/to/a/hugging-face/folder")]
+    Load(BenchLoadArgs),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -444,6 +447,14 @@ pub(crate) struct BenchStepArgs {
     /// instead of random ids.
     #[arg(long)]
     pub(crate) rows: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchLoadArgs {
+    /// A Hugging Face folder.
+    pub(crate) checkpoint: PathBuf,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }

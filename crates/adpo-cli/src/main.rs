@@ -42,6 +42,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Evaluators(EvaluatorsCommand::Validate(args)) => commands::evaluators::check(&args),
         Command::Bench(BenchCommand::Step(args)) => commands::bench::step(&args),
         Command::Bench(BenchCommand::Rows(args)) => commands::bench::rows(&args),
+        Command::Bench(BenchCommand::Load(args)) => commands::bench::load(&args),
         Command::Bench(BenchCommand::Sample(args)) => commands::bench::sample(&args),
         Command::Bench(BenchCommand::Kernels(args)) => commands::bench::kernels(&args),
     }

@@ -269,6 +269,16 @@ fn bench_step_prints_one_json_line() {
 }
 
 #[test]
+fn bench_load_tells_how_many_bytes_it_read() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
+    let output = adpo(&["bench", "load", text(&fixture)]);
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON line");
+    assert_eq!(line["bytes"], std::fs::metadata(fixture.join("model.safetensors")).expect("it is there").len());
+    let missing = adpo(&["bench", "load", "no/such/folder"]);
+    assert!(stderr(&missing).contains("no/such/folder"), "{}", stderr(&missing));
+}
+
+#[test]
 fn rows_for_the_bench_hold_ids_and_a_step_computes_fewer_cells_where_prompts_are_shared() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (source, out) = (folder.path().join("pairs.jsonl"), folder.path().join("rows.jsonl"));

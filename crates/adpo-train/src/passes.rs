@@ -44,11 +44,13 @@ pub fn passes_at_once(on_cpu: bool) -> usize {
     if on_cpu { rayon::current_num_threads().clamp(1, SETS_OF_GRADIENTS) } else { 1 }
 }
 
+const IN_MEMORY: &str = "rows that lie in memory can be read";
+
 /// The policy's passes of supervised fine-tuning, micro-batch by micro-batch, over all its steps; of each micro-batch those that
 /// run `at_once`.
 pub fn sft_passes<'a>(examples: &'a [SftExample], options: &'a TrainOptions, at_once: usize) -> impl Iterator<Item = Vec<PassSize>> + 'a {
     let task = Sft::new(examples, options);
-    micro_batches(examples.len(), options, at_once, move |part| task.batch(part))
+    micro_batches(examples.len(), options, at_once, move |part| task.batch(part).expect(IN_MEMORY))
 }
 
 /// The same for preference training.
@@ -59,7 +61,7 @@ pub fn preference_passes<'a>(
     at_once: usize,
 ) -> impl Iterator<Item = Vec<PassSize>> + 'a {
     let task = Preferences { triples, reference: None, objective, layout: options.layout() };
-    micro_batches(triples.len(), options, at_once, move |part| task.batch(part))
+    micro_batches(triples.len(), options, at_once, move |part| task.batch(part).expect(IN_MEMORY))
 }
 
 fn micro_batches<'a>(

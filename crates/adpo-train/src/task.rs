@@ -30,19 +30,19 @@ pub(crate) trait Task: Sync {
     /// How many examples there are.
     fn examples(&self) -> usize;
     /// The row id of an example, for messages.
-    fn row(&self, example: usize) -> &str;
+    fn row(&self, example: usize) -> Result<String, TrainError>;
     /// An example's share of a step's mean: its target tokens for SFT, 1 for preferences. The step's loss is
     /// Σ loss / Σ weight over *all* its forward passes, so that 8 × 1 equals 1 × 8.
-    fn weight(&self, example: usize) -> f64;
+    fn weight(&self, example: usize) -> Result<f64, TrainError>;
     /// The sequences that the loss over some examples looks at.
-    fn batch(&self, examples: &[usize]) -> Batch;
+    fn batch(&self, examples: &[usize]) -> Result<Batch, TrainError>;
     /// Summed loss `[1]` over the examples of `batch`, differentiable, from what the model says of it; metrics are added to
     /// `metrics`.
     fn loss(&self, scores: Scores, batch: &Batch, examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError>;
     /// Refuses examples that cannot be trained on: a forward pass may take the rest for granted.
     fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError>;
     /// Everything that the result depends on besides model and options, hashed: a resume checks it.
-    fn fingerprint(&self) -> String;
+    fn fingerprint(&self) -> Result<String, TrainError>;
     /// Checks at step 0, before anything is trained.
     fn check_start(&self, _model: &Llama, _device: &Device) -> Result<(), TrainError> {
         Ok(())

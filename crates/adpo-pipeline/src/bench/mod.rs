@@ -2,7 +2,7 @@
 
 mod cases;
 mod kernels;
-
+mod load;
 mod rows;
 
 use std::path::Path;
@@ -15,11 +15,12 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::PipelineError;
-pub use rows::{RowsBench, RowsFigures, bench_rows};
-
 use crate::lora::Lora;
 use crate::plan::{Place, ReferenceMemory, Rows, Setting, Trainee};
+
 pub use kernels::{BenchDtype, KernelBench, KernelFigures, bench_kernels};
+pub use load::{LoadFigures, bench_load};
+pub use rows::{RowsBench, RowsFigures, bench_rows};
 
 /// A model's shape.
 #[derive(Debug, Clone, Copy)]

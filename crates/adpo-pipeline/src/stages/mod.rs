@@ -7,6 +7,7 @@ mod evaluate;
 mod preferences;
 mod sample;
 mod sft;
+mod tokens;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -158,16 +159,17 @@ impl SeedRun<'_> {
     }
 
     fn encoder<'t>(&self, checkpoint: &'t Checkpoint, control: &ControlToken) -> Encoder<'t> {
+        Encoder::new(&checkpoint.tokenizer, self.encoding_options(control))
+    }
+
+    fn encoding_options(&self, control: &ControlToken) -> EncodingOptions {
         let encoding = &self.recipe.encoding;
-        Encoder::new(
-            &checkpoint.tokenizer,
-            EncodingOptions {
-                max_length: encoding.max_length,
-                over_length: encoding.over_length,
-                mask: encoding.mask,
-                control: Some(control.clone()),
-            },
-        )
+        EncodingOptions {
+            max_length: encoding.max_length,
+            over_length: encoding.over_length,
+            mask: encoding.mask,
+            control: Some(control.clone()),
+        }
     }
 }
 
