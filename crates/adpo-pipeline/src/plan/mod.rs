@@ -330,12 +330,10 @@ impl<'a> Planner<'a> {
     /// The weights of a judge that is a model on this machine: toxic answers are drawn until it passes one.
     fn judge(&self, judge: &JudgeChoice, notes: &mut Vec<String>) -> Result<Option<MemoryItem>, PipelineError> {
         let JudgeChoice::Llama { checkpoint, .. } = judge else { return Ok(None) };
-        match self.run.resources.config(checkpoint) {
-            Ok(config) => Ok(Some(MemoryItem::weights("the judge's weights", &Trainee::new(config, None)?))),
-            Err(_) => {
-                notes.push(format!("the judge `{checkpoint}` is not here; its weights lie beside the sampled model's and are not counted"));
-                Ok(None)
-            }
+        if let Ok(config) = self.run.resources.config(checkpoint) {
+            return Ok(Some(MemoryItem::weights("the judge's weights", &Trainee::new(config, None)?)));
         }
+        notes.push(format!("the judge `{checkpoint}` is not here; its weights lie beside the sampled model's and are not counted"));
+        Ok(None)
     }
 }

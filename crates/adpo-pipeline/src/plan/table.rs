@@ -109,9 +109,8 @@ fn counts(f: &mut Formatter<'_>, counts: &Counts) -> fmt::Result {
     let dropped: usize = counts.dropped.values().sum();
     let mut rows =
         format!("{} examples, {} dropped, {} cut", known(counts.examples), group(dropped as u64), group(counts.truncated as u64));
-    for (reason, count) in &counts.dropped {
-        rows += &format!("; {count}: {reason}");
-    }
+    let reasons: Vec<String> = counts.dropped.iter().map(|(reason, count)| format!("; {count}: {reason}")).collect();
+    rows += &reasons.concat();
     line(f, "rows", &rows)?;
     let apart = counts.cells_not_shared.map_or_else(String::new, |cells| format!(", {} if prompts were not shared", group(cells as u64)));
     line(f, "an epoch", &format!("{} tokens, {} cells{apart}", known(counts.tokens), known(counts.cells)))?;

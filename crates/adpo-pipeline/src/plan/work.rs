@@ -211,14 +211,12 @@ impl Source<'_> {
             let report = encoder.report().clone();
             return Ok(Work { examples: Some(triples.len()), rows: Rows::Triples(triples, objective.clone()), report, assumed: None });
         }
-        match &recipe.sample {
-            Some(sample) => self.candidates(sample, objective),
-            None => {
-                let longest = recipe.encoding.max_length;
-                let examples = preferences.map(|rows| rows.len()).or_else(|| limits(&recipe.preference.sources));
-                Ok(self.longest_triples(examples, longest.div_ceil(2), objective))
-            }
+        if let Some(sample) = &recipe.sample {
+            return self.candidates(sample, objective);
         }
+        let longest = recipe.encoding.max_length;
+        let examples = preferences.map(|rows| rows.len()).or_else(|| limits(&recipe.preference.sources));
+        Ok(self.longest_triples(examples, longest.div_ceil(2), objective))
     }
 
     /// Triples that are yet to be drawn: one of every prompt, with answers of the greatest length.
