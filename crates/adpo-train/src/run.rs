@@ -164,9 +164,7 @@ impl<'a, T: Task> Session<'a, T> {
                 ));
             }
             model = found.load_model(model)?;
-            optimizer
-                .restore(found.state.step as u64, found.load_moments()?, &model, options.precision())
-                .map_err(|problems| TrainError::checkpoint(&found.folder.join("optimizer.safetensors"), problems))?;
+            found.with_moments(|state| optimizer.restore(found.state.step as u64, state, &model, options.precision()))?;
             saved_step = Some(found.state.step);
             state = found.state;
         } else {
@@ -244,7 +242,7 @@ impl<'a, T: Task> Session<'a, T> {
         }
         self.log.sync()?;
         let moments = self.engine.optimizer.state();
-        checkpoint::save(&checkpoints(self.folder), &model, &moments, &self.state, self.options.save_total_limit)?;
+        checkpoint::save(&checkpoints(self.folder), &model, moments, &self.state, self.options.save_total_limit)?;
         self.saved_step = Some(self.state.step);
         Ok(())
     }
