@@ -50,12 +50,15 @@ struct Run {
 }
 
 fn train(objective: &Objective, live: bool, share_prompts: bool) -> Run {
+    train_with(objective, live, TrainOptions { share_prompts, ..options() })
+}
+
+fn train_with(objective: &Objective, live: bool, options: TrainOptions) -> Run {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let device = Device::flex();
     let (model, triples) = (fixture_model(&device), fixture_triples());
-    let options = TrainOptions { share_prompts, ..options() };
     let reference = if live {
-        Reference::live(model.clone(), &device)
+        Reference::live(model.clone().with_precision(options.precision()), &device)
     } else {
         let options = TrainOptions { batch_size: 5, ..options.clone() };
         Reference::precomputed(&model, &triples, objective, &options, &device, &folder.path().join("cache"))
@@ -111,6 +114,30 @@ fn adpo_follows_torch_for_every_link_and_anchor() {
         for (suffix, anchor) in [("ref", Anchor::Ref), ("tox", Anchor::Tox)] {
             assert_follows(&format!("adpo_{name}_{suffix}.json"), &adpo(link, anchor));
         }
+    }
+}
+
+/// How far a step's loss in bf16 may be from f32's.
+const BF16_BAND: f64 = 0.01;
+
+#[test]
+fn losses_in_bf16_stay_within_a_band_around_those_of_f32() {
+    let cases = [
+        ("trl_dpo_sigmoid.json", Objective::Dpo(Dpo { beta: 0.1, ..Dpo::default() })),
+        ("adpo_separate_ref.json", adpo(Link::Separate, Anchor::Ref)),
+        ("adpo_joint_ref.json", adpo(Link::Joint, Anchor::Ref)),
+        ("adpo_pair_tox.json", adpo(Link::Pair, Anchor::Tox)),
+    ];
+    for (file, objective) in cases {
+        let run = train_with(&objective, true, TrainOptions { bf16: true, ..options() });
+        let expected = reference_log(file);
+        let losses = run.history.iter().map(|step| step.get("loss").expect("reported"));
+        let off: Vec<f64> = losses.zip(&expected).map(|(found, expected)| (found - expected["loss"]).abs()).collect();
+        let moved = (expected[0]["loss"] - expected[11]["loss"]).abs();
+        println!("{file}: the loss moves by {moved:.3}; bf16 is off by {off:.4?}");
+        assert_eq!(off.len(), 12);
+        assert!(moved > 3.0 * BF16_BAND, "{file}: a band of {BF16_BAND} says nothing where the loss moves by {moved}");
+        assert!(off.iter().all(|off| *off <= BF16_BAND), "{file}: {off:?}");
     }
 }
 

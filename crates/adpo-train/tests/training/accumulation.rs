@@ -4,7 +4,7 @@ use adpo_objective::{Adpo, Anchor, Link, Objective};
 use adpo_train::{Reference, TrainOptions, Trained, mean_nll, train_preference, train_sft};
 use burn::tensor::Device;
 
-use crate::common::{distance, examples, model, options, triples};
+use crate::common::{distance, examples, model, options, triples, weights};
 
 fn sft(options: &TrainOptions) -> Trained {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -67,6 +67,19 @@ fn packing_and_shared_prompts_give_the_losses_of_padding() {
         for (packing, share_prompts) in [(Some(48), false), (None, true), (Some(120), true)] {
             let names = ["loss", "grad_norm", "num_tokens", "entropy", "mean_token_accuracy"];
             assert_same(&padded, &laid_out(run, packing, share_prompts), &names);
+        }
+    }
+}
+
+#[test]
+fn blocks_that_are_computed_twice_change_no_bit_of_a_run() {
+    for run in [sft, adpo] {
+        let kept = run(&two_epochs(4, 2));
+        let recomputed = run(&TrainOptions { gradient_checkpointing: true, ..two_epochs(4, 2) });
+        assert_eq!(weights(&kept.model), weights(&recomputed.model));
+        assert!(distance(&kept.model, &model(1)) > 1e-3, "the weights did not move: nothing was compared");
+        for (kept, recomputed) in kept.history.iter().zip(&recomputed.history) {
+            assert_eq!(kept.values, recomputed.values, "step {}", kept.step);
         }
     }
 }

@@ -4,6 +4,7 @@ mod accumulation;
 mod behaviour;
 mod common;
 mod lora;
+mod precision;
 mod reference;
 mod refusals;
 mod resume;

@@ -82,7 +82,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     entries.map(|e| (e.file_name().to_string_lossy().into_owned(), std::fs::read(e.path()).expect("a readable file"))).collect()
 }
 
-fn assert_equal_runs(found: &Path, expected: &Path) {
+pub(crate) fn assert_equal_runs(found: &Path, expected: &Path) {
     let names = |run: &Path| checkpoints(run).iter().map(|p| p.file_name().map(ToOwned::to_owned)).collect::<Vec<_>>();
     assert_eq!(names(found), names(expected), "the same checkpoints are kept, and nothing unfinished");
     for (found, expected) in checkpoints(found).iter().zip(checkpoints(expected)) {
