@@ -193,10 +193,10 @@ impl Rule {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReferenceChoice {
-    /// Its log-probs are computed once and cached.
+    /// Its log-probs are computed once and cached: no second copy of the weights, and no pass of theirs in any step.
     #[default]
     Precomputed,
-    /// The model stays in memory.
+    /// The model stays in memory: a copy of the weights where the policy trains them all; none beside adapters.
     Live,
 }
 

@@ -56,6 +56,7 @@ pub fn bench_preference(
 }
 
 fn bench(model: Llama, task: &impl Task, options: &TrainOptions, steps: usize) -> Result<Vec<BenchStep>, TrainError> {
+    options.check_device(&model.device())?;
     if task.examples() == 0 {
         return Err(TrainError::NoExamples);
     }

@@ -1,5 +1,6 @@
 use adpo_data::{Layout, epoch_order};
 use adpo_model::Storage;
+use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -130,6 +131,15 @@ impl TrainOptions {
             .into_iter()
             .find(|(_, ok, _)| !ok)
             .map_or(Ok(()), |(field, _, problem)| Err(TrainError::Options { field, problem: problem.into() }))
+    }
+
+    /// Refuses a precision that the device does not have.
+    pub(crate) fn check_device(&self, device: &Device) -> Result<(), TrainError> {
+        if self.bf16 && !device.supports_dtype(FloatDType::BF16) {
+            let problem = "this device does not compute in bf16 (WGSL has no such type); leave it out".into();
+            return Err(TrainError::Options { field: "bf16", problem });
+        }
+        Ok(())
     }
 
     /// The type of weights and activations.

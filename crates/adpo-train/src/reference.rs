@@ -57,10 +57,10 @@ impl Reference {
         Self { model_hash: model_hash(&model), precision: model.precision(), kind: Kind::Live { model: Box::new(model), device } }
     }
 
-    /// Computes, in the precision of `options`, the log-probs of all triples once and keeps them in `cache`, under a name that is a hash of the
-    /// weights, of every encoded sequence (so of template, truncation, control token and rows), and of `bf16`, `batch_size`,
-    /// `packing` and `share_prompts` of `options`: the last three change no log-prob beyond rounding, but no run's last bits should depend on
-    /// which run filled the cache.
+    /// Computes, in the precision of `options`, the log-probs of all triples once and keeps them in `cache`, under a name that is a
+    /// hash of the weights, of every encoded sequence (so of template, truncation, control token and rows), and of `bf16`,
+    /// `batch_size`, `packing` and `share_prompts` of `options`: the last three change no log-prob beyond rounding, but no run's
+    /// last bits should depend on which run filled the cache.
     ///
     /// # Errors
     /// [`TrainError`] if the cache cannot be read or written.

@@ -33,6 +33,7 @@ pub struct Trained {
 
 pub(crate) fn run(model: Llama, task: &impl Task, options: &TrainOptions, folder: &Path) -> Result<Trained, TrainError> {
     options.validate()?;
+    options.check_device(&model.device())?;
     if task.examples() == 0 {
         return Err(TrainError::NoExamples);
     }
