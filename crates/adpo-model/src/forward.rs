@@ -72,8 +72,11 @@ impl Forward<'_> {
         for (block, input) in model.layers.iter().zip(inputs).rev() {
             let x = Tensor::from_inner(input).require_grad();
             let mut gradients = along(block.forward_rows(x.clone(), &rotary, tokens), slope).backward();
-            slope = x.grad_remove(&mut gradients).expect("a block adds to its input, so the input has a gradient");
+            let below = x.grad_remove(&mut gradients);
             sum.accumulate(model, GradientsParams::from_grads(gradients, block));
+            // A block adds to its input, which therefore has a gradient.
+            let Some(below) = below else { return sum.grads() };
+            slope = below;
         }
         if model.trains_embedding() {
             let gradients = along(model.embed(tokens.ids.clone()), slope).backward();
