@@ -9,8 +9,6 @@ pub(crate) fn keep_what_is_freed() {
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
-        // One arena for all threads: what one has freed the others can use, or each comes to hold what the largest step needs.
-        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 

@@ -337,3 +337,11 @@ fn an_inspection_hides_text_unless_it_is_asked_for() -> Result<(), DataError> {
     assert_eq!(long.sample[0].lines.len(), 9, "all of them are there for programs");
     Ok(())
 }
+
+#[test]
+fn a_parquet_file_is_refused_by_its_name_with_the_way_to_convert_it() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), b"PAR1\x15\x04\x15\xff").expect("writable");
+    let message = adpo_data::read_preferences(file.path()).expect_err("no JSONL").to_string();
+    assert!(message.contains(&file.path().display().to_string()) && message.contains("read_parquet"), "{message}");
+}

@@ -11,8 +11,8 @@ fn triples(count: u32) -> Vec<EncodedTriple> {
         prompt: (0..5 + i % 7).map(|j| i * 131 + j).collect(),
         chosen: vec![i, 2],
         rejected: vec![70_000 + i, 300, 2],
-        toxic: (i % 3 > 0).then(|| vec![i; 4]),
-        toxic_prompt: (i % 2 > 0).then(Vec::new),
+        toxic: (!i.is_multiple_of(3)).then(|| vec![i; 4]),
+        toxic_prompt: (!i.is_multiple_of(2)).then(Vec::new),
     };
     (0..count).map(triple).collect()
 }

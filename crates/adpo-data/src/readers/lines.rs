@@ -40,8 +40,14 @@ impl Input {
             Self::Text { text, .. } => Box::new(Cursor::new(text.as_bytes())),
             Self::File(path) => {
                 let mut file = BufReader::new(File::open(path).map_err(DataError::io(path))?);
+                let start = file.fill_buf().map_err(DataError::io(path))?;
+                if start.starts_with(b"PAR1") {
+                    let problem = "is a Parquet file, and JSONL is read; convert it, for example with pandas: \
+                                   pandas.read_parquet(FILE).to_json(\"rows.jsonl\", orient=\"records\", lines=True)";
+                    return Err(DataError::file(self.name(), problem));
+                }
                 // The first two bytes say whether it is gzip, whatever its name says.
-                let compressed = file.fill_buf().map_err(DataError::io(path))?.starts_with(&[0x1f, 0x8b]);
+                let compressed = start.starts_with(&[0x1f, 0x8b]);
                 if compressed { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) }
             }
         };

@@ -1,6 +1,8 @@
 //! Rows in a mapped file train as rows in memory do.
 
-use adpo_data::{EncodedRows, TokenCache};
+use std::path::Path;
+
+use adpo_data::{EncodedRows, EncodedTriple, TokenCache};
 use adpo_objective::{Adpo, Objective};
 use adpo_train::{Reference, SftExample, TrainOptions, Trained, train_preference, train_sft};
 use burn::tensor::Device;
@@ -9,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::common::{distance, examples, model, newest_checkpoint, options, triples};
 
-fn cached<T: Serialize + DeserializeOwned>(folder: &std::path::Path, rows: &[T]) -> TokenCache<T> {
+fn cached<T: Serialize + DeserializeOwned>(folder: &Path, rows: &[T]) -> TokenCache<T> {
     let made = TokenCache::open_or_make(folder, "rows", &rows.len(), |cache| {
         rows.iter().try_for_each(|row| cache.push(row))?;
         Ok::<_, adpo_data::DataError>(serde_json::Value::Null)
@@ -17,8 +19,13 @@ fn cached<T: Serialize + DeserializeOwned>(folder: &std::path::Path, rows: &[T])
     made.expect("it is made")
 }
 
-fn metrics(run: &std::path::Path) -> String {
+fn metrics(run: &Path) -> String {
     std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics")
+}
+
+fn train(rows: &(impl EncodedRows<EncodedTriple> + ?Sized), objective: &Objective, options: &TrainOptions, run: &Path) -> Trained {
+    let reference = Reference::precomputed(&model(3), rows, objective, options, &Device::flex(), &run.join("reference"));
+    train_preference(model(3), Some(&reference.expect("computed")), rows, objective, options, run).expect("it runs")
 }
 
 #[test]
@@ -29,15 +36,6 @@ fn a_run_from_a_cache_stopped_within_an_epoch_ends_bit_equal_to_one_from_memory(
     // Epochs of 7 steps; checkpoints after 3, 6, 9 and 12.
     let options = TrainOptions { num_train_epochs: 2, batch_size: 4, save_steps: Some(3), save_total_limit: 9, ..options() };
     let objective = Objective::Adpo(Adpo::default());
-    fn train(
-        rows: &(impl EncodedRows<adpo_data::EncodedTriple> + ?Sized),
-        objective: &Objective,
-        options: &TrainOptions,
-        run: &std::path::Path,
-    ) -> Trained {
-        let reference = Reference::precomputed(&model(3), rows, objective, options, &Device::flex(), &run.join("reference"));
-        train_preference(model(3), Some(&reference.expect("computed")), rows, objective, options, run).expect("it runs")
-    }
     let expected = train(&rows, &objective, &options, memory.path());
     train(&cache, &objective, &options, mapped.path());
     while !newest_checkpoint(mapped.path()).ends_with("step-00000003") {
