@@ -29,7 +29,7 @@ fn every_recipe_parses_and_has_the_baselines_of_a_fair_comparison() {
         assert!(recipe.policies.iter().any(|p| p.pairs == Pairs::RejectedAndToxic));
         runs += 1;
     }
-    assert_eq!(runs, 3);
+    assert_eq!(runs, 4);
 }
 
 #[test]

@@ -15,6 +15,7 @@ Any model:   adpo evaluate --responses FILE   (its replies against another's, in
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
 Result:      adpo export MODEL --out FOLDER
 Look:        adpo data inspect FILE
+First:       adpo plan RECIPE              (memory, tokens, steps; nothing is loaded)
 Measure:     adpo bench step | adpo bench sample | adpo bench kernels
 More:        adpo help
 ";
@@ -39,6 +40,12 @@ Examples:
   adpo sample --endpoint http://localhost:8000/v1 --model my-model --prompts prompts.jsonl --out responses.jsonl";
 #[cfg(not(feature = "http"))]
 const SAMPLE_EXAMPLES: &str = "Example:\n  adpo sample recipes/hh-tiny.toml --data-dir ../data";
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  adpo plan
+  adpo plan recipes/hh-tiny.toml --data-dir ../data
+  adpo plan recipes/llama2-7b.toml --shape 7b --no-data --device cuda --memory 141GB";
 
 /// Adversarial DPO (arXiv 2405.12900): less toxic dialogue models that stay helpful and coherent.
 #[derive(Debug, Parser)]
@@ -93,6 +100,10 @@ pub(crate) enum Command {
     /// Stage 6: put all policies side by side in one report (runs what it needs first).
     #[command(after_help = "Example:\n  adpo compare recipes/hh-tiny.toml --data-dir ../data --show")]
     Compare(StageArgs),
+    /// Say what a recipe will need, before anything is loaded: memory by stage, tokens, steps, FLOPs, time, and what to turn where it
+    /// does not fit.
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(PlanArgs),
     /// Train a tokenizer and a small Llama from scratch.
     #[command(after_help = "Example:\n  adpo pretrain recipes/tiny-base.toml --data-dir ../data --out runs/tiny-base")]
     Pretrain(PretrainArgs),
@@ -224,6 +235,37 @@ pub(crate) struct EndpointArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// A recipe (TOML); without one, the embedded quickstart.
+    pub(crate) recipe: Option<PathBuf>,
+    /// Where the data files are.
+    #[arg(long, env = "ADPO_DATA")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The run's folder [default: runs/<recipe's name>]: triples that it holds are counted; without them, answers are taken to be of
+    /// the greatest length.
+    #[arg(long)]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Plan for this shape instead of the recipe's checkpoint, which need not be there: 7m, 15m, 110m, 1b, 7b or a config.json. Rows are
+    /// then counted, and each is taken to be as long as the recipe allows.
+    #[arg(long, value_name = "SHAPE")]
+    pub(crate) shape: Option<String>,
+    /// Read no data and no tokenizer: every row is as long as the recipe allows.
+    #[arg(long)]
+    pub(crate) no_data: bool,
+    /// Memory of the device, such as 80GB or 78GiB [default: the machine's, on the CPU].
+    #[arg(long, value_name = "BYTES", value_parser = crate::commands::plan::bytes)]
+    pub(crate) memory: Option<u64>,
+    /// Do not time the device; no time is then estimated.
+    #[arg(long)]
+    pub(crate) no_calibration: bool,
+    /// Print JSON for programs.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PretrainArgs {
     /// A recipe for a base model.
     pub(crate) recipe: PathBuf,
@@ -343,6 +385,9 @@ pub(crate) enum BenchCommand {
     /// Compare every kernel with the CPU, then time it; a table of the same goes to standard error. Exits with 1 where one is wrong.
     #[command(after_help = "Example:\n  adpo bench kernels --device cuda --size 7b --tokens 8192 --seq 2048 --dtype bfloat16")]
     Kernels(BenchKernelsArgs),
+    /// Time loading a checkpoint, beside reading its files.
+    #[command(after_help = "Example:\n  adpo bench load path/to/a/hugging-face/folder")]
+    Load(BenchLoadArgs),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -402,6 +447,14 @@ pub(crate) struct BenchStepArgs {
     /// instead of random ids.
     #[arg(long)]
     pub(crate) rows: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchLoadArgs {
+    /// A Hugging Face folder.
+    pub(crate) checkpoint: PathBuf,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }

@@ -31,6 +31,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Sft(args) => commands::stage::run(&args, Stage::Sft),
         Command::Sample(args) => commands::sample::run(&args),
         Command::Annotate(args) => commands::stage::run(&args, Stage::Annotate),
+        Command::Plan(args) => commands::plan::run(&args),
         Command::Train(args) => commands::stage::run(&args, Stage::Train),
         Command::Evaluate(args) if args.responses.is_empty() => commands::stage::run(&args.stage, Stage::Evaluate),
         Command::Evaluate(args) => commands::evaluate::run(&args),
@@ -41,6 +42,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Evaluators(EvaluatorsCommand::Validate(args)) => commands::evaluators::check(&args),
         Command::Bench(BenchCommand::Step(args)) => commands::bench::step(&args),
         Command::Bench(BenchCommand::Rows(args)) => commands::bench::rows(&args),
+        Command::Bench(BenchCommand::Load(args)) => commands::bench::load(&args),
         Command::Bench(BenchCommand::Sample(args)) => commands::bench::sample(&args),
         Command::Bench(BenchCommand::Kernels(args)) => commands::bench::kernels(&args),
     }

@@ -67,7 +67,7 @@ fn without_arguments_the_first_line_is_the_quickstart() {
 
 #[test]
 fn every_subcommand_shows_an_example() {
-    let commands = ["run", "sft", "sample", "annotate", "train", "evaluate", "compare", "pretrain", "export"];
+    let commands = ["run", "sft", "sample", "annotate", "train", "evaluate", "compare", "plan", "pretrain", "export"];
     let nested = [["data", "inspect"], ["bench", "step"], ["bench", "kernels"], ["bench", "rows"], ["bench", "sample"]];
     let all = commands.iter().map(|c| vec![*c]).chain(nested.iter().map(|c| c.to_vec()));
     for command in all {
@@ -266,6 +266,16 @@ fn bench_step_prints_one_json_line() {
         assert_eq!((&line["what"], line["lora_r"].is_null()), (&"step".into(), more.is_empty()));
         assert!(line["median_s"].as_f64().is_some_and(|s| s > 0.0));
     }
+}
+
+#[test]
+fn bench_load_tells_how_many_bytes_it_read() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
+    let output = adpo(&["bench", "load", text(&fixture)]);
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON line");
+    assert_eq!(line["bytes"], std::fs::metadata(fixture.join("model.safetensors")).expect("it is there").len());
+    let missing = adpo(&["bench", "load", "no/such/folder"]);
+    assert!(stderr(&missing).contains("no/such/folder"), "{}", stderr(&missing));
 }
 
 #[test]

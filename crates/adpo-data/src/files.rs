@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -36,23 +37,32 @@ pub fn write_jsonl<T: Serialize>(path: impl AsRef<Path>, rows: &[T]) -> Result<(
 /// # Errors
 /// [`DataError::Io`] if the file cannot be read; [`DataError::Line`] names the line that is no such row.
 pub fn read_jsonl<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<T>, DataError> {
-    let path = path.as_ref();
-    let mut reader = BufReader::new(File::open(path).map_err(DataError::io(path))?);
-    let mut rows = Vec::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        reader.read_until(b'\n', &mut line).map_err(DataError::io(path))?;
-        if line.last() != Some(&b'\n') {
-            return Ok(rows);
+    stream_jsonl(path)?.collect()
+}
+
+/// Reads rows as [`read_jsonl`] does, one at a time.
+///
+/// # Errors
+/// [`DataError::Io`] if the file cannot be opened; its items as [`read_jsonl`].
+pub fn stream_jsonl<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<impl Iterator<Item = Result<T, DataError>>, DataError> {
+    let path = path.as_ref().to_owned();
+    let mut reader = BufReader::new(File::open(&path).map_err(DataError::io(&path))?);
+    let mut buffer = Vec::new();
+    let mut line = 0;
+    let mut next = move || {
+        buffer.clear();
+        reader.read_until(b'\n', &mut buffer).map_err(DataError::io(&path))?;
+        if buffer.last() != Some(&b'\n') {
+            return Ok(None);
         }
-        let row = serde_json::from_slice(&line).map_err(|e| DataError::Line {
+        line += 1;
+        serde_json::from_slice(&buffer).map(Some).map_err(|e| DataError::Line {
             file: path.display().to_string(),
-            line: rows.len() + 1,
+            line,
             problem: format!("is not what was written there ({e}); delete the file, or what made it, and run again"),
-        })?;
-        rows.push(row);
-    }
+        })
+    };
+    Ok(std::iter::from_fn(move || next().transpose()))
 }
 
 /// Writes a text or bytes. The file appears whole or not at all, as with [`write_jsonl`].
@@ -72,17 +82,19 @@ fn write_rows<T: Serialize>(output: &mut impl Write, path: &Path, rows: &[T]) ->
     Ok(())
 }
 
-/// Writes a file beside `path` and renames it, so that a reader sees the old file or the new one.
-fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), DataError>) -> Result<(), DataError> {
+/// Writes a file beside `path` and renames it, so that a reader sees the old file or the new one. Writers of one file, in
+/// whatever processes and threads, do not meet: each has a temporary file of its own, and the last one wins.
+pub(crate) fn replace<E: From<DataError>>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>) -> Result<(), E> {
+    static WRITERS: AtomicUsize = AtomicUsize::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".tmp-{}", std::process::id()));
+    name.push(format!(".tmp-{}-{}", std::process::id(), WRITERS.fetch_add(1, Ordering::Relaxed)));
     let temporary = path.with_file_name(name);
-    let finished = File::create(&temporary).map_err(DataError::io(&temporary)).and_then(|file| {
+    let finished = File::create(&temporary).map_err(DataError::io(&temporary)).map_err(E::from).and_then(|file| {
         let mut output = BufWriter::new(file);
         write(&mut output)?;
         let file = output.into_inner().map_err(|e| DataError::io(path)(e.into_error()))?;
         file.sync_all().map_err(DataError::io(path))?;
-        std::fs::rename(&temporary, path).map_err(DataError::io(path))
+        std::fs::rename(&temporary, path).map_err(DataError::io(path)).map_err(E::from)
     });
     if finished.is_err() {
         // The first error is the one to tell; a leftover temporary file harms nobody.

@@ -34,6 +34,7 @@ mod readers;
 mod rows;
 mod seed;
 mod split;
+mod token_cache;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
 
@@ -43,11 +44,12 @@ pub use dialogue::{Dialogue, Role, Turn};
 pub use encode::{Encoder, EncodingOptions};
 pub use encoded::{EncodeReport, Encoded, EncodedTriple, Mask, OverLength};
 pub use error::DataError;
-pub use files::{read_jsonl, write_file, write_jsonl};
+pub use files::{read_jsonl, stream_jsonl, write_file, write_jsonl};
 pub use inspect::{Inspection, Lengths, SampleRow, inspect};
 pub use readers::{Format, ReadReport, RowFile, detect, read_dialogues, read_preferences, read_prompts, read_sft};
 pub use rows::{Preference, Prompt, Row, SftExample, ToxicLabel};
 pub use seed::{derive_seed, epoch_order};
 pub use split::{BUCKETS, Use, bucket, use_of};
+pub use token_cache::{EncodedRows, TokenCache, TokenCacheWriter};
 #[cfg(feature = "tokenizers")]
 pub use tokenizer::{ChatTokenizer, ControlToken, train_tokenizer};

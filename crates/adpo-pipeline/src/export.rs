@@ -34,9 +34,6 @@ pub struct Exported {
     pub removed_token: Option<String>,
 }
 
-/// Bytes per weight file, as transformers splits them.
-const SHARD: u64 = 5_000_000_000;
-
 /// Writes the model with its tokenizer. Without its entry, the token's text is ordinary text to the tokenizer.
 ///
 /// # Errors
@@ -71,6 +68,6 @@ pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, P
             removed_token = Some(control.text);
         }
     }
-    checkpoint.save_as(out, &SaveOptions { storage, max_shard_bytes: Some(SHARD) })?;
+    checkpoint.save_as(out, &SaveOptions { storage, ..SaveOptions::default() })?;
     Ok(Exported { vocab_size: checkpoint.model.config().vocab_size, removed_token })
 }

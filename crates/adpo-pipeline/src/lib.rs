@@ -24,6 +24,7 @@ mod export;
 mod judge_choice;
 mod llama_chat;
 mod lora;
+mod plan;
 mod pretrain;
 mod recipe;
 mod report;
@@ -36,14 +37,18 @@ use std::path::Path;
 use burn::tensor::Device;
 
 pub use bench::{
-    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, RowsBench, RowsFigures, SampleFigures, StepBench,
-    StepFigures, bench_kernels, bench_rows, bench_sample, bench_step,
+    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, LoadFigures, RowsBench, RowsFigures, SampleFigures,
+    StepBench, StepFigures, bench_kernels, bench_load, bench_rows, bench_sample, bench_step,
 };
 pub use error::PipelineError;
 pub use export::{Export, Exported, export};
 pub use judge_choice::JudgeChoice;
 pub use llama_chat::LlamaChat;
 pub use lora::Lora;
+pub use plan::{
+    Compute, Counts, FORMULA, Knob, MemoryItem, Plan, PlanOptions, ReferenceMemory, SampleMemory, SamplingPlan, StepMemory, TrainingPlan,
+    plan,
+};
 pub use pretrain::{BaseData, BaseEvaluation, BaseRecipe, BaseShape, BaseTokenizer, pretrain};
 pub use recipe::{
     Annotate, Base, Control, Draw, Encoding, Evaluate, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,

@@ -129,8 +129,7 @@ impl Resources {
 
     fn whole(&self, name: &str) -> Result<Checkpoint, PipelineError> {
         let Some(embedded) = self.embedded(name)? else { return Checkpoint::load(Path::new(name), &self.device) };
-        let tokenizer = ChatTokenizer::from_parts(embedded.tokenizer, embedded.tokenizer_config, Some(embedded.chat_template))?;
-        Ok(Checkpoint { model: Llama::load_bytes(embedded.config, embedded.weights, &self.device)?, tokenizer })
+        Ok(Checkpoint { model: Llama::load_bytes(embedded.config, embedded.weights, &self.device)?, tokenizer: self.tokenizer(name)? })
     }
 
     /// A checkpoint's shape, without its weights.
@@ -144,6 +143,17 @@ impl Resources {
         let path = Path::new(name).join("config.json");
         let text = std::fs::read_to_string(&path).map_err(PipelineError::io(&path))?;
         Ok(LlamaConfig::from_json(&text, &path.display().to_string())?)
+    }
+
+    /// A checkpoint's tokenizer, without its weights; adapters without one of their own have their base's.
+    pub(crate) fn tokenizer(&self, name: &str) -> Result<ChatTokenizer, PipelineError> {
+        if let Some(embedded) = self.embedded(name)? {
+            return Ok(ChatTokenizer::from_parts(embedded.tokenizer, embedded.tokenizer_config, Some(embedded.chat_template))?);
+        }
+        match adapters(name)? {
+            Some(adapters) if !Path::new(name).join("tokenizer.json").exists() => self.tokenizer(&base_of(name, &adapters)?),
+            _ => Ok(ChatTokenizer::from_folder(Path::new(name))?),
+        }
     }
 
     /// A hash of everything in the checkpoint.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use adpo_data::EncodedTriple;
+use adpo_data::{EncodedRows, EncodedTriple};
 use adpo_model::Llama;
 use adpo_objective::Objective;
 
@@ -30,7 +30,12 @@ pub struct BenchStep {
 ///
 /// # Errors
 /// [`TrainError`] as for training.
-pub fn bench_sft(model: Llama, examples: &[SftExample], options: &TrainOptions, steps: usize) -> Result<Vec<BenchStep>, TrainError> {
+pub fn bench_sft(
+    model: Llama,
+    examples: &(impl EncodedRows<SftExample> + ?Sized),
+    options: &TrainOptions,
+    steps: usize,
+) -> Result<Vec<BenchStep>, TrainError> {
     bench(model, &Sft::new(examples, options), options, steps)
 }
 
@@ -41,7 +46,7 @@ pub fn bench_sft(model: Llama, examples: &[SftExample], options: &TrainOptions, 
 pub fn bench_preference(
     policy: Llama,
     reference: &Reference,
-    triples: &[EncodedTriple],
+    triples: &(impl EncodedRows<EncodedTriple> + ?Sized),
     objective: &Objective,
     options: &TrainOptions,
     steps: usize,

@@ -4,16 +4,19 @@
 //! in it and in f32 otherwise, or the adapters alone as a PEFT folder where only they are trained; `optimizer.safetensors`
 //! (`first.<parameter>`, `second.<parameter>`, and beside bf16 weights `master.<parameter>`, all flat f32); and `trainer.json`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use adpo_model::{Llama, SaveOptions};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use memmap2::Mmap;
+use safetensors::View;
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
-use crate::optimizer::StateTensor;
+use crate::optimizer::{StateTensor, to_host};
 
 /// What a resume needs besides weights and moments. The order of the examples follows from the seed and the step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +36,7 @@ pub(crate) struct Checkpoint {
 }
 
 const PREFIX: &str = "step-";
+const MOMENTS: &str = "optimizer.safetensors";
 
 impl Checkpoint {
     /// The model as it was. `start`, where the run began, gives its base to a checkpoint of adapters.
@@ -43,19 +47,20 @@ impl Checkpoint {
         Ok(Llama::load(&self.folder, &start.device().inner())?)
     }
 
-    pub(crate) fn load_moments(&self) -> Result<Vec<StateTensor>, TrainError> {
-        let path = self.folder.join("optimizer.safetensors");
-        let bytes = std::fs::read(&path).map_err(TrainError::io(&path))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| TrainError::checkpoint(&path, e.to_string()))?;
-        file.iter()
-            .map(|(name, view)| match view.dtype() {
-                Dtype::F32 => Ok(StateTensor {
-                    name: name.to_owned(),
-                    values: view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-                }),
-                other => Err(TrainError::checkpoint(&path, format!("`{name}` is {other:?}, not F32"))),
-            })
-            .collect()
+    /// Hands the optimiser's state to `restore`: little-endian f32 by name, in the mapped file. What `restore` says of it, the
+    /// error says of the file.
+    pub(crate) fn with_moments(&self, restore: impl FnOnce(BTreeMap<String, &[u8]>) -> Result<(), String>) -> Result<(), TrainError> {
+        let path = self.folder.join(MOMENTS);
+        let file = File::open(&path).map_err(TrainError::io(&path))?;
+        // Safety: nobody writes to a checkpoint that has its name; a file cut meanwhile would end the process.
+        let map = unsafe { Mmap::map(&file) }.map_err(TrainError::io(&path))?;
+        let wrong = |problem: String| TrainError::checkpoint(&path, problem);
+        let tensors = SafeTensors::deserialize(&map).map_err(|e| wrong(format!("is not a whole safetensors file: {e}")))?;
+        let state = tensors.iter().map(|(name, view)| match view.dtype() {
+            Dtype::F32 => Ok((name.to_owned(), view.data())),
+            other => Err(wrong(format!("`{name}` is {other:?}, not F32"))),
+        });
+        restore(state.collect::<Result<_, _>>()?).map_err(wrong)
     }
 }
 
@@ -68,26 +73,20 @@ pub(crate) fn newest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
     Ok(Some(Checkpoint { folder, state }))
 }
 
-/// Writes a checkpoint, clears away what a killed run left unfinished, and removes the oldest ones beyond `keep`.
-pub(crate) fn save(folder: &Path, model: &Llama, moments: &[StateTensor], state: &TrainerState, keep: usize) -> Result<(), TrainError> {
+/// Writes a checkpoint, clears away what a killed run left unfinished, and removes the oldest ones beyond `keep`: after the new
+/// one has its name, so that whatever goes wrong, the newest whole one is there.
+pub(crate) fn save(folder: &Path, model: &Llama, moments: Vec<StateTensor>, state: &TrainerState, keep: usize) -> Result<(), TrainError> {
     let target = folder.join(format!("{PREFIX}{:08}", state.step));
     let temporary = temporary_for(&target);
     for left in entries(folder)?.iter().filter(|path| is_unfinished(path)) {
         std::fs::remove_dir_all(left).map_err(TrainError::io(left))?;
     }
-    std::fs::create_dir_all(&temporary).map_err(TrainError::io(&temporary))?;
-    match model.lora() {
-        Some(_) => model.save_adapter(&temporary)?,
-        None => model.save(&temporary, &SaveOptions { storage: model.precision(), ..SaveOptions::default() })?,
+    let written = write(&temporary, model, moments, state);
+    if written.is_err() {
+        // On a full disk, half a checkpoint would take the room that somebody is about to make.
+        drop(std::fs::remove_dir_all(&temporary));
     }
-    save_moments(&temporary.join("optimizer.safetensors"), moments)?;
-    let path = temporary.join("trainer.json");
-    let text = serde_json::to_string_pretty(state).map_err(|e| TrainError::checkpoint(&path, e.to_string()))?;
-    std::fs::write(&path, text).map_err(TrainError::io(&path))?;
-    for entry in std::fs::read_dir(&temporary).map_err(TrainError::io(&temporary))? {
-        let path = entry.map_err(TrainError::io(&temporary))?.path();
-        File::open(&path).and_then(|file| file.sync_all()).map_err(TrainError::io(&path))?;
-    }
+    written?;
     std::fs::rename(&temporary, &target).map_err(TrainError::io(&target))?;
     File::open(folder).and_then(|f| f.sync_all()).map_err(TrainError::io(folder))?;
     let all = list(folder)?;
@@ -100,15 +99,42 @@ pub(crate) fn save(folder: &Path, model: &Llama, moments: &[StateTensor], state:
     Ok(())
 }
 
-fn save_moments(path: &Path, moments: &[StateTensor]) -> Result<(), TrainError> {
-    let bytes: BTreeMap<&str, Vec<u8>> =
-        moments.iter().map(|t| (t.name.as_str(), t.values.iter().flat_map(|v| v.to_le_bytes()).collect())).collect();
-    let views = bytes
-        .iter()
-        .map(|(name, data)| Ok((*name, TensorView::new(Dtype::F32, vec![data.len() / 4], data)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(|e| TrainError::checkpoint(path, e.to_string()))?;
-    safetensors::serialize_to_file(views, None, path).map_err(|e| TrainError::checkpoint(path, e.to_string()))
+/// All files of a checkpoint, on disk when this returns.
+fn write(folder: &Path, model: &Llama, moments: Vec<StateTensor>, state: &TrainerState) -> Result<(), TrainError> {
+    std::fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
+    match model.lora() {
+        Some(_) => model.save_adapter(folder)?,
+        None => model.save(folder, &SaveOptions { storage: model.precision(), ..SaveOptions::default() })?,
+    }
+    let path = folder.join(MOMENTS);
+    let moments = moments.into_iter().map(|tensor| (tensor.name.clone(), tensor));
+    safetensors::serialize_to_file(moments, None, &path).map_err(|e| TrainError::checkpoint(&path, e.to_string()))?;
+    let path = folder.join("trainer.json");
+    let text = serde_json::to_string_pretty(state).map_err(|e| TrainError::checkpoint(&path, e.to_string()))?;
+    std::fs::write(&path, text).map_err(TrainError::io(&path))?;
+    for path in entries(folder)? {
+        File::open(&path).and_then(|file| file.sync_all()).map_err(TrainError::io(&path))?;
+    }
+    Ok(())
+}
+
+/// Read back and encoded when the writer comes to it: one tensor at a time is in memory.
+impl View for StateTensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(to_host(self.values.clone()).into_iter().flat_map(f32::to_le_bytes).collect())
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.shape[0]
+    }
 }
 
 /// Whole checkpoints, oldest first.

@@ -35,10 +35,11 @@ pub(crate) struct AdamW {
     masters: BTreeMap<String, Tensor<1>>,
 }
 
-/// A tensor of the optimiser's state as host data, to be written to a checkpoint.
+/// A tensor of the optimiser's state on its way into a checkpoint: a handle, read back from the device when its turn comes.
 pub(crate) struct StateTensor {
     pub name: String,
-    pub values: Vec<f32>,
+    pub shape: [usize; 1],
+    pub values: Tensor<1>,
 }
 
 impl AdamW {
@@ -71,16 +72,18 @@ impl AdamW {
 
     /// The state: `master.<parameter>` where there are masters, `first.<parameter>` and `second.<parameter>`.
     pub(crate) fn state(&self) -> Vec<StateTensor> {
-        let host =
-            |kind: &str, name: &str, tensor: &Tensor<1>| StateTensor { name: format!("{kind}.{name}"), values: to_host(tensor.clone()) };
-        let masters = self.masters.iter().map(|(name, master)| host("master", name, master));
-        masters.chain(self.moments.iter().flat_map(|(name, m)| [host("first", name, &m.first), host("second", name, &m.second)])).collect()
+        let of = |kind: &str, name: &str, tensor: &Tensor<1>| StateTensor {
+            name: format!("{kind}.{name}"),
+            shape: tensor.dims(),
+            values: tensor.clone(),
+        };
+        let masters = self.masters.iter().map(|(name, master)| of("master", name, master));
+        masters.chain(self.moments.iter().flat_map(|(name, m)| [of("first", name, &m.first), of("second", name, &m.second)])).collect()
     }
 
-    /// Puts back what [`AdamW::state`] gave after `steps` steps of training `model` in this precision. The error lists every tensor
-    /// that is missing, of another length than its parameter, or unexpected.
-    pub(crate) fn restore(&mut self, steps: u64, state: Vec<StateTensor>, model: &Llama, precision: Storage) -> Result<(), String> {
-        let values = state.into_iter().map(|tensor| (tensor.name, tensor.values)).collect();
+    /// Puts back what [`AdamW::state`] gave after `steps` steps of training `model` in this precision: little-endian f32 by the
+    /// tensors' names. The error lists every tensor that is missing, of another length than its parameter, or unexpected.
+    pub(crate) fn restore(&mut self, steps: u64, values: BTreeMap<String, &[u8]>, model: &Llama, precision: Storage) -> Result<(), String> {
         let has_masters = has_masters(model, precision);
         let mut restore = Restore { values, has_masters, masters: BTreeMap::new(), moments: BTreeMap::new(), problems: Vec::new() };
         model.visit_trained_parameters(&mut restore);
@@ -135,28 +138,31 @@ impl ParameterVisitor for Keep<'_> {
     }
 }
 
-struct Restore {
-    values: BTreeMap<String, Vec<f32>>,
+struct Restore<'a> {
+    values: BTreeMap<String, &'a [u8]>,
     has_masters: bool,
     masters: BTreeMap<String, Tensor<1>>,
     moments: BTreeMap<String, Moments>,
     problems: Vec<String>,
 }
 
-impl Restore {
+impl Restore<'_> {
     fn take(&mut self, name: &str, length: usize, device: &Device) -> Option<Tensor<1>> {
         match self.values.remove(name) {
             None => self.problems.push(format!("`{name}` is missing")),
-            Some(values) if values.len() != length => {
-                self.problems.push(format!("`{name}` holds {} values, not {length}", values.len()));
+            Some(bytes) if bytes.len() != 4 * length => {
+                self.problems.push(format!("`{name}` holds {} values, not {length}", bytes.len() / 4));
             }
-            Some(values) => return Some(Tensor::from_data(TensorData::new(values, [length]), device)),
+            Some(bytes) => {
+                let values: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+                return Some(Tensor::from_data(TensorData::new(values, [length]), device));
+            }
         }
         None
     }
 }
 
-impl ParameterVisitor for Restore {
+impl ParameterVisitor for Restore<'_> {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
         let (length, device) = (param.lazy_shape().num_elements(), param.val().device());
         if self.has_masters

@@ -1,10 +1,12 @@
 //! Preference training: ADPO, DPO and their family against a frozen reference.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use adpo_data::{Batch, Content, EncodedTriple, Layout, ResponseRole, Sequence};
+use adpo_data::{Batch, Content, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence};
 use adpo_model::{Llama, Storage};
 use adpo_objective::{Lengths, LogProbs, Objective, RoleLogProbs, ToxAnchor};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
@@ -26,7 +28,7 @@ use crate::{TrainError, TrainOptions};
 pub fn train_preference(
     policy: Llama,
     reference: Option<&Reference>,
-    triples: &[EncodedTriple],
+    triples: &(impl EncodedRows<EncodedTriple> + ?Sized),
     objective: &Objective,
     options: &TrainOptions,
     folder: &Path,
@@ -50,8 +52,8 @@ pub fn train_preference(
     run(policy, &task, options, folder)
 }
 
-pub(crate) struct Preferences<'a> {
-    pub triples: &'a [EncodedTriple],
+pub(crate) struct Preferences<'a, R: ?Sized> {
+    pub triples: &'a R,
     pub reference: Option<&'a Reference>,
     pub objective: &'a Objective,
     pub layout: Layout,
@@ -80,7 +82,14 @@ pub(crate) fn sequence(example: usize, triple: &EncodedTriple, role: ResponseRol
     Some(Sequence { example, role, content: Content::Answer { prompt, answer } })
 }
 
-impl Preferences<'_> {
+/// Triples at hand with their numbers.
+type Rows<'a> = [(usize, Cow<'a, EncodedTriple>)];
+
+impl<R: EncodedRows<EncodedTriple> + ?Sized> Preferences<'_, R> {
+    fn rows(&self, examples: &[usize]) -> Result<Vec<(usize, Cow<'_, EncodedTriple>)>, TrainError> {
+        examples.iter().map(|i| Ok((*i, self.triples.row(*i)?))).collect()
+    }
+
     /// The roles the loss looks at; a DPO run does not pay for the toxic answer.
     fn roles(&self) -> &'static [ResponseRole] {
         if self.objective.needs_toxic() {
@@ -91,17 +100,14 @@ impl Preferences<'_> {
     }
 
     /// All sequences of some examples, role by role: role r of example i is at r·n + i.
-    fn sequences(&self, examples: &[usize]) -> Vec<Sequence<'_>> {
-        self.roles()
-            .iter()
-            .flat_map(|role| examples.iter().filter_map(|i| sequence(*i, &self.triples[*i], *role, PromptKind::Plain)))
-            .collect()
+    fn sequences<'r>(&self, rows: &'r Rows<'_>) -> Vec<Sequence<'r>> {
+        self.roles().iter().flat_map(|role| rows.iter().filter_map(|(i, triple)| sequence(*i, triple, *role, PromptKind::Plain))).collect()
     }
 
-    fn lengths(&self, examples: &[usize], device: &Device) -> Lengths {
+    fn lengths(&self, rows: &Rows<'_>, device: &Device) -> Lengths {
         let lengths = |answer: &dyn Fn(&EncodedTriple) -> usize| {
-            let values: Vec<f32> = examples.iter().map(|i| answer(&self.triples[*i]) as f32).collect();
-            Tensor::from_data(TensorData::new(values, [examples.len()]), device)
+            let values: Vec<f32> = rows.iter().map(|(_, triple)| answer(triple) as f32).collect();
+            Tensor::from_data(TensorData::new(values, [rows.len()]), device)
         };
         Lengths {
             chosen: lengths(&|t| t.chosen.len()),
@@ -110,9 +116,9 @@ impl Preferences<'_> {
         }
     }
 
-    fn reference_log_probs(&self, examples: &[usize], device: &Device) -> Result<(Option<RoleLogProbs>, Option<ToxAnchor>), TrainError> {
+    fn reference_log_probs(&self, rows: &Rows<'_>, device: &Device) -> Result<(Option<RoleLogProbs>, Option<ToxAnchor>), TrainError> {
         let Some(reference) = self.reference else { return Ok((None, None)) };
-        let rows = reference.log_probs(self.triples, examples, self.objective, self.layout)?;
+        let rows = reference.log_probs(rows, self.objective, self.layout)?;
         let column = |pick: &dyn Fn(&ReferenceLogProbs) -> Option<f32>| -> Option<Tensor<1>> {
             let values = rows.iter().map(pick).collect::<Option<Vec<f32>>>()?;
             Some(Tensor::from_data(TensorData::new(values, [rows.len()]), device))
@@ -123,35 +129,35 @@ impl Preferences<'_> {
         Ok((roles, anchor.map(|toxic| ToxAnchor { chosen: column(&|r| r.chosen_after_control), toxic })))
     }
 
-    fn inputs(&self, policy: Tensor<1>, examples: &[usize]) -> Result<LogProbs, TrainError> {
-        let (n, device) = (examples.len(), &policy.device());
+    fn inputs(&self, policy: Tensor<1>, rows: &Rows<'_>) -> Result<LogProbs, TrainError> {
+        let (n, device) = (rows.len(), &policy.device());
         let role = |r: usize| policy.clone().slice(r * n..(r + 1) * n);
         let toxic = self.objective.needs_toxic().then(|| role(2));
-        let (reference, tox_anchor) = self.reference_log_probs(examples, device)?;
+        let (reference, tox_anchor) = self.reference_log_probs(rows, device)?;
         Ok(LogProbs {
             policy: RoleLogProbs { chosen: role(0), rejected: role(1), toxic },
             reference,
             tox_anchor,
-            lengths: self.lengths(examples, device),
+            lengths: self.lengths(rows, device),
         })
     }
 }
 
-impl Task for Preferences<'_> {
+impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
     fn examples(&self) -> usize {
         self.triples.len()
     }
 
-    fn row(&self, example: usize) -> &str {
-        &self.triples[example].row
+    fn row(&self, example: usize) -> Result<String, TrainError> {
+        Ok(self.triples.row(example)?.row.clone())
     }
 
-    fn weight(&self, _example: usize) -> f64 {
-        1.0
+    fn weight(&self, _example: usize) -> Result<f64, TrainError> {
+        Ok(1.0)
     }
 
-    fn batch(&self, examples: &[usize]) -> Batch {
-        Batch::new(&self.sequences(examples), self.layout)
+    fn batch(&self, examples: &[usize]) -> Result<Batch, TrainError> {
+        Ok(Batch::new(&self.sequences(&self.rows(examples)?), self.layout))
     }
 
     fn loss(&self, scores: Scores, batch: &Batch, examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
@@ -166,25 +172,26 @@ impl Task for Preferences<'_> {
             metrics.add(name, scores.mean_logit.clone().slice(start..end));
             start = end;
         }
-        let outcome = self.objective.evaluate(&self.inputs(scores.sums, examples)?)?;
+        let outcome = self.objective.evaluate(&self.inputs(scores.sums, &self.rows(examples)?)?)?;
         for (name, values) in outcome.metrics {
             metrics.add(name, values);
         }
         Ok(outcome.losses.sum())
     }
 
-    fn fingerprint(&self) -> String {
+    fn fingerprint(&self) -> Result<String, TrainError> {
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(self.objective).unwrap_or_default());
-        hash.update(crate::reference::triples_hash(self.triples));
+        hash.update(self.triples.digest()?);
         if let Some(reference) = self.reference {
             hash.update(reference.model_hash());
         }
-        hex::encode(hash.finalize())
+        Ok(hex::encode(hash.finalize()))
     }
 
     fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError> {
-        for triple in self.triples {
+        for i in 0..self.triples.len() {
+            let triple = self.triples.row(i)?;
             let refuse = |problem: &str| Err(TrainError::Row { row: triple.row.clone(), problem: problem.to_owned() });
             let answers =
                 [Some(("chosen", &triple.chosen)), Some(("rejected", &triple.rejected)), triple.toxic.as_ref().map(|t| ("toxic", t))];
@@ -207,12 +214,15 @@ impl Task for Preferences<'_> {
     }
 
     fn check_start(&self, model: &Llama, device: &Device) -> Result<(), TrainError> {
+        // Nothing is derived here, and eight examples may be more than a step's memory has room for.
+        let model = &model.clone().no_grad();
         if self.reference.is_none() {
             return Ok(());
         }
         let examples: Vec<usize> = (0..self.triples.len().min(8)).collect();
-        let policy = score(model, &self.batch(&examples), device).sums.inner();
-        let at_start = self.inputs(policy, &examples)?;
+        let rows = self.rows(&examples)?;
+        let policy = score(model, &self.batch(&examples)?, device).sums.inner();
+        let at_start = self.inputs(policy, &rows)?;
         let Some(reference) = at_start.reference.clone() else { return Ok(()) };
         // Batches are put together differently: per-token log-probs may differ by rounding, of activations that are bf16 as well.
         let (per_token, of_loss) = if model.precision() == Storage::F32 { (1e-5, 1e-3) } else { (1e-2, 1e-1) };
@@ -225,12 +235,12 @@ impl Task for Preferences<'_> {
             let (Some(policy), Some(reference)) = (policy, reference) else { continue };
             let policy = crate::optimizer::to_host(policy.clone());
             let reference = crate::optimizer::to_host(reference.clone());
-            for ((example, policy), reference) in examples.iter().zip(policy).zip(reference) {
-                let tolerance = per_token * answer_length(&self.triples[*example], role).max(32) as f32;
+            for (((_, triple), policy), reference) in rows.iter().zip(policy).zip(reference) {
+                let tolerance = per_token * answer_length(triple, role).max(32) as f32;
                 let difference = policy - reference;
                 if difference.is_nan() || difference.abs() > tolerance {
                     return Err(TrainError::Identity {
-                        problem: format!("the {name} log-ratio of row `{}` is {difference:e} instead of 0", self.row(*example)),
+                        problem: format!("the {name} log-ratio of row `{}` is {difference:e} instead of 0", triple.row),
                     });
                 }
             }

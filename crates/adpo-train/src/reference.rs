@@ -3,9 +3,10 @@
 //! Both give the same numbers (a test holds them side by side); precomputed ones cost one pass over the data
 //! instead of one forward pass per step, and no second copy of the weights while training.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use adpo_data::{Batch, EncodedTriple, Layout, ResponseRole, Sequence, read_jsonl, write_jsonl};
+use adpo_data::{Batch, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence, read_jsonl, write_jsonl};
 use adpo_model::kernels::on_pool;
 use adpo_model::{Llama, ParameterVisitor, Storage};
 use adpo_objective::Objective;
@@ -31,7 +32,7 @@ pub struct Reference {
 #[derive(Debug)]
 enum Kind {
     Live { model: Box<Llama>, device: Device },
-    Precomputed { rows: Vec<ReferenceLogProbs>, triples_hash: Vec<u8> },
+    Precomputed { rows: Vec<ReferenceLogProbs>, digest: String },
 }
 
 /// Summed log-probs of one triple's answers under the reference, f32, in nats.
@@ -65,7 +66,7 @@ impl Reference {
     /// [`TrainError`] if the cache cannot be read or written.
     pub fn precomputed(
         model: &Llama,
-        triples: &[EncodedTriple],
+        triples: &(impl EncodedRows<EncodedTriple> + ?Sized),
         objective: &Objective,
         options: &TrainOptions,
         device: &Device,
@@ -75,35 +76,36 @@ impl Reference {
         let model_hash = model_hash(&model);
         let mut key = Sha256::new();
         key.update(&model_hash);
-        let triples_hash = triples_hash(triples);
-        key.update(&triples_hash);
+        let digest = triples.digest()?;
+        key.update(&digest);
         key.update([objective.needs_toxic(), objective.needs_tox_anchor(), objective.needs_tox_anchor_chosen()].map(u8::from));
         let (layout, precision) = (options.layout(), options.precision());
         key.update(format!("{} {:?} {} {precision:?}", options.batch_size, layout.packing, layout.share_prompts));
         let path = cache.join(format!("reference-{}.jsonl", &hex::encode(key.finalize())[..16]));
         if let Some(rows) = read(&path, triples.len())? {
-            return Ok(Self { kind: Kind::Precomputed { rows, triples_hash }, model_hash, precision });
+            return Ok(Self { kind: Kind::Precomputed { rows, digest }, model_hash, precision });
         }
         let model = model.with_precision(precision);
         let mut rows = Vec::with_capacity(triples.len());
-        let all: Vec<usize> = (0..triples.len()).collect();
-        for examples in all.chunks(options.batch_size.max(1)) {
+        for start in (0..triples.len()).step_by(options.batch_size.max(1)) {
+            let batch = start..triples.len().min(start + options.batch_size.max(1));
+            let batch = batch.map(|i| Ok((i, triples.row(i)?))).collect::<Result<Vec<_>, TrainError>>()?;
             // In the parts in which an epoch that is not shuffled has them: then the policy starts out equal to the last bit.
-            let parts = examples.par_chunks(examples_together(examples.len(), &device));
-            let parts: Vec<_> = on_pool(|| parts.map(|part| compute(&model, &device, triples, part, objective, layout)).collect());
+            let parts = batch.par_chunks(examples_together(batch.len(), &device));
+            let parts: Vec<_> = on_pool(|| parts.map(|part| compute(&model, &device, part, objective, layout)).collect());
             for part in parts {
                 rows.extend(part?);
             }
         }
         std::fs::create_dir_all(cache).map_err(TrainError::io(cache))?;
         write_jsonl(&path, &rows)?;
-        Ok(Self { kind: Kind::Precomputed { rows, triples_hash }, model_hash, precision })
+        Ok(Self { kind: Kind::Precomputed { rows, digest }, model_hash, precision })
     }
 
     /// Log-probs are kept by position, so they only serve the very rows they were computed for.
-    pub(crate) fn check_rows(&self, triples: &[EncodedTriple]) -> Result<(), TrainError> {
-        if let Kind::Precomputed { triples_hash: known, .. } = &self.kind
-            && *known != triples_hash(triples)
+    pub(crate) fn check_rows(&self, triples: &(impl EncodedRows<EncodedTriple> + ?Sized)) -> Result<(), TrainError> {
+        if let Kind::Precomputed { digest, .. } = &self.kind
+            && *digest != triples.digest()?
         {
             return Err(TrainError::Options {
                 field: "reference",
@@ -113,20 +115,20 @@ impl Reference {
         Ok(())
     }
 
+    /// Of triples with their numbers.
     pub(crate) fn log_probs(
         &self,
-        triples: &[EncodedTriple],
-        examples: &[usize],
+        triples: &[(usize, Cow<'_, EncodedTriple>)],
         objective: &Objective,
         layout: Layout,
     ) -> Result<Vec<ReferenceLogProbs>, TrainError> {
         match &self.kind {
-            Kind::Live { model, device } => compute(model, device, triples, examples, objective, layout),
-            Kind::Precomputed { rows, .. } => examples
+            Kind::Live { model, device } => compute(model, device, triples, objective, layout),
+            Kind::Precomputed { rows, .. } => triples
                 .iter()
-                .map(|i| {
+                .map(|(i, triple)| {
                     rows.get(*i).copied().ok_or_else(|| TrainError::Row {
-                        row: triples[*i].row.clone(),
+                        row: triple.row.clone(),
                         problem: "was not there when the reference log-probs were computed; compute them for the same rows".into(),
                     })
                 })
@@ -152,18 +154,17 @@ fn frozen(model: &Llama, device: &Device) -> (Llama, Device) {
 fn compute(
     model: &Llama,
     device: &Device,
-    triples: &[EncodedTriple],
-    examples: &[usize],
+    triples: &[(usize, Cow<'_, EncodedTriple>)],
     objective: &Objective,
     layout: Layout,
 ) -> Result<Vec<ReferenceLogProbs>, TrainError> {
     let sums = |roles: &[ResponseRole], kind| -> Result<Vec<f32>, TrainError> {
         let sequences = roles
             .iter()
-            .flat_map(|role| examples.iter().map(move |i| (*i, *role)))
-            .map(|(i, role)| {
-                sequence(i, &triples[i], role, kind).ok_or_else(|| TrainError::Row {
-                    row: triples[i].row.clone(),
+            .flat_map(|role| triples.iter().map(move |(i, triple)| (*i, triple, *role)))
+            .map(|(i, triple, role)| {
+                sequence(i, triple, role, kind).ok_or_else(|| TrainError::Row {
+                    row: triple.row.clone(),
                     problem: "lacks the toxic answer or the prompt with the control token that this objective's anchor needs".into(),
                 })
             })
@@ -179,7 +180,7 @@ fn compute(
         wanted(&[(ResponseRole::Chosen, objective.needs_tox_anchor_chosen()), (ResponseRole::Toxic, objective.needs_tox_anchor())]);
     // Two passes: the first holds what the policy's holds and nothing more, and products of one shape round alike.
     let (plain_sums, anchor_sums) = (sums(&plain, PromptKind::Plain)?, sums(&anchors, PromptKind::Toxic)?);
-    let n = examples.len();
+    let n = triples.len();
     let column = |roles: &[ResponseRole], sums: &[f32], role, i: usize| roles.iter().position(|r| *r == role).map(|c| sums[c * n + i]);
     Ok((0..n)
         .map(|i| ReferenceLogProbs {
@@ -222,18 +223,4 @@ pub fn model_hash(model: &Llama) -> String {
         hash.0.update(lora.scaling().to_le_bytes());
     }
     hex::encode(hash.0.finalize())
-}
-
-pub(crate) fn triples_hash(triples: &[EncodedTriple]) -> Vec<u8> {
-    let mut hash = Sha256::new();
-    for triple in triples {
-        hash.update(&triple.row);
-        let parts =
-            [Some(&triple.prompt), Some(&triple.chosen), Some(&triple.rejected), triple.toxic.as_ref(), triple.toxic_prompt.as_ref()];
-        for part in parts {
-            hash.update(part.map_or(u64::MAX, |ids| ids.len() as u64).to_le_bytes());
-            part.into_iter().flatten().for_each(|id| hash.update(id.to_le_bytes()));
-        }
-    }
-    hash.finalize().to_vec()
 }

@@ -84,7 +84,7 @@ impl Engine {
     }
 
     fn step_on_pool(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
-        let total_weight: f64 = examples.iter().map(|i| task.weight(*i)).sum();
+        let total_weight = examples.iter().map(|i| task.weight(*i)).sum::<Result<f64, _>>()?;
         let mut stepped = Stepped { loss: 0.0, grad_norm: f64::NAN, metrics: StepMetrics::default(), not_finite: None };
         let mut gradients = GradientsParams::new();
         for micro in examples.chunks(self.batch_size) {
@@ -113,7 +113,7 @@ impl Engine {
     fn pass(&self, task: &impl Task, examples: &[usize], total_weight: f64) -> Result<Pass, TrainError> {
         // Leaves of its own (the weights are shared): two graphs that meet in a leaf wait for each other.
         let model = self.model().valid().train();
-        let batch = task.batch(examples);
+        let batch = task.batch(examples)?;
         let mut metrics = StepMetrics::default();
         metrics.count(&batch);
         let tokens = tokens(&batch, &self.device);
@@ -152,7 +152,7 @@ impl<'a, T: Task> Session<'a, T> {
     fn open(model: Llama, task: &'a T, options: &'a TrainOptions, folder: &'a Path) -> Result<Self, TrainError> {
         std::fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
         let device = model.device().inner().autodiff();
-        let fingerprint = fingerprint(&model, task, options);
+        let fingerprint = fingerprint(&model, task, options)?;
         let mut optimizer = AdamW::new(options);
         let mut state = TrainerState { step: 0, num_tokens: 0, fingerprint };
         let mut model = model;
@@ -165,9 +165,7 @@ impl<'a, T: Task> Session<'a, T> {
                 ));
             }
             model = found.load_model(model)?;
-            optimizer
-                .restore(found.state.step as u64, found.load_moments()?, &model, options.precision())
-                .map_err(|problems| TrainError::checkpoint(&found.folder.join("optimizer.safetensors"), problems))?;
+            found.with_moments(|state| optimizer.restore(found.state.step as u64, state, &model, options.precision()))?;
             saved_step = Some(found.state.step);
             state = found.state;
         } else {
@@ -197,7 +195,7 @@ impl<'a, T: Task> Session<'a, T> {
                 what,
                 value,
                 step: index + 1,
-                rows: examples.iter().map(|i| self.task.row(*i).to_owned()).collect(),
+                rows: examples.iter().map(|i| self.task.row(*i)).collect::<Result<_, _>>()?,
                 checkpoint: checkpoint::newest(&checkpoints(self.folder))?.map(|c| c.folder),
             });
         }
@@ -245,7 +243,7 @@ impl<'a, T: Task> Session<'a, T> {
         }
         self.log.sync()?;
         let moments = self.engine.optimizer.state();
-        checkpoint::save(&checkpoints(self.folder), &model, &moments, &self.state, self.options.save_total_limit)?;
+        checkpoint::save(&checkpoints(self.folder), &model, moments, &self.state, self.options.save_total_limit)?;
         self.saved_step = Some(self.state.step);
         Ok(())
     }
@@ -270,13 +268,13 @@ fn checkpoints(folder: &Path) -> std::path::PathBuf {
     folder.join("checkpoints")
 }
 
-fn fingerprint(model: &Llama, task: &impl Task, options: &TrainOptions) -> String {
+fn fingerprint(model: &Llama, task: &impl Task, options: &TrainOptions) -> Result<String, TrainError> {
     // How often and how many checkpoints are written does not change the result, nor does what is computed twice.
     let options = TrainOptions { save_steps: None, save_total_limit: 1, gradient_checkpointing: false, ..options.clone() };
     let mut hash = Sha256::new();
     hash.update(crate::model_hash(model));
     hash.update(serde_json::to_vec(&options).unwrap_or_default());
     hash.update(options.seed.to_le_bytes());
-    hash.update(task.fingerprint());
-    hex::encode(hash.finalize())
+    hash.update(task.fingerprint()?);
+    Ok(hex::encode(hash.finalize()))
 }

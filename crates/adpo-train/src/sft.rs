@@ -1,11 +1,12 @@
 //! Supervised fine-tuning: mean negative log-likelihood of the trained tokens.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use adpo_data::{Batch, Content, Encoded, Layout, ResponseRole, Sequence};
+use adpo_data::{Batch, Content, Encoded, EncodedRows, Layout, ResponseRole, Sequence};
 use adpo_model::Llama;
 use burn::tensor::{Device, Tensor};
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
 
 use crate::metrics::StepMetrics;
 use crate::run::{Trained, run};
@@ -14,7 +15,7 @@ use crate::task::{Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
 /// An encoded dialogue with the id of its row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SftExample {
     /// The row's id, named in errors.
     pub row: String,
@@ -25,11 +26,17 @@ pub struct SftExample {
 /// Fine-tunes on the trained tokens of `examples`; the loss is their mean NLL in nats over all tokens of a step.
 ///
 /// Files go to `folder`: `metrics.jsonl`, `timings.jsonl`, `checkpoints/`. If a checkpoint is there, the run goes
-/// on from it and ends bit-equal to one that was never interrupted.
+/// on from it and ends bit-equal to one that was never interrupted. Examples are asked for when a step comes to them, so
+/// that those of a [`adpo_data::TokenCache`] stay in their file.
 ///
 /// # Errors
 /// [`TrainError`] for impossible options, no examples, a loss that is not finite, or files that cannot be used.
-pub fn train_sft(model: Llama, examples: &[SftExample], options: &TrainOptions, folder: &Path) -> Result<Trained, TrainError> {
+pub fn train_sft(
+    model: Llama,
+    examples: &(impl EncodedRows<SftExample> + ?Sized),
+    options: &TrainOptions,
+    folder: &Path,
+) -> Result<Trained, TrainError> {
     run(model, &Sft::new(examples, options), options, folder)
 }
 
@@ -49,14 +56,14 @@ pub fn mean_nll(model: &Llama, examples: &[SftExample], batch_size: usize, devic
     (total.0 / total.1.max(1) as f64, total.1)
 }
 
-pub(crate) struct Sft<'a> {
-    examples: &'a [SftExample],
+pub(crate) struct Sft<'a, R: ?Sized> {
+    examples: &'a R,
     layout: Layout,
 }
 
-impl<'a> Sft<'a> {
+impl<'a, R: EncodedRows<SftExample> + ?Sized> Sft<'a, R> {
     /// Dialogues have no prompts to share.
-    pub(crate) fn new(examples: &'a [SftExample], options: &TrainOptions) -> Self {
+    pub(crate) fn new(examples: &'a R, options: &TrainOptions) -> Self {
         Self { examples, layout: Layout { packing: options.packing, share_prompts: false } }
     }
 }
@@ -65,23 +72,28 @@ fn sequence(example: usize, source: &SftExample) -> Sequence<'_> {
     Sequence { example, role: ResponseRole::Sft, content: Content::Dialogue(&source.encoded) }
 }
 
-impl Task for Sft<'_> {
+fn targets(encoded: &Encoded) -> usize {
+    // The first id of a sequence has nothing before it that could predict it.
+    encoded.trained.iter().skip(1).filter(|t| **t).count()
+}
+
+impl<R: EncodedRows<SftExample> + ?Sized> Task for Sft<'_, R> {
     fn examples(&self) -> usize {
         self.examples.len()
     }
 
-    fn row(&self, example: usize) -> &str {
-        &self.examples[example].row
+    fn row(&self, example: usize) -> Result<String, TrainError> {
+        Ok(self.examples.row(example)?.row.clone())
     }
 
-    fn weight(&self, example: usize) -> f64 {
-        // The first id of a sequence has nothing before it that could predict it.
-        self.examples[example].encoded.trained.iter().skip(1).filter(|t| **t).count() as f64
+    fn weight(&self, example: usize) -> Result<f64, TrainError> {
+        Ok(targets(&self.examples.row(example)?.encoded) as f64)
     }
 
-    fn batch(&self, examples: &[usize]) -> Batch {
-        let sequences: Vec<Sequence<'_>> = examples.iter().map(|i| sequence(*i, &self.examples[*i])).collect();
-        Batch::new(&sequences, self.layout)
+    fn batch(&self, examples: &[usize]) -> Result<Batch, TrainError> {
+        let rows = examples.iter().map(|i| self.examples.row(*i)).collect::<Result<Vec<Cow<'_, SftExample>>, _>>()?;
+        let sequences: Vec<Sequence<'_>> = examples.iter().zip(&rows).map(|(i, row)| sequence(*i, row)).collect();
+        Ok(Batch::new(&sequences, self.layout))
     }
 
     fn loss(&self, scores: Scores, _batch: &Batch, _examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
@@ -91,10 +103,12 @@ impl Task for Sft<'_> {
     }
 
     fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError> {
-        for (i, SftExample { row, encoded }) in self.examples.iter().enumerate() {
+        for i in 0..self.examples.len() {
+            let example = self.examples.row(i)?;
+            let SftExample { row, encoded } = example.as_ref();
             let problem = if encoded.trained.len() != encoded.ids.len() {
                 format!("has {} ids, but `trained` has {} entries; it needs one per id", encoded.ids.len(), encoded.trained.len())
-            } else if self.weight(i) == 0.0 {
+            } else if targets(encoded) == 0 {
                 "has no trained token after its first; drop the row".to_owned()
             } else {
                 check_ids(row, &encoded.ids, vocab_size)?;
@@ -105,14 +119,7 @@ impl Task for Sft<'_> {
         Ok(())
     }
 
-    fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(b"sft");
-        for example in self.examples {
-            hash.update((example.encoded.ids.len() as u64).to_le_bytes());
-            example.encoded.ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
-            example.encoded.trained.iter().for_each(|t| hash.update([u8::from(*t)]));
-        }
-        hex::encode(hash.finalize())
+    fn fingerprint(&self) -> Result<String, TrainError> {
+        Ok(format!("sft {}", self.examples.digest()?))
     }
 }

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::TrainError;
 use crate::metrics::StepMetrics;
+use crate::passes::passes_at_once;
 use crate::scoring::Scores;
 
 /// Refuses ids that the model has no embedding for.
@@ -19,13 +20,9 @@ pub(crate) fn check_ids(row: &str, ids: &[u32], vocab_size: usize) -> Result<(),
     }
 }
 
-/// How many examples of a micro-batch go through a model together. On the CPU each thread takes examples of its own, which
-/// keeps it busy also where a kernel is too small to be shared; in training it costs one more set of gradients per thread.
+/// How many examples of a micro-batch go through a model together.
 pub(crate) fn examples_together(examples: usize, device: &Device) -> usize {
-    const SETS_OF_GRADIENTS: usize = 4;
-    let on_cpu = device.clone().inner() == Device::flex();
-    let parts = if on_cpu { rayon::current_num_threads().clamp(1, SETS_OF_GRADIENTS) } else { 1 };
-    examples.div_ceil(parts).max(1)
+    examples.div_ceil(passes_at_once(device.clone().inner() == Device::flex())).max(1)
 }
 
 /// A set of examples and the loss over some of them.
@@ -33,19 +30,19 @@ pub(crate) trait Task: Sync {
     /// How many examples there are.
     fn examples(&self) -> usize;
     /// The row id of an example, for messages.
-    fn row(&self, example: usize) -> &str;
+    fn row(&self, example: usize) -> Result<String, TrainError>;
     /// An example's share of a step's mean: its target tokens for SFT, 1 for preferences. The step's loss is
     /// Σ loss / Σ weight over *all* its forward passes, so that 8 × 1 equals 1 × 8.
-    fn weight(&self, example: usize) -> f64;
+    fn weight(&self, example: usize) -> Result<f64, TrainError>;
     /// The sequences that the loss over some examples looks at.
-    fn batch(&self, examples: &[usize]) -> Batch;
+    fn batch(&self, examples: &[usize]) -> Result<Batch, TrainError>;
     /// Summed loss `[1]` over the examples of `batch`, differentiable, from what the model says of it; metrics are added to
     /// `metrics`.
     fn loss(&self, scores: Scores, batch: &Batch, examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError>;
     /// Refuses examples that cannot be trained on: a forward pass may take the rest for granted.
     fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError>;
     /// Everything that the result depends on besides model and options, hashed: a resume checks it.
-    fn fingerprint(&self) -> String;
+    fn fingerprint(&self) -> Result<String, TrainError>;
     /// Checks at step 0, before anything is trained.
     fn check_start(&self, _model: &Llama, _device: &Device) -> Result<(), TrainError> {
         Ok(())

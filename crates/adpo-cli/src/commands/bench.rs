@@ -1,12 +1,13 @@
 use adpo_model::DeviceChoice;
 use adpo_pipeline::{
-    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, RowsBench, StepBench, bench_kernels, bench_rows,
-    bench_sample, bench_step,
+    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, RowsBench, StepBench, bench_kernels, bench_load,
+    bench_rows, bench_sample, bench_step,
 };
 use anyhow::{Result, ensure};
 
 use crate::args::{
-    BenchDtype as DtypeArg, BenchKernelsArgs, BenchObjective as ObjectiveArg, BenchRowsArgs, BenchSampleArgs, BenchStepArgs, Size,
+    BenchDtype as DtypeArg, BenchKernelsArgs, BenchLoadArgs, BenchObjective as ObjectiveArg, BenchRowsArgs, BenchSampleArgs, BenchStepArgs,
+    Size,
 };
 
 pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
@@ -43,6 +44,10 @@ pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {
     ensure!(args.batch > 0 && args.seq > 0 && args.generate > 0, "--batch, --seq and --generate must be at least 1");
     let figures = bench_sample(shape(args.size), args.batch, args.seq, args.generate, &args.device.device.open()?)?;
     super::print(&serde_json::to_string(&figures)?)
+}
+
+pub(crate) fn load(args: &BenchLoadArgs) -> Result<()> {
+    super::print(&serde_json::to_string(&bench_load(&args.checkpoint, &args.device.device.open()?)?)?)
 }
 
 /// A line for each kernel, a table for the eye, and a failure where a kernel is wrong.

@@ -3,6 +3,7 @@ pub(crate) mod data;
 pub(crate) mod evaluate;
 pub(crate) mod evaluators;
 pub(crate) mod export;
+pub(crate) mod plan;
 pub(crate) mod pretrain;
 pub(crate) mod sample;
 pub(crate) mod stage;

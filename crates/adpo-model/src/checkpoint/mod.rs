@@ -24,12 +24,19 @@ pub enum Storage {
 }
 
 /// How a checkpoint is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SaveOptions {
     /// The type of the numbers.
     pub storage: Storage,
     /// Starts a new file before one would exceed this; left out, all goes into `model.safetensors`.
     pub max_shard_bytes: Option<u64>,
+}
+
+impl Default for SaveOptions {
+    /// f32, in files of at most 5 GB, as transformers 4 writes them.
+    fn default() -> Self {
+        Self { storage: Storage::F32, max_shard_bytes: Some(5_000_000_000) }
+    }
 }
 
 const CONFIG: &str = "config.json";

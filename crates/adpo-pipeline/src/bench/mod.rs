@@ -2,7 +2,7 @@
 
 mod cases;
 mod kernels;
-
+mod load;
 mod rows;
 
 use std::path::Path;
@@ -15,10 +15,12 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::PipelineError;
-pub use rows::{RowsBench, RowsFigures, bench_rows};
-
 use crate::lora::Lora;
+use crate::plan::{Place, ReferenceMemory, Rows, Setting, Trainee};
+
 pub use kernels::{BenchDtype, KernelBench, KernelFigures, bench_kernels};
+pub use load::{LoadFigures, bench_load};
+pub use rows::{RowsBench, RowsFigures, bench_rows};
 
 /// A model's shape.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +29,22 @@ pub struct BenchShape {
     pub name: &'static str,
     /// Width, layers, query heads, key/value heads, feed-forward width, vocabulary.
     pub dims: [usize; 6],
+}
+
+impl BenchShape {
+    /// As a `config.json` would state it.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if no model can have this shape.
+    pub fn config(&self) -> Result<LlamaConfig, PipelineError> {
+        let [hidden, layers, heads, kv_heads, ffn, vocab] = self.dims;
+        let json = serde_json::json!({
+            "model_type": "llama", "vocab_size": vocab, "hidden_size": hidden, "intermediate_size": ffn,
+            "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+            "max_position_embeddings": 4096, "tie_word_embeddings": false, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+        });
+        Ok(LlamaConfig::from_json(&json.to_string(), self.name)?)
+    }
 }
 
 /// The shapes that are measured.
@@ -99,6 +117,10 @@ pub struct StepFigures {
     median_s: f64,
     min_s: f64,
     tokens_per_s: f64,
+    /// What `adpo plan` says of such a step.
+    planned_bytes: u64,
+    /// What the process had in memory at most, beyond what it had before the model; where the system tells (Linux, CPU).
+    peak_bytes: Option<u64>,
 }
 
 /// One line of figures for sampling.
@@ -120,6 +142,7 @@ pub struct SampleFigures {
 /// # Errors
 /// [`PipelineError`] if the rows cannot be read or a step fails.
 pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures, PipelineError> {
+    let before = resident("VmRSS:");
     let model = model(bench.shape, device)?;
     let parameters = model.num_parameters();
     let rows = rows(bench)?;
@@ -141,6 +164,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
             model.with_lora(&Lora { r, lora_alpha: 2.0 * r as f64, ..Lora::default() }.config(&[newest], bench.shape.name), 0)
         }
     };
+    let planned_bytes = planned(bench, &rows, &options, device)?;
     let timed: Vec<BenchStep> = match bench.objective {
         BenchObjective::Sft => bench_sft(policy(model)?, &rows.iter().map(sft_row).collect::<Vec<_>>(), &options, steps)?,
         BenchObjective::Dpo | BenchObjective::Adpo => {
@@ -180,7 +204,35 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         median_s: median(&seconds),
         min_s: seconds.first().copied().unwrap_or(f64::NAN),
         tokens_per_s: tokens as f64 / seconds.iter().sum::<f64>(),
+        planned_bytes,
+        peak_bytes: resident("VmHWM:").zip(before).filter(|_| *device == Device::flex()).map(|(peak, before)| peak.saturating_sub(before)),
     })
+}
+
+/// The plan for the steps of a bench.
+fn planned(bench: &StepBench<'_>, rows: &[EncodedTriple], options: &TrainOptions, device: &Device) -> Result<u64, PipelineError> {
+    let lora = bench.lora_r.map(|r| Lora { r, ..Lora::default() }.config(&[], bench.shape.name));
+    let reference = match bench.objective {
+        BenchObjective::Sft => ReferenceMemory::None,
+        _ if bench.precomputed_reference => ReferenceMemory::Precomputed,
+        _ if lora.is_some() => ReferenceMemory::SharedBase,
+        _ => ReferenceMemory::LiveCopy,
+    };
+    let rows = match bench.objective {
+        BenchObjective::Sft => Rows::Sft(rows.iter().map(sft_row).collect()),
+        BenchObjective::Dpo => Rows::Triples(rows.to_vec(), Objective::Dpo(Dpo::default())),
+        BenchObjective::Adpo => Rows::Triples(rows.to_vec(), Objective::Adpo(Adpo::default())),
+    };
+    let trainee = Trainee::new(bench.shape.config()?, lora.as_ref())?;
+    let setting = Setting { trainee, reference, train: options.clone(), pairs: 1, place: Place::new(*device == Device::flex()) };
+    Ok(setting.largest(&rows).0.peak)
+}
+
+/// A figure of this process's memory in bytes, by its name in Linux's `/proc/self/status`.
+fn resident(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kilobytes: u64 = text.lines().find_map(|line| line.strip_prefix(name))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// Times sampling at temperature 1 without stop ids: the median of three runs after a warm-up.
@@ -209,14 +261,7 @@ pub fn bench_sample(shape: BenchShape, batch: usize, seq: usize, generate: usize
 }
 
 fn model(shape: BenchShape, device: &Device) -> Result<Llama, PipelineError> {
-    let [hidden, layers, heads, kv_heads, ffn, vocab] = shape.dims;
-    let json = serde_json::json!({
-        "model_type": "llama", "vocab_size": vocab, "hidden_size": hidden, "intermediate_size": ffn,
-        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
-        "max_position_embeddings": 4096, "tie_word_embeddings": false, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
-    });
-    let config = LlamaConfig::from_json(&json.to_string(), shape.name)?;
-    Ok(Llama::init(&config, 0, device))
+    Ok(Llama::init(&shape.config()?, 0, device))
 }
 
 fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {

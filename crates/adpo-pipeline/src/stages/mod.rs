@@ -7,6 +7,7 @@ mod evaluate;
 mod preferences;
 mod sample;
 mod sft;
+mod tokens;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -23,9 +24,10 @@ use crate::stage::Manifest;
 pub(crate) use compare::compare;
 pub use evaluate::Answered;
 pub use sample::Candidates;
+pub(crate) use train::both_pairs;
 
 /// What training reads, whichever stage wrote it.
-const TRIPLES: &str = "triples.jsonl";
+pub(crate) const TRIPLES: &str = "triples.jsonl";
 
 /// How far a run goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,7 +123,7 @@ impl SeedRun<'_> {
         self.folder.join(name)
     }
 
-    fn stream(&self, name: &str) -> u64 {
+    pub(crate) fn stream(&self, name: &str) -> u64 {
         derive_seed(self.seed, name)
     }
 
@@ -157,16 +159,17 @@ impl SeedRun<'_> {
     }
 
     fn encoder<'t>(&self, checkpoint: &'t Checkpoint, control: &ControlToken) -> Encoder<'t> {
+        Encoder::new(&checkpoint.tokenizer, self.encoding_options(control))
+    }
+
+    fn encoding_options(&self, control: &ControlToken) -> EncodingOptions {
         let encoding = &self.recipe.encoding;
-        Encoder::new(
-            &checkpoint.tokenizer,
-            EncodingOptions {
-                max_length: encoding.max_length,
-                over_length: encoding.over_length,
-                mask: encoding.mask,
-                control: Some(control.clone()),
-            },
-        )
+        EncodingOptions {
+            max_length: encoding.max_length,
+            over_length: encoding.over_length,
+            mask: encoding.mask,
+            control: Some(control.clone()),
+        }
     }
 }
 

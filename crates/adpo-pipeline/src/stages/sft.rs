@@ -13,31 +13,35 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
     let recipe = run.recipe;
     let corpus = Corpus::new(run.resources, run.stream("sft-rows"));
     let labels = recipe.sft.sources.iter().any(|source| source.label_toxic_above.is_some());
+    let annotator = if labels { run.annotator_fingerprint()? } else { String::new() };
+    let data = corpus.hash(&recipe.sft.sources)?;
+    let rows = serde_json::json!([run.stream("sft-rows"), recipe.sft.sources, annotator, data]);
     let inputs = Inputs::new()
         .value("seed", &run.seed)
         .value("control", &recipe.control)
         .value("encoding", &recipe.encoding)
         .value("sft", &recipe.sft)
-        .hash("annotator", if labels { run.annotator_fingerprint()? } else { String::new() })
+        .hash("annotator", annotator)
         .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
-        .hash("data", corpus.hash(&recipe.sft.sources)?);
+        .hash("data", data);
     run_stage("sft", &run.stage("sft"), inputs, |folder| {
         let (checkpoint, control) = run.resources.checkpoint(&recipe.base.checkpoint)?.with_control_token(&recipe.control.token)?;
-        let annotator = labels.then(|| run.annotator()).transpose()?;
-        let (rows, mut counts) = corpus.sft(&recipe.sft.sources, annotator.as_deref())?;
-        let mut encoder = run.encoder(&checkpoint, &control);
-        let mut examples = Vec::with_capacity(rows.len());
-        for row in rows {
-            if let Some(encoded) = encoder.sft(&row.id, &row.value)? {
-                examples.push(SftExample { row: row.id, encoded });
+        let examples = run.tokens("sft", (&checkpoint, &control), &rows, |encoder, cache| {
+            let annotator = labels.then(|| run.annotator()).transpose()?;
+            let (rows, counts) = corpus.sft(&recipe.sft.sources, annotator.as_deref())?;
+            for row in rows {
+                if let Some(encoded) = encoder.sft(&row.id, &row.value)? {
+                    cache.push(&SftExample { row: row.id, encoded })?;
+                }
             }
-        }
-        counts["encoding"] = serde_json::json!(encoder.report());
+            Ok(counts)
+        })?;
         let options = TrainOptions { seed: run.stream("sft-order"), ..recipe.sft.train.clone() };
         let Checkpoint { model, tokenizer } = checkpoint;
         let lora = recipe.sft.lora.as_ref();
         let model = Lora::beside(lora, model, &recipe.base.checkpoint, &control, run.stream("sft-lora"))?;
         let trained = train_sft(model, &examples, &options, folder)?;
+        let mut counts = examples.report().clone();
         counts["warnings"] = serde_json::json!(trained.warnings);
         Checkpoint { model: Lora::finish(lora, trained.model), tokenizer }.save(&folder.join("model"))?;
         Ok(Made { outputs: vec!["model", "metrics.jsonl"], counts })

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adpo_data::{EncodedTriple, Preference, Row, read_jsonl};
+use adpo_data::{EncodedRows, EncodedTriple, Preference, Row, stream_jsonl};
 use adpo_train::{Reference, TrainOptions, train_preference};
 
 use super::{SeedRun, TRIPLES};
@@ -24,24 +24,29 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, triples: &Manifest) -> Resu
             .hash("sft", sft.hash())
             .hash("triples", triples.hash());
         let name = format!("policies/{}", policy.name);
-        manifests.push(run_stage(&name, &run.stage(&name), inputs, |folder| train(run, policy, &run.stage(&triples.stage), folder))?);
+        manifests.push(run_stage(&name, &run.stage(&name), inputs, |folder| train(run, policy, triples, folder))?);
     }
     Ok(manifests)
 }
 
-fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Path, folder: &Path) -> Result<Made, PipelineError> {
+fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Manifest, folder: &Path) -> Result<Made, PipelineError> {
     let recipe = run.recipe;
     let (mut checkpoint, control) = run.sft_model()?;
-    let rows: Vec<Row<Preference>> = read_jsonl(triples.join(TRIPLES))?;
-    let mut encoder = run.encoder(&checkpoint, &control);
-    let mut triples = Vec::with_capacity(rows.len());
-    for row in &rows {
-        triples.extend(encoder.preference(row)?);
-    }
-    let report = serde_json::json!(encoder.report());
+    let (file, both) = (run.stage(&triples.stage).join(TRIPLES), policy.pairs == Pairs::RejectedAndToxic);
+    let triples = run.tokens("triples", (&checkpoint, &control), &(triples.hash(), policy.pairs), |encoder, cache| {
+        let mut rows = 0;
+        for row in stream_jsonl::<Row<Preference>>(file)? {
+            rows += 1;
+            match encoder.preference(&row?)? {
+                None => {}
+                Some(triple) if both => both_pairs(triple).iter().try_for_each(|pair| cache.push(pair))?,
+                Some(triple) => cache.push(&triple)?,
+            }
+        }
+        Ok(serde_json::json!({ "triples": rows }))
+    })?;
     let mut options = TrainOptions { seed: run.stream("preference-order"), ..recipe.preference.train.clone() };
-    if policy.pairs == Pairs::RejectedAndToxic {
-        triples = triples.into_iter().flat_map(both_pairs).collect();
+    if both {
         options.batch_size *= 2;
     }
     let objective = &policy.objective;
@@ -61,12 +66,14 @@ fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Path, folder: &Path) -> R
     let model = Lora::beside(lora, checkpoint.model, &run.sft_folder(), &control, run.stream("preference-lora"))?;
     let trained = train_preference(model, reference.as_ref(), &triples, objective, &options, folder)?;
     Checkpoint { model: Lora::finish(lora, trained.model), tokenizer: checkpoint.tokenizer }.save(&folder.join("model"))?;
-    let counts = serde_json::json!({"triples": rows.len(), "examples": triples.len(), "encoding": report, "warnings": trained.warnings});
+    let mut counts = triples.report().clone();
+    counts["examples"] = triples.len().into();
+    counts["warnings"] = serde_json::json!(trained.warnings);
     Ok(Made { outputs: vec!["model", "metrics.jsonl"], counts })
 }
 
 /// (`y_w`, `y_l`) and (`y_w`, `y_t`).
-fn both_pairs(triple: EncodedTriple) -> Vec<EncodedTriple> {
+pub(crate) fn both_pairs(triple: EncodedTriple) -> Vec<EncodedTriple> {
     let toxic = triple.toxic.clone().map(|toxic| EncodedTriple {
         row: format!("{}#toxic", triple.row),
         rejected: toxic,

@@ -9,3 +9,4 @@ mod reference;
 mod refusals;
 mod resume;
 mod sharing;
+mod token_cache;

@@ -161,5 +161,5 @@ fn rows_that_cannot_be_trained_on_are_named() {
         let result = train_preference(model(1), Some(&reference), &rows, &objective, &six_steps(), run.path());
         assert_names(&result.expect_err(problem), &["triple:5", problem]);
     }
-    assert!(matches!(train_sft(model(1), &[], &six_steps(), run.path()), Err(TrainError::NoExamples)));
+    assert!(matches!(train_sft(model(1), &examples(0), &six_steps(), run.path()), Err(TrainError::NoExamples)));
 }

@@ -127,6 +127,33 @@ fn kill_again_and_again(adapters: bool) {
     assert_eq!(crate::common::weights(&resumed.model), crate::common::weights(&expected.model));
 }
 
+/// `ulimit -f` is what a full disk is at any size: no file can grow beyond it, and a write that tries fails.
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_that_finds_no_room_is_an_error_that_names_its_file_and_costs_nothing_that_was_there() {
+    let (whole, full) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    train(whole.path(), false);
+    train_and_kill(full.path(), false, Lines(5));
+    let saved = |run: &Path| checkpoints(run).into_iter().filter(|path| !unfinished(run).contains(path)).collect::<Vec<_>>();
+    let before = saved(full.path());
+    assert!(!before.is_empty(), "the first checkpoint was written");
+    // 120 KiB: room for the weights, not for twice as many moments.
+    let limited = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 240; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().expect("the path of this test"))
+        .args(["--exact", "resume::child", "--ignored"])
+        .env(FOLDER, full.path())
+        .output()
+        .expect("sh starts");
+    let said = String::from_utf8_lossy(&limited.stdout).into_owned() + &String::from_utf8_lossy(&limited.stderr);
+    assert!(!limited.status.success() && said.contains("optimizer.safetensors"), "{said}");
+    assert_eq!(checkpoints(full.path()), before, "the whole ones are still there, and nothing unfinished");
+
+    let resumed = train(full.path(), false);
+    assert_equal_runs(full.path(), whole.path());
+    assert_eq!(resumed.history.len(), STEPS);
+}
+
 #[test]
 fn a_torn_checkpoint_and_a_torn_line_of_metrics_are_no_obstacle() {
     let (whole, torn) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));

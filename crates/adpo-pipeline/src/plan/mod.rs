@@ -1,0 +1,339 @@
+//! What a recipe will need, before anything is loaded: memory by stage, tokens, steps, operations, and what to change where it does
+//! not fit. Configuration, tokenizer and data are read, weights never.
+
+mod compute;
+mod knobs;
+mod memory;
+mod table;
+mod work;
+
+use std::path::Path;
+
+use adpo_data::ChatTokenizer;
+use adpo_model::{LlamaConfig, LoraConfig};
+use adpo_train::{PassSize, TrainOptions, passes_at_once};
+use burn::tensor::Device;
+use serde::Serialize;
+
+use crate::PipelineError;
+use crate::judge_choice::JudgeChoice;
+use crate::recipe::{Draw, Pairs, Recipe, ReferenceChoice};
+use crate::resources::{Resources, adapters};
+use crate::stages::SeedRun;
+pub use compute::{Compute, FORMULA};
+pub use knobs::Knob;
+pub use memory::{MemoryItem, ReferenceMemory, SampleMemory, StepMemory};
+pub(crate) use memory::{Place, Trainee};
+use memory::{Precision, Step};
+pub use work::Counts;
+pub(crate) use work::Rows;
+use work::{Source, Work};
+
+/// What a plan is made for.
+#[derive(Debug, Clone)]
+pub struct PlanOptions<'a> {
+    /// A shape to plan with in place of the recipe's checkpoint, whose tokenizer is then not asked either.
+    pub shape: Option<LlamaConfig>,
+    /// Whether rows are read and counted; otherwise each is taken to be as long as the recipe allows.
+    pub read_data: bool,
+    /// Bytes of memory that the device has.
+    pub memory: Option<u64>,
+    /// Whether the device is the CPU: it computes parts of a micro-batch side by side, each with gradients of its own.
+    pub on_cpu: bool,
+    /// The device to time a few products on.
+    pub calibrate: Option<&'a Device>,
+    /// The run's folder, whose triples are counted where they have been drawn.
+    pub run_dir: &'a Path,
+}
+
+/// What a recipe will need.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// The recipe's name.
+    pub recipe: String,
+    /// `cpu` or `gpu`.
+    pub device: &'static str,
+    /// Passes of a micro-batch that run side by side.
+    pub passes_at_once: usize,
+    /// Bytes of memory that the device has.
+    pub memory: Option<u64>,
+    /// Numbers of the base with the control token's row.
+    pub parameters: u64,
+    /// Blocks, and their width.
+    pub blocks: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Operations per second of the device's matrix products, where they were timed.
+    pub flops_per_second: Option<f64>,
+    /// Training, in the recipe's order; policies with the same needs are one.
+    pub training: Vec<TrainingPlan>,
+    /// Sampling and evaluation.
+    pub sampling: Vec<SamplingPlan>,
+    /// What the plan leaves out.
+    pub notes: Vec<String>,
+}
+
+/// A stage that trains.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrainingPlan {
+    /// The stage, or stages with the same needs.
+    pub stages: Vec<String>,
+    /// Numbers that have a gradient.
+    pub trained: u64,
+    /// Whether they are adapters.
+    pub adapters: bool,
+    /// How the reference is kept.
+    pub reference: ReferenceMemory,
+    /// Its memory.
+    pub memory: StepMemory,
+    /// Its rows and steps.
+    pub counts: Counts,
+    /// Its operations and time, where its rows are known.
+    pub compute: Option<Compute>,
+    /// Where it does not fit: what to turn, one after the other, and what is then left.
+    pub knobs: Vec<Knob>,
+}
+
+/// A stage that draws answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SamplingPlan {
+    /// The stage.
+    pub stage: String,
+    /// Answers at once.
+    pub batch_size: usize,
+    /// Tokens of the longest prompt.
+    pub longest_prompt: usize,
+    /// Tokens of the longest answer.
+    pub max_new_tokens: usize,
+    /// Its memory.
+    pub memory: SampleMemory,
+}
+
+/// What decides a training stage's memory, and what knobs turn.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    pub trainee: Trainee,
+    pub reference: ReferenceMemory,
+    pub train: TrainOptions,
+    /// Examples that a row of the recipe becomes: its batch size counts rows.
+    pub pairs: usize,
+    pub place: Place,
+}
+
+impl Setting {
+    /// The memory of the step that needs most, and the passes of its largest micro-batch.
+    pub(crate) fn largest(&self, rows: &Rows) -> (StepMemory, Vec<PassSize>) {
+        let accumulates = self.train.gradient_accumulation_steps > 1 && rows.len() > self.train.batch_size;
+        let (precision, recompute) = (Precision::of(&self.train), self.train.gradient_checkpointing);
+        let memory = |passes: &[PassSize]| {
+            let Self { trainee, reference, place, .. } = self;
+            Step { trainee, reference: *reference, passes, accumulates, precision, recompute, place: *place }.memory()
+        };
+        let mut best: Option<(StepMemory, Vec<PassSize>)> = None;
+        // Memory grows with the passes, their cells and their targets: what another one exceeds in all three cannot be the largest.
+        let extent = |passes: &[PassSize]| {
+            let sum = |of: fn(&PassSize) -> usize| passes.iter().map(of).sum::<usize>();
+            [passes.len(), sum(|pass| pass.cells), sum(|pass| pass.targets)]
+        };
+        for passes in rows.passes(&self.train, self.at_once()) {
+            let smaller = |(_, other): &(StepMemory, Vec<PassSize>)| extent(&passes).iter().zip(extent(other)).all(|(a, b)| *a <= b);
+            if best.as_ref().is_some_and(smaller) {
+                continue;
+            }
+            let found = memory(&passes);
+            if best.as_ref().is_none_or(|(other, _)| other.peak < found.peak) {
+                best = Some((found, passes));
+            }
+        }
+        best.unwrap_or_else(|| (memory(&[]), Vec::new()))
+    }
+
+    fn at_once(&self) -> usize {
+        passes_at_once(self.place.on_cpu)
+    }
+}
+
+/// Plans a recipe's first seed.
+///
+/// # Errors
+/// [`PipelineError`] if configuration, tokenizer or data cannot be read; it says how to plan without them.
+pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -> Result<Plan, PipelineError> {
+    let seed = recipe.seeds.first().copied().unwrap_or_default();
+    let run = SeedRun { recipe, resources, seed, folder: options.run_dir.join(format!("seed-{seed}")) };
+    let planner = Planner::new(&run, options)?;
+    let mut training = vec![planner.sft()?];
+    for policy in planner.policies()? {
+        let same = |other: &&mut TrainingPlan| TrainingPlan { stages: other.stages.clone(), ..policy.clone() } == **other;
+        match training.iter_mut().skip(1).find(same) {
+            Some(other) => other.stages.extend(policy.stages),
+            None => training.push(policy),
+        }
+    }
+    let mut notes = vec![
+        "the plan is of the model, gradients, optimiser and kernels; a GPU's driver and memory pool come on top and were not measured"
+            .to_owned(),
+        "FLOPs: ".to_owned() + FORMULA,
+    ];
+    if options.on_cpu && (recipe.sft.train.bf16 || recipe.preference.train.bf16) {
+        notes.push(
+            "bf16 on the CPU goes by the kernels' definitions, which hold whole matrices of scores and logits: not counted here".to_owned(),
+        );
+    }
+    let sampling = planner.sampling(&mut notes)?;
+    let base = &planner.base;
+    Ok(Plan {
+        recipe: recipe.name.clone(),
+        device: if options.on_cpu { "cpu" } else { "gpu" },
+        passes_at_once: passes_at_once(options.on_cpu),
+        memory: options.memory,
+        parameters: Trainee::new(base.clone(), None)?.base_numbers(),
+        blocks: base.num_hidden_layers,
+        hidden_size: base.hidden_size,
+        flops_per_second: planner.rate,
+        training,
+        sampling,
+        notes,
+    })
+}
+
+struct Planner<'a> {
+    run: &'a SeedRun<'a>,
+    options: &'a PlanOptions<'a>,
+    base: LlamaConfig,
+    /// Where the base is adapters itself.
+    adapters: Option<LoraConfig>,
+    tokenizer: Option<ChatTokenizer>,
+    rate: Option<f64>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(run: &'a SeedRun<'a>, options: &'a PlanOptions<'a>) -> Result<Self, PipelineError> {
+        let name = &run.recipe.base.checkpoint;
+        let absent = |problem: PipelineError| PipelineError::Recipe {
+            recipe: run.recipe.name.clone(),
+            problem: format!(
+                "`base.checkpoint` = \"{name}\": {problem}; to plan without the checkpoint, pass --shape 7b or --shape CONFIG.JSON"
+            ),
+        };
+        let mut base = match &options.shape {
+            Some(shape) => shape.clone(),
+            None => run.resources.config(name).map_err(absent)?,
+        };
+        let tokenizer = match &options.shape {
+            None if options.read_data => Some(run.resources.tokenizer(name)?),
+            _ => None,
+        };
+        // As in a run: the control token gets a row where the model has none to spare.
+        let control = tokenizer.clone().map(|tokenizer| tokenizer.with_control_token(&run.recipe.control.token)).transpose()?;
+        base.vocab_size = match control {
+            Some((_, control)) => base.vocab_size.max(control.id as usize + 1),
+            None => base.vocab_size + 1,
+        };
+        let trainee = Trainee::new(base.clone(), None)?;
+        let rate = options.calibrate.map(|device| compute::calibrate(&trainee, run.recipe.encoding.max_length, device));
+        let adapters = if options.shape.is_none() { adapters(name)? } else { None };
+        Ok(Self { run, options, base, adapters, tokenizer, rate })
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source { run: self.run, tokenizer: self.tokenizer.as_ref(), read: self.options.read_data }
+    }
+
+    fn sft(&self) -> Result<TrainingPlan, PipelineError> {
+        let recipe = self.run.recipe;
+        let train = TrainOptions { seed: self.run.stream("sft-order"), ..recipe.sft.train.clone() };
+        let lora = self.sft_adapters();
+        let lora = lora.as_ref();
+        self.training("sft", &self.source().sft()?, self.setting(lora, ReferenceMemory::None, train, 1)?)
+    }
+
+    /// What SFT trains, where that is not all weights: fresh adapters, or those that the base is.
+    fn sft_adapters(&self) -> Option<LoraConfig> {
+        self.run.recipe.sft.lora.as_ref().map(|lora| lora.config(&[], "")).or_else(|| self.adapters.clone())
+    }
+
+    fn policies(&self) -> Result<Vec<TrainingPlan>, PipelineError> {
+        let recipe = self.run.recipe;
+        let fresh = recipe.preference.lora.as_ref().map(|lora| lora.config(&[], ""));
+        // Adapters that SFT left are trained on.
+        let left = if recipe.sft.lora.as_ref().is_some_and(|lora| lora.merge) { None } else { self.sft_adapters() };
+        let lora = fresh.or(left);
+        let lora = lora.as_ref();
+        let plan = |policy: &crate::recipe::Policy| {
+            let mut train = TrainOptions { seed: self.run.stream("preference-order"), ..recipe.preference.train.clone() };
+            let pairs = if policy.pairs == Pairs::RejectedAndToxic { 2 } else { 1 };
+            train.batch_size *= pairs;
+            let reference = match recipe.preference.reference {
+                _ if !policy.objective.needs_reference() => ReferenceMemory::None,
+                ReferenceChoice::Precomputed => ReferenceMemory::Precomputed,
+                ReferenceChoice::Live if lora.is_some() => ReferenceMemory::SharedBase,
+                ReferenceChoice::Live => ReferenceMemory::LiveCopy,
+            };
+            let setting = self.setting(lora, reference, train, pairs)?;
+            self.training(&format!("policies/{}", policy.name), &self.source().policy(policy)?, setting)
+        };
+        recipe.policies.iter().map(plan).collect()
+    }
+
+    fn setting(
+        &self,
+        lora: Option<&LoraConfig>,
+        reference: ReferenceMemory,
+        train: TrainOptions,
+        pairs: usize,
+    ) -> Result<Setting, PipelineError> {
+        Ok(Setting { trainee: Trainee::new(self.base.clone(), lora)?, reference, train, pairs, place: Place::new(self.options.on_cpu) })
+    }
+
+    fn training(&self, stage: &str, work: &Work, setting: Setting) -> Result<TrainingPlan, PipelineError> {
+        let (memory, largest) = setting.largest(&work.rows);
+        let sum = work.sum(&setting.train, setting.at_once());
+        let flops = || {
+            let reference = compute::reference_passes(setting.reference, sum.epoch, sum.all);
+            let flops = compute::flops(&setting.trainee, &sum.all, &reference, setting.train.gradient_checkpointing);
+            Compute { flops, seconds: self.rate.map(|rate| compute::seconds(flops, rate)) }
+        };
+        let too_much = self.options.memory.filter(|memory_of_device| memory.peak > *memory_of_device);
+        Ok(TrainingPlan {
+            stages: vec![stage.to_owned()],
+            trained: setting.trainee.trained_numbers(),
+            adapters: setting.trainee.has_adapters(),
+            reference: setting.reference,
+            counts: work.counts(&setting.train, &sum, &largest),
+            compute: work.examples.map(|_| flops()),
+            knobs: too_much.map_or(Ok(Vec::new()), |device| knobs::turn(&setting, work, device, self.run.recipe.encoding.max_length))?,
+            memory,
+        })
+    }
+
+    fn sampling(&self, notes: &mut Vec<String>) -> Result<Vec<SamplingPlan>, PipelineError> {
+        let recipe = self.run.recipe;
+        let trainee = Trainee::new(self.base.clone(), None)?;
+        let judge = self.judge(&recipe.annotate.judge, notes)?;
+        let stage = |name: &str, draw: &Draw, prompt: usize, others: Vec<MemoryItem>| SamplingPlan {
+            stage: name.to_owned(),
+            batch_size: draw.batch_size,
+            longest_prompt: prompt,
+            max_new_tokens: draw.max_new_tokens,
+            memory: SampleMemory::new(&trainee, draw.batch_size, prompt, draw.max_new_tokens, others),
+        };
+        let mut stages = Vec::new();
+        if let Some(sample) = &recipe.sample {
+            let prompt = self.source().longest_prompt(&sample.sources, "sample-rows")?;
+            stages.push(stage("sample", &sample.draw, prompt, judge.into_iter().collect()));
+        }
+        let prompt = self.source().longest_prompt(&recipe.evaluate.sources, "evaluate-rows")?;
+        stages.push(stage("evaluate", &recipe.evaluate.draw, prompt, Vec::new()));
+        Ok(stages)
+    }
+
+    /// The weights of a judge that is a model on this machine: toxic answers are drawn until it passes one.
+    fn judge(&self, judge: &JudgeChoice, notes: &mut Vec<String>) -> Result<Option<MemoryItem>, PipelineError> {
+        let JudgeChoice::Llama { checkpoint, .. } = judge else { return Ok(None) };
+        if let Ok(config) = self.run.resources.config(checkpoint) {
+            return Ok(Some(MemoryItem::weights("the judge's weights", &Trainee::new(config, None)?)));
+        }
+        notes.push(format!("the judge `{checkpoint}` is not here; its weights lie beside the sampled model's and are not counted"));
+        Ok(None)
+    }
+}

@@ -1,0 +1,146 @@
+//! Plans: what they count by hand, of the paper's model without its checkpoint, and what they say where something is missing.
+
+use std::path::Path;
+
+use adpo_data::EncodedTriple;
+use adpo_model::LlamaConfig;
+use adpo_objective::{Adpo, Objective};
+use adpo_pipeline::{Knob, MemoryItem, Plan, PlanOptions, Recipe, ReferenceChoice, Resources, default_device, plan};
+use adpo_tests::fixture;
+use adpo_train::{TrainOptions, preference_passes};
+
+fn resources() -> Resources {
+    let dialogues = include_str!("../../crates/adpo-cli/assets/dialogues.jsonl");
+    Resources { tiny_base: None, dialogues: Some(dialogues), data_dir: None, device: default_device(), show_harmful: false }
+}
+
+fn recipe(name: &str) -> Recipe {
+    Recipe::from_file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes").join(name)).expect("the recipe parses")
+}
+
+fn shape() -> LlamaConfig {
+    let path = fixture("llama2-7b").join("config.json");
+    LlamaConfig::from_json(&std::fs::read_to_string(path).expect("the fixture is there"), "7b").expect("a supported shape")
+}
+
+/// On a GPU, from the recipe alone.
+fn on_gpu(recipe: &Recipe, memory: u64) -> Plan {
+    let options = PlanOptions {
+        shape: Some(shape()),
+        read_data: false,
+        memory: Some(memory),
+        on_cpu: false,
+        calibrate: None,
+        run_dir: Path::new("no/such/run"),
+    };
+    plan(recipe, &resources(), &options).expect("a plan needs no checkpoint")
+}
+
+fn bytes(items: &[MemoryItem], what: &str) -> u64 {
+    items.iter().find(|item| item.what == what).unwrap_or_else(|| panic!("no {what} in {items:?}")).bytes
+}
+
+#[test]
+fn adapters_on_7b_fit_80_gb() {
+    let plan = on_gpu(&recipe("llama2-7b-lora.toml"), 80_000_000_000);
+    assert!(plan.training.iter().all(|stage| stage.memory.peak < 80_000_000_000 && stage.knobs.is_empty()), "{plan}");
+    assert!(plan.sampling.iter().all(|stage| stage.memory.peak < 80_000_000_000), "{plan}");
+    insta::assert_json_snapshot!(plan);
+}
+
+#[test]
+fn the_table_for_people_is_aligned() {
+    insta::assert_snapshot!(on_gpu(&recipe("llama2-7b.toml"), 141_000_000_000));
+}
+
+#[test]
+fn all_weights_of_7b_fit_141_gb() {
+    let plan = on_gpu(&recipe("llama2-7b.toml"), 141_000_000_000);
+    assert!(plan.training.iter().all(|stage| stage.memory.peak < 141_000_000_000 && stage.knobs.is_empty()), "{plan}");
+}
+
+#[test]
+fn weights_and_activations_are_those_counted_by_hand() {
+    let mut full = recipe("llama2-7b.toml");
+    (full.sft.train.bf16, full.sft.train.gradient_checkpointing) = (false, false);
+    let plan = on_gpu(&full, 141_000_000_000);
+    // Llama2-7B has 6,738,415,616 weights; the control token adds a row to embedding and head.
+    assert_eq!(plan.parameters, 6_738_415_616 + 2 * 4096);
+    let sft = &plan.training[0];
+    assert_eq!(bytes(&sft.memory.items, "weights"), 4 * plan.parameters);
+    assert_eq!(bytes(&sft.memory.items, "moments"), 8 * plan.parameters);
+    // Of each cell: x, normed x, q, k, v, o, x, normed x of 4096; gate, up, their product of 11,008; 32 lse and two scales.
+    let cells = sft.counts.largest_micro_batch as u64;
+    assert_eq!(sft.memory.activations_per_block, 4 * cells * (8 * 4096 + 3 * 11_008 + 32 + 2));
+    assert_eq!(bytes(&sft.memory.items, "activations of the blocks"), 32 * sft.memory.activations_per_block);
+}
+
+#[test]
+fn knobs_are_turned_in_the_order_of_their_cost_until_the_stage_fits() {
+    let mut full = recipe("llama2-7b.toml");
+    full.preference.reference = ReferenceChoice::Live;
+    let train = &mut full.preference.train;
+    (train.batch_size, train.gradient_accumulation_steps) = (2, 16);
+    (train.bf16, train.gradient_checkpointing) = (false, false);
+    let plan = on_gpu(&full, 80_000_000_000);
+    let knobs = &plan.training[1].knobs;
+    let names: Vec<&str> = knobs.iter().map(|knob| knob.set.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "gradient_checkpointing = true",
+            "batch_size = 1, gradient_accumulation_steps = 32",
+            "reference = \"precomputed\"",
+            "bf16 = true",
+            "a [lora] table (r = 16)"
+        ],
+        "{plan}"
+    );
+    assert!(knobs.windows(2).all(|pair| pair[1].peak < pair[0].peak));
+    let fits: Vec<bool> = knobs.iter().map(|Knob { fits, .. }| *fits).collect();
+    assert_eq!(fits, [false, false, false, false, true]);
+}
+
+#[test]
+fn a_missing_checkpoint_is_named_with_the_way_around_it() {
+    let options =
+        PlanOptions { shape: None, read_data: true, memory: None, on_cpu: true, calibrate: None, run_dir: Path::new("no/such/run") };
+    let message = plan(&recipe("llama2-7b.toml"), &resources(), &options).expect_err("nobody has it here").to_string();
+    assert!(message.contains("checkpoints/Llama-2-7b-hf") && message.contains("--shape 7b"), "{message}");
+}
+
+#[test]
+fn a_plan_of_data_counts_what_is_dropped_and_what_sharing_saves() {
+    let mut quickstart = recipe("quickstart.toml");
+    quickstart.base.checkpoint = fixture("llama2-mha").display().to_string();
+    quickstart.encoding.max_length = 100;
+    let options =
+        PlanOptions { shape: None, read_data: true, memory: None, on_cpu: true, calibrate: None, run_dir: Path::new("no/such/run") };
+    let plan = plan(&quickstart, &resources(), &options).expect("the data are embedded");
+    let sft = &plan.training[0].counts;
+    assert!(sft.dropped.values().sum::<usize>() > 0 && sft.examples > Some(0), "{sft:?}");
+    assert_eq!(sft.steps, sft.examples.map(|n| n.div_ceil(16) * 3));
+    let policy = &plan.training[1].counts;
+    assert!(policy.cells.expect("counted") < policy.cells_not_shared.expect("counted"));
+    assert!(policy.assumed.is_some(), "nobody has drawn the answers yet");
+}
+
+#[test]
+fn passes_are_laid_out_as_the_step_loop_does() {
+    let triple = |row: usize, answer: usize| EncodedTriple {
+        row: row.to_string(),
+        prompt: vec![row as u32 + 3; 10],
+        chosen: vec![1; answer],
+        rejected: vec![1; answer],
+        toxic: Some(vec![1; answer]),
+        toxic_prompt: None,
+    };
+    let triples: Vec<EncodedTriple> = (0..5).map(|row| triple(row, 4 + row)).collect();
+    let options = TrainOptions { batch_size: 2, gradient_accumulation_steps: 2, shuffle: false, ..TrainOptions::default() };
+    let objective = Objective::Adpo(Adpo::default());
+    let micro: Vec<_> = preference_passes(&triples, &objective, &options, 2).collect();
+    assert_eq!(micro.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1], "two steps, of two micro-batches and of one");
+    // A prompt of 10 once, three answers of 4 behind it: pairs are 55 of the prompt and 3 · (4 · 10 + 10) of the answers.
+    let first = micro[0][0];
+    assert_eq!((first.cells, first.targets, first.tokens, first.pairs), (22, 12, 42, 205));
+}
