@@ -9,11 +9,11 @@ pub(crate) mod sample;
 pub(crate) mod stage;
 
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use adpo_eval::Judge;
 use adpo_model::DeviceChoice;
-use adpo_pipeline::Resources;
+use adpo_pipeline::{Recipe, Resources};
 
 use crate::assets;
 
@@ -37,6 +37,16 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
+}
+
+/// The recipe in a file, or the embedded quickstart, and the folder that its run is kept in.
+fn recipe(file: Option<&Path>, run_dir: Option<&Path>) -> anyhow::Result<(Recipe, PathBuf)> {
+    let recipe = match file {
+        Some(path) => Recipe::from_file(path)?,
+        None => Recipe::from_toml(assets::QUICKSTART, "quickstart (embedded)")?,
+    };
+    let run_dir = run_dir.map_or_else(|| Path::new("runs").join(&recipe.name), Path::to_path_buf);
+    Ok((recipe, run_dir))
 }
 
 fn resources(data_dir: Option<PathBuf>, show_harmful: bool, device: DeviceChoice) -> anyhow::Result<Resources> {

@@ -1,18 +1,12 @@
-use std::path::PathBuf;
-
 use adpo_model::{DeviceChoice, LlamaConfig};
-use adpo_pipeline::{BENCH_SHAPES, PlanOptions, Recipe, plan};
+use adpo_pipeline::{BENCH_SHAPES, PlanOptions, plan};
 use anyhow::{Context, Result, anyhow};
 
 use crate::args::PlanArgs;
-use crate::{assets, memory};
+use crate::memory;
 
 pub(crate) fn run(args: &PlanArgs) -> Result<()> {
-    let recipe = match &args.recipe {
-        Some(path) => Recipe::from_file(path)?,
-        None => Recipe::from_toml(assets::QUICKSTART, "quickstart (embedded)")?,
-    };
-    let run_dir = args.run_dir.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+    let (recipe, run_dir) = super::recipe(args.recipe.as_deref(), args.run_dir.as_deref())?;
     let choice = args.device.device;
     let on_cpu = choice == DeviceChoice::Cpu;
     // A plan for a GPU is made anywhere; only the calibration needs one.

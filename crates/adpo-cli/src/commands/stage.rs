@@ -1,17 +1,10 @@
-use std::path::PathBuf;
-
-use adpo_pipeline::{Outcome, Recipe, Stage, run_recipe};
+use adpo_pipeline::{Outcome, Stage, run_recipe};
 use anyhow::Result;
 
 use crate::args::StageArgs;
-use crate::assets;
 
 pub(crate) fn run(args: &StageArgs, last: Stage) -> Result<()> {
-    let recipe = match &args.recipe {
-        Some(path) => Recipe::from_file(path)?,
-        None => Recipe::from_toml(assets::QUICKSTART, "quickstart (embedded)")?,
-    };
-    let run_dir = args.run_dir.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+    let (recipe, run_dir) = super::recipe(args.recipe.as_deref(), args.run_dir.as_deref())?;
     let resources = super::resources(args.data_dir.clone(), args.show, args.device.device)?;
     let outcome = run_recipe(&recipe, &resources, &run_dir, last)?;
     super::print(&match (outcome, args.json) {
