@@ -388,6 +388,33 @@ fn a_run_is_the_same_twice_skips_finished_stages_and_survives_kills() {
 }
 
 #[test]
+fn a_run_does_not_depend_on_the_number_of_threads() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recipe = write_recipe(folder.path());
+    let text_of_recipe = std::fs::read_to_string(&recipe).expect("readable");
+    let base = text_of_recipe.lines().find(|line| line.starts_with("base = ")).expect("a base").to_owned();
+    // Large enough that its kernels spread over threads, which the fixture's are not.
+    edited(&recipe, &base, r#"base = { checkpoint = "embedded:tiny-base" }"#);
+    let run = |threads: &str| {
+        let run_dir = folder.path().join(threads);
+        let output = Command::new(env!("CARGO_BIN_EXE_adpo"))
+            .args(["run", text(&recipe), "--run-dir", text(&run_dir), "--json"])
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .expect("adpo starts");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let metrics = run_dir.join("seed-1/policies/adpo/metrics.jsonl");
+        (std::fs::read_to_string(metrics).expect("the policy's metrics"), stdout(&output))
+    };
+    let alone = run("1");
+    for threads in ["2", "5"] {
+        let (metrics, report) = run(threads);
+        assert_eq!(metrics, alone.0, "{threads} threads");
+        assert_eq!(report, alone.1, "{threads} threads");
+    }
+}
+
+#[test]
 fn a_device_that_is_not_there_is_an_error_that_says_what_to_do() {
     let output = adpo(&["bench", "step", "--device", "cuda:99"]);
     assert_eq!(output.status.code(), Some(1));

@@ -113,7 +113,7 @@ pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingO
 /// only a few rows pay for.
 fn rows_together(rows: usize, device: &Device) -> usize {
     const ENOUGH: usize = 4;
-    let parts = if *device == Device::flex() { rayon::current_num_threads().min(rows / ENOUGH).max(1) } else { 1 };
+    let parts = if *device == Device::flex() { kernels::PARTS.min(rows / ENOUGH).max(1) } else { 1 };
     rows.div_ceil(parts).max(1)
 }
 

@@ -1,6 +1,7 @@
 //! How large the forward passes of a run will be: laid out as the step loop does, without a model.
 
 use adpo_data::{Batch, EncodedTriple};
+use adpo_model::kernels::PARTS;
 use adpo_objective::Objective;
 
 use crate::preference::Preferences;
@@ -40,8 +41,7 @@ impl PassSize {
 /// How many passes of a micro-batch run at the same time. On the CPU each thread takes examples of its own, which keeps it busy
 /// also where a kernel is too small to be shared; in training it costs one more set of gradients per thread.
 pub fn passes_at_once(on_cpu: bool) -> usize {
-    const SETS_OF_GRADIENTS: usize = 4;
-    if on_cpu { rayon::current_num_threads().clamp(1, SETS_OF_GRADIENTS) } else { 1 }
+    if on_cpu { rayon::current_num_threads().min(PARTS) } else { 1 }
 }
 
 const IN_MEMORY: &str = "rows that lie in memory can be read";

@@ -88,14 +88,16 @@ impl Engine {
         let mut stepped = Stepped { loss: 0.0, grad_norm: f64::NAN, metrics: StepMetrics::default(), not_finite: None };
         let mut gradients = GradientsParams::new();
         for micro in examples.chunks(self.batch_size) {
-            let passes: Vec<_> =
-                micro.par_chunks(examples_together(micro.len(), &self.device)).map(|part| self.pass(task, part, total_weight)).collect();
-            // With several devices, this is where their gradients would be reduced too.
-            for pass in passes {
-                let pass = pass?;
-                stepped.loss += pass.loss;
-                stepped.metrics.extend(pass.metrics);
-                gradients = gradients::add(self.model(), gradients, pass.gradients);
+            let parts: Vec<_> = micro.chunks(examples_together(micro.len(), &self.device)).collect();
+            for side_by_side in parts.chunks(rayon::current_num_threads()) {
+                let passes: Vec<_> = side_by_side.par_iter().map(|part| self.pass(task, part, total_weight)).collect();
+                // With several devices, this is where their gradients would be reduced too.
+                for pass in passes {
+                    let pass = pass?;
+                    stepped.loss += pass.loss;
+                    stepped.metrics.extend(pass.metrics);
+                    gradients = gradients::add(self.model(), gradients, pass.gradients);
+                }
             }
         }
         stepped.grad_norm = gradients::norm(self.model(), &gradients);

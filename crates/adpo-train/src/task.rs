@@ -2,11 +2,11 @@
 
 use adpo_data::Batch;
 use adpo_model::Llama;
+use adpo_model::kernels::PARTS;
 use burn::tensor::{Device, Tensor};
 
 use crate::TrainError;
 use crate::metrics::StepMetrics;
-use crate::passes::passes_at_once;
 use crate::scoring::Scores;
 
 /// Refuses ids that the model has no embedding for.
@@ -22,7 +22,7 @@ pub(crate) fn check_ids(row: &str, ids: &[u32], vocab_size: usize) -> Result<(),
 
 /// How many examples of a micro-batch go through a model together.
 pub(crate) fn examples_together(examples: usize, device: &Device) -> usize {
-    examples.div_ceil(passes_at_once(device.clone().inner() == Device::flex())).max(1)
+    if device.clone().inner() == Device::flex() { examples.div_ceil(PARTS).max(1) } else { examples.max(1) }
 }
 
 /// A set of examples and the loss over some of them.

@@ -30,6 +30,10 @@ pub use rope::{RopeOps, rope};
 pub use swiglu::{SwiGluOps, swiglu};
 pub use token_log_probs::{TokenLogProbOps, TokenScores, token_log_probs};
 
+/// Into how many parts the CPU's work is cut at most where the cut decides what is summed first: examples of a micro-batch, rows that are
+/// sampled together, the vocabulary. It does not follow the number of threads, so the results do not either.
+pub const PARTS: usize = 4;
+
 /// Runs `work` on a thread of the pool that the CPU's kernels share. On any other thread each kernel hands its part over and
 /// sleeps until it is done, which is a tenth of a small model's step; a GPU does not care.
 pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {

@@ -112,37 +112,41 @@ pub(in crate::kernels) enum Write {
     Add,
 }
 
-/// `out ← (out +) lhs · rhs` on this thread.
+/// `out ← (out +) lhs · rhs` on this thread; how a cell is summed depends on the length of the sum alone.
 pub(in crate::kernels) fn multiply(out: MatrixMut<'_>, write: Write, lhs: Matrix<'_>, rhs: Matrix<'_>) {
+    /// gemm cuts longer sums as it likes the caches and the other two lengths, so that a part of a matrix would differ from the whole.
+    const LONGEST_SUM: usize = 512;
     let (m, n, k) = (out.rows, out.columns, lhs.columns);
     assert!([lhs.rows, rhs.columns, rhs.rows] == [m, n, k], "the shapes of a matrix product agree");
     if m == 0 || n == 0 {
         return;
     }
-    // SAFETY: every (row, column) of the three matrices was checked to lie in its slice, their shapes agree, and the cells of
-    // `out` are borrowed exclusively.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.data,
-            1,
-            out.row_stride as isize,
-            write == Write::Add,
-            lhs.data.as_ptr(),
-            lhs.column_stride as isize,
-            lhs.row_stride as isize,
-            rhs.data.as_ptr(),
-            rhs.column_stride as isize,
-            rhs.row_stride as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
+    for start in (0..k.max(1)).step_by(LONGEST_SUM) {
+        // SAFETY: every (row, column) of the three matrices was checked to lie in its slice, their shapes agree, and the cells of
+        // `out` are borrowed exclusively; `start` is a column of `lhs` and a row of `rhs`, or there are none.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k.min(start + LONGEST_SUM) - start,
+                out.data,
+                1,
+                out.row_stride as isize,
+                write == Write::Add || start > 0,
+                lhs.data.as_ptr().add(start * lhs.column_stride),
+                lhs.column_stride as isize,
+                lhs.row_stride as isize,
+                rhs.data.as_ptr().add(start * rhs.row_stride),
+                rhs.column_stride as isize,
+                rhs.row_stride as isize,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
     }
 }
 
@@ -164,13 +168,13 @@ pub(in crate::kernels) fn product(lhs: Matrix<'_>, rhs: Matrix<'_>) -> Vec<f32> 
     if threads == 1 || m * n * k < 1 << 20 {
         multiply(out, Write::Replace, lhs, rhs);
     } else if n >= STEP * threads {
-        let width = n.div_ceil(threads).next_multiple_of(STEP);
+        let width = none_alone(n, n.div_ceil(threads).next_multiple_of(STEP));
         out.by_columns(width).into_par_iter().enumerate().for_each(|(i, out)| {
             let columns = out.columns;
             multiply(out, Write::Replace, lhs, rhs.t().part(i * width, columns).t());
         });
     } else {
-        let height = m.div_ceil(threads);
+        let height = none_alone(m, m.div_ceil(threads));
         out.by_rows(height).into_par_iter().enumerate().for_each(|(i, out)| {
             let rows = out.rows;
             multiply(out, Write::Replace, lhs.part(i * height, rows), rhs);
@@ -179,4 +183,37 @@ pub(in crate::kernels) fn product(lhs: Matrix<'_>, rhs: Matrix<'_>) -> Vec<f32> 
     // SAFETY: the parts cover the matrix, and a product that replaces writes every cell of its part.
     unsafe { product.set_len(m * n) };
     product
+}
+
+/// At least `size`, so that no block of so many of `total` rows or columns is a single one: gemm sums those otherwise.
+fn none_alone(total: usize, size: usize) -> usize {
+    let mut size = size.max(2);
+    while total % size == 1 {
+        size += 1;
+    }
+    size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_is_the_same_to_the_last_bit_for_any_number_of_threads() {
+        // Rows alone, columns alone, sums longer than gemm takes at once, and blocks that would leave one row or column over.
+        for [m, n, k] in [[2, 9000, 64], [1, 4097, 300], [4097, 1, 300], [65, 2049, 192], [9, 300, 1500], [13, 257, 2000], [700, 64, 513]] {
+            let numbers = |count: usize, step: f32| (0..count).map(|i| (i as f32 * step).sin()).collect::<Vec<_>>();
+            let (lhs, rhs) = (numbers(m * k, 0.37), numbers(k * n, 0.59));
+            let by = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a few threads");
+                pool.install(|| product(Matrix::new(&lhs, m, k), Matrix::new(&rhs, k, n)))
+            };
+            let alone = by(1);
+            let exact: f64 = (0..k).map(|i| f64::from(lhs[i]) * f64::from(rhs[i * n])).sum();
+            assert!((f64::from(alone[0]) - exact).abs() < 1e-3, "{} is not {exact}", alone[0]);
+            for threads in [2, 3, 8] {
+                assert!(by(threads) == alone, "[{m}, {k}] · [{k}, {n}] differs on {threads} threads");
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use rayon::prelude::*;
 
 use super::{TokenLogProbOps, composed};
+use crate::kernels::PARTS;
 use crate::kernels::composed::shape;
 use crate::kernels::cpu::{
     LANES, Matrix, MatrixMut, Write, across, all_f32, contiguous, exp, floats, ids, max, multiply, sum, tensor, vectorised,
@@ -62,7 +63,7 @@ impl TokenLogProbOps for Flex {
         }
         let ([_, d], [vocab, _]) = (shape::<Self, 2>(&hidden), shape::<Self, 2>(&weight));
         let mut d_weight = vec![0.0; vocab * d];
-        let part = vocab.div_ceil(rayon::current_num_threads()).max(1);
+        let part = vocab.div_ceil(PARTS).max(1);
         let parts = d_weight.par_chunks_mut(part * d).map(Some);
         let d_hidden = backward(hidden, weight, targets, lse, grad, part, parts);
         (d_hidden, tensor(d_weight, [vocab, d]))
@@ -79,7 +80,7 @@ impl TokenLogProbOps for Flex {
             return composed::backward::<Self>(hidden, weight, targets, lse, grad).0;
         }
         let [vocab, _] = shape::<Self, 2>(&weight);
-        let part = vocab.div_ceil(rayon::current_num_threads()).max(1);
+        let part = vocab.div_ceil(PARTS).max(1);
         let parts = (0..vocab.div_ceil(part)).into_par_iter().map(|_| None);
         backward(hidden, weight, targets, lse, grad, part, parts)
     }
