@@ -6,6 +6,8 @@ mod hh;
 mod input;
 mod lines;
 mod messages;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod parsed;
 mod persona;
 mod preferences;
