@@ -157,7 +157,8 @@ impl Source<'_> {
     pub(super) fn sft(&self) -> Result<Work, PipelineError> {
         let (recipe, options) = (self.recipe(), &self.recipe().sft.train);
         let longest = recipe.encoding.max_length;
-        let rows = if self.read { Some(self.corpus("sft-rows").sft(&recipe.sft.sources, None)?.0) } else { None };
+        let corpus = self.corpus("sft-rows");
+        let rows = if self.read { Some(collected(|take| corpus.sft(&recipe.sft.sources, None, take))?) } else { None };
         if let (Some(rows), Some(mut encoder)) = (&rows, self.encoder()?) {
             let mut examples = Vec::with_capacity(rows.len());
             for row in rows {
@@ -198,7 +199,8 @@ impl Source<'_> {
         let preferences: Option<Vec<Row<Preference>>> = if !self.read {
             None
         } else if recipe.sample.is_none() {
-            Some(self.corpus("preference-rows").preferences(&recipe.preference.sources)?.0)
+            let corpus = self.corpus("preference-rows");
+            Some(collected(|take| corpus.preferences(&recipe.preference.sources, take))?)
         } else {
             let made = self.run.folder.join("annotate").join(TRIPLES);
             if Path::new(&made).exists() { Some(read_jsonl(&made)?) } else { None }
@@ -271,6 +273,18 @@ impl Source<'_> {
     fn corpus(&self, stream: &str) -> Corpus<'_> {
         Corpus::new(self.run.resources, self.run.stream(stream))
     }
+}
+
+/// All rows of a source of chunks.
+fn collected<T>(
+    read: impl FnOnce(&mut dyn FnMut(Vec<T>) -> Result<(), PipelineError>) -> Result<serde_json::Value, PipelineError>,
+) -> Result<Vec<T>, PipelineError> {
+    let mut all = Vec::new();
+    read(&mut |rows| {
+        all.extend(rows);
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 fn triple(prompt: Vec<u32>, answer: usize) -> EncodedTriple {
