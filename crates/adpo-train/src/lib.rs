@@ -22,6 +22,7 @@ mod gradients;
 mod metrics;
 mod optimizer;
 mod options;
+mod order;
 mod passes;
 mod preference;
 mod progress;

@@ -3,6 +3,7 @@
 use adpo_data::{Batch, EncodedTriple};
 use adpo_objective::Objective;
 
+use crate::order::Order;
 use crate::preference::Preferences;
 use crate::sft::Sft;
 use crate::task::Task;
@@ -51,7 +52,7 @@ const IN_MEMORY: &str = "rows that lie in memory can be read";
 #[expect(clippy::missing_panics_doc, reason = "rows that lie in memory can be read")]
 pub fn sft_passes<'a>(examples: &'a [SftExample], options: &'a TrainOptions, at_once: usize) -> impl Iterator<Item = Vec<PassSize>> + 'a {
     let task = Sft::new(examples, options);
-    micro_batches(examples.len(), options, at_once, move |part| task.batch(part).expect(IN_MEMORY))
+    micro_batches(examples.len(), options, at_once, move |part| batch(&task, part))
 }
 
 /// The same for preference training.
@@ -63,7 +64,11 @@ pub fn preference_passes<'a>(
     at_once: usize,
 ) -> impl Iterator<Item = Vec<PassSize>> + 'a {
     let task = Preferences { triples, reference: None, objective, layout: options.layout() };
-    micro_batches(triples.len(), options, at_once, move |part| task.batch(part).expect(IN_MEMORY))
+    micro_batches(triples.len(), options, at_once, move |part| batch(&task, part))
+}
+
+fn batch(task: &impl Task, examples: &[usize]) -> Batch {
+    task.batch(&examples.iter().map(|i| task.row(*i).expect(IN_MEMORY)).collect::<Vec<_>>())
 }
 
 fn micro_batches<'a>(
@@ -73,8 +78,9 @@ fn micro_batches<'a>(
     batch: impl Fn(&[usize]) -> Batch + 'a,
 ) -> impl Iterator<Item = Vec<PassSize>> + 'a {
     let steps = if examples == 0 { 0 } else { options.total_steps(examples) };
+    let mut order = Order::new(options, examples);
     let micro = (0..steps).flat_map(move |step| {
-        let examples = options.examples_of(step, examples);
+        let examples = order.of_step(step);
         examples.chunks(options.batch_size).map(<[usize]>::to_vec).collect::<Vec<_>>()
     });
     micro.map(move |micro| micro.chunks(micro.len().div_ceil(at_once)).map(|part| PassSize::of(&batch(part))).collect())

@@ -3,7 +3,6 @@
 //! Both give the same numbers (a test holds them side by side); precomputed ones cost one pass over the data
 //! instead of one forward pass per step, and no second copy of the weights while training.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use adpo_data::{Batch, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence, read_jsonl, write_jsonl};
@@ -18,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::preference::{PromptKind, sequence};
 use crate::scoring::score;
-use crate::task::examples_together;
+use crate::task::{Numbered, examples_together};
 use crate::{TrainError, TrainOptions};
 
 /// The model that log-ratios are taken against; it is never trained.
@@ -118,7 +117,7 @@ impl Reference {
     /// Of triples with their numbers.
     pub(crate) fn log_probs(
         &self,
-        triples: &[(usize, Cow<'_, EncodedTriple>)],
+        triples: &[Numbered<'_, EncodedTriple>],
         objective: &Objective,
         layout: Layout,
     ) -> Result<Vec<ReferenceLogProbs>, TrainError> {
@@ -154,7 +153,7 @@ fn frozen(model: &Llama, device: &Device) -> (Llama, Device) {
 fn compute(
     model: &Llama,
     device: &Device,
-    triples: &[(usize, Cow<'_, EncodedTriple>)],
+    triples: &[Numbered<'_, EncodedTriple>],
     objective: &Objective,
     layout: Layout,
 ) -> Result<Vec<ReferenceLogProbs>, TrainError> {
