@@ -68,3 +68,13 @@ pub struct EncodeReport {
     /// Literal control tokens and markers in the rows' text that were made harmless.
     pub escaped: usize,
 }
+
+impl EncodeReport {
+    #[cfg(feature = "tokenizers")]
+    pub(crate) fn add(&mut self, other: Self) {
+        self.encoded += other.encoded;
+        other.dropped.into_iter().for_each(|(reason, rows)| *self.dropped.entry(reason).or_default() += rows);
+        self.truncated += other.truncated;
+        self.escaped += other.escaped;
+    }
+}

@@ -24,6 +24,16 @@ pub enum DataError {
         /// Field, problem and fix.
         problem: String,
     },
+    /// A row of a Parquet file is not what its format promises.
+    #[error("{file}, row {row}: {problem}")]
+    ParquetRow {
+        /// The file.
+        file: String,
+        /// Counted from 1.
+        row: usize,
+        /// Field, problem and fix.
+        problem: String,
+    },
     /// A file as a whole cannot be used.
     #[error("{file}: {problem}")]
     File {

@@ -18,16 +18,46 @@ use crate::DataError;
 /// # Errors
 /// [`DataError::Io`] if the folder cannot be written; [`DataError::File`] if a row is not representable as JSON.
 pub fn write_jsonl<T: Serialize>(path: impl AsRef<Path>, rows: &[T]) -> Result<(), DataError> {
+    write_jsonl_with(path, |file| rows.iter().try_for_each(|row| file.push(row)))
+}
+
+/// Writes a file as [`write_jsonl`] does, of rows that `make` pushes one by one, and gives what it returns; if that is an error,
+/// there is no file.
+///
+/// # Errors
+/// What `make` gives; [`DataError`] as [`write_jsonl`].
+pub fn write_jsonl_with<R, E: From<DataError>>(
+    path: impl AsRef<Path>,
+    make: impl FnOnce(&mut JsonlWriter<'_>) -> Result<R, E>,
+) -> Result<R, E> {
     let path = path.as_ref();
     replace(path, |file| {
         if path.extension().is_some_and(|extension| extension == "gz") {
             let mut encoder = GzEncoder::new(file, Compression::default());
-            write_rows(&mut encoder, path, rows)?;
-            encoder.finish().map(drop).map_err(DataError::io(path))
+            let made = make(&mut JsonlWriter { path, output: &mut encoder })?;
+            encoder.finish().map_err(DataError::io(path))?;
+            Ok(made)
         } else {
-            write_rows(file, path, rows)
+            make(&mut JsonlWriter { path, output: file })
         }
     })
+}
+
+/// Takes rows on their way into a file; none of them stays in memory.
+pub struct JsonlWriter<'a> {
+    path: &'a Path,
+    output: &'a mut dyn Write,
+}
+
+impl JsonlWriter<'_> {
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// As [`write_jsonl`].
+    pub fn push<T: Serialize>(&mut self, row: &T) -> Result<(), DataError> {
+        let line = serde_json::to_string(row).map_err(|e| DataError::file(self.path.display(), e))?;
+        writeln!(self.output, "{line}").map_err(DataError::io(self.path))
+    }
 }
 
 /// Reads back rows of any one type, as [`write_jsonl`] wrote them or as a program appended them, not compressed.
@@ -74,27 +104,20 @@ pub fn write_file(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<
     replace(path, |file| file.write_all(contents.as_ref()).map_err(DataError::io(path)))
 }
 
-fn write_rows<T: Serialize>(output: &mut impl Write, path: &Path, rows: &[T]) -> Result<(), DataError> {
-    for row in rows {
-        let line = serde_json::to_string(row).map_err(|e| DataError::file(path.display(), e))?;
-        writeln!(output, "{line}").map_err(DataError::io(path))?;
-    }
-    Ok(())
-}
-
 /// Writes a file beside `path` and renames it, so that a reader sees the old file or the new one. Writers of one file, in
 /// whatever processes and threads, do not meet: each has a temporary file of its own, and the last one wins.
-pub(crate) fn replace<E: From<DataError>>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>) -> Result<(), E> {
+pub(crate) fn replace<R, E: From<DataError>>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<R, E>) -> Result<R, E> {
     static WRITERS: AtomicUsize = AtomicUsize::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".tmp-{}-{}", std::process::id(), WRITERS.fetch_add(1, Ordering::Relaxed)));
     let temporary = path.with_file_name(name);
     let finished = File::create(&temporary).map_err(DataError::io(&temporary)).map_err(E::from).and_then(|file| {
         let mut output = BufWriter::new(file);
-        write(&mut output)?;
+        let written = write(&mut output)?;
         let file = output.into_inner().map_err(|e| DataError::io(path)(e.into_error()))?;
         file.sync_all().map_err(DataError::io(path))?;
-        std::fs::rename(&temporary, path).map_err(DataError::io(path)).map_err(E::from)
+        std::fs::rename(&temporary, path).map_err(DataError::io(path))?;
+        Ok(written)
     });
     if finished.is_err() {
         // The first error is the one to tell; a leftover temporary file harms nobody.

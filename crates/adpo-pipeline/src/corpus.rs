@@ -1,19 +1,27 @@
-//! Sources of a recipe as rows: which file, which buckets, which labels.
+//! Sources of a recipe as rows: which file, which buckets, which labels. Rows pass through in chunks, so that memory does not grow
+//! with the text of the files; some bytes of each row of a file stay while it is read, to tell ids apart and to draw.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use adpo_data::{Preference, Prompt, ReadReport, Role, Row, RowFile, SftExample, ToxicLabel, bucket, derive_seed, epoch_order};
+use adpo_data::{
+    Preference, Prompt, ReadReport, Role, Row, RowFile, RowValue, Rows, SftExample, ToxicLabel, bucket, derive_seed, epoch_order,
+};
 use adpo_eval::{Exchange, Judge};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::PipelineError;
 use crate::recipe::Source;
 use crate::resources::Resources;
+use crate::spill::Spill;
 use crate::stage::{hash_bytes, hash_file};
 use crate::stages::judged;
 
 /// The id of the embedded dialogues.
 const DIALOGUES: &str = "embedded:dialogues";
+
+/// Rows that are in memory together: enough for every thread and every endpoint of a judge to have some.
+pub(crate) const CHUNK: usize = 1024;
 
 pub(crate) struct Corpus<'a> {
     resources: &'a Resources,
@@ -38,25 +46,36 @@ impl<'a> Corpus<'a> {
         Ok(hash_bytes(hashes.concat().as_bytes()))
     }
 
-    /// Dialogues to fine-tune on, with counts per source.
-    pub(crate) fn sft(&self, sources: &[Source], annotator: Option<&dyn Judge>) -> Result<(Vec<Row<SftExample>>, Value), PipelineError> {
-        let mut all = Vec::new();
+    /// Dialogues to fine-tune on, in chunks for `take`, and then their counts per source.
+    pub(crate) fn sft(
+        &self,
+        sources: &[Source],
+        annotator: Option<&dyn Judge>,
+        mut take: impl FnMut(Vec<Row<SftExample>>) -> Result<(), PipelineError>,
+    ) -> Result<Value, PipelineError> {
+        let mut all = 0;
         let mut counts = json!({});
         for source in sources {
-            let (rows, report) = self.file(source)?.sft()?;
-            let mut rows = self.pick(source, rows, |example| example.dialogue.split_key());
-            let mut judged = BTreeMap::new();
-            if let (Some(threshold), Some(annotator)) = (source.label_toxic_above, annotator) {
-                judged = label(&mut rows, threshold, annotator)?;
-            }
-            let labelled = rows.iter().filter(|row| row.value.toxic.is_some()).count();
-            let unmarked = self.unmarked(source, &rows);
-            counts[&source.id] = json!({"file": &report, "rows": rows.len(), "labelled_toxic": labelled, "unmarked_toxic": unmarked.len(), "judged": judged});
-            all.extend(rows);
-            all.extend(unmarked);
+            let (mut judged, mut toxic) = (BTreeMap::new(), Toxic::new(source.unmarked_toxic_share)?);
+            let Drawn { rows, file } = self.draw(
+                source,
+                |_| true,
+                |mut rows| {
+                    if let (Some(threshold), Some(annotator)) = (source.label_toxic_above, annotator) {
+                        label(&mut rows, threshold, annotator, &mut judged)?;
+                    }
+                    rows.iter().try_for_each(|row| toxic.observe(row))?;
+                    take(rows)
+                },
+            )?;
+            let labelled = toxic.labelled;
+            let unmarked = toxic.unmarked(derive_seed(self.seed, &format!("{}#unmarked", source.id)), &mut take)?;
+            counts[&source.id] =
+                json!({"file": file, "rows": rows, "labelled_toxic": labelled, "unmarked_toxic": unmarked, "judged": judged});
+            all += rows + unmarked;
         }
-        not_empty("sft", &all)?;
-        Ok((all, json!({ "sources": counts })))
+        not_none("sft", all)?;
+        Ok(json!({ "sources": counts }))
     }
 
     /// Prompts, with counts per source. Of several rows with one prompt the first is taken.
@@ -65,31 +84,45 @@ impl<'a> Corpus<'a> {
         let mut counts = json!({});
         let mut seen = BTreeSet::new();
         for source in sources {
-            let (mut rows, report): (_, ReadReport) = self.file(source)?.prompts()?;
-            let read = rows.len();
-            rows.retain(|row| seen.insert(row.value.dialogue.turns.iter().map(|t| t.content.to_lowercase()).collect::<Vec<_>>()));
-            let distinct = rows.len();
-            let rows = self.pick(source, rows, |prompt| prompt.dialogue.split_key());
-            counts[&source.id] = json!({"file": &report, "repeated": read - distinct, "rows": rows.len()});
-            all.extend(rows);
+            let mut repeated = 0;
+            let distinct = |row: &Row<Prompt>| {
+                let new = seen.insert(prompt_hash(&row.value));
+                repeated += usize::from(!new);
+                new
+            };
+            let Drawn { rows, file } = self.draw(source, distinct, |rows| {
+                all.extend(rows);
+                Ok(())
+            })?;
+            counts[&source.id] = json!({"file": file, "repeated": repeated, "rows": rows});
         }
-        not_empty("prompts", &all)?;
+        not_none("prompts", all.len())?;
         Ok((all, json!({ "sources": counts })))
     }
 
-    /// Preferences, with counts per source.
-    pub(crate) fn preferences(&self, sources: &[Source]) -> Result<(Vec<Row<Preference>>, Value), PipelineError> {
-        let mut all = Vec::new();
+    /// Preferences, in chunks for `take`, and then their counts per source.
+    pub(crate) fn preferences(
+        &self,
+        sources: &[Source],
+        mut take: impl FnMut(Vec<Row<Preference>>) -> Result<(), PipelineError>,
+    ) -> Result<Value, PipelineError> {
+        let mut all = 0;
         let mut counts = json!({});
         for source in sources {
-            let (rows, report) = self.file(source)?.preferences()?;
-            let rows = self.pick(source, rows, |pair| pair.prompt.split_key());
-            let toxic = rows.iter().filter(|row| row.value.toxic.is_some()).count();
-            counts[&source.id] = json!({"file": &report, "rows": rows.len(), "with_toxic": toxic});
-            all.extend(rows);
+            let mut toxic = 0;
+            let Drawn { rows, file } = self.draw::<Preference>(
+                source,
+                |_| true,
+                |rows| {
+                    toxic += rows.iter().filter(|row| row.value.toxic.is_some()).count();
+                    take(rows)
+                },
+            )?;
+            counts[&source.id] = json!({"file": file, "rows": rows, "with_toxic": toxic});
+            all += rows;
         }
-        not_empty("preferences", &all)?;
-        Ok((all, json!({ "sources": counts })))
+        not_none("preferences", all)?;
+        Ok(json!({ "sources": counts }))
     }
 
     fn file(&self, source: &Source) -> Result<RowFile, PipelineError> {
@@ -114,43 +147,143 @@ impl<'a> Corpus<'a> {
         }
     }
 
-    /// The rows of the source's buckets, at most `limit`, in file order.
-    fn pick<T>(&self, source: &Source, rows: Vec<Row<T>>, key: impl Fn(&T) -> &str) -> Vec<Row<T>> {
-        let rows: Vec<Row<T>> = rows.into_iter().filter(|row| source.buckets.contains(&bucket(key(&row.value)))).collect();
-        let Some(limit) = source.limit else { return rows };
-        if limit >= rows.len() {
-            if limit > rows.len() {
-                eprintln!("warning: `{}` has {} rows in buckets {:?}, fewer than `limit = {limit}`", source.id, rows.len(), source.buckets);
-            }
-            return rows;
-        }
-        some_of(rows, limit, derive_seed(self.seed, &source.id))
+    /// The rows of the source's buckets that `wanted` says yes to, at most `limit`, in file order and in chunks. With a limit the file
+    /// is read twice: which rows are drawn depends on how many there are.
+    fn draw<T: RowValue>(
+        &self,
+        source: &Source,
+        mut wanted: impl FnMut(&Row<T>) -> bool,
+        mut take: impl FnMut(Vec<Row<T>>) -> Result<(), PipelineError>,
+    ) -> Result<Drawn, PipelineError> {
+        let file = self.file(source)?;
+        let mut eligible = |row: &Row<T>| wanted(row) && source.buckets.contains(&bucket(row.value.dialogue().split_key()));
+        let mut taken = match source.limit {
+            None => None,
+            Some(limit) => Some(self.within(limit, source, file.rows()?, &mut eligible)?.into_iter().peekable()),
+        };
+        let mut rows = file.rows()?;
+        let drawn = rows.by_ref().enumerate().filter(|(number, row)| match (row, &mut taken) {
+            (Err(_), _) => true,
+            (Ok(row), None) => eligible(row),
+            (Ok(_), Some(taken)) => taken.next_if_eq(number).is_some(),
+        });
+        let mut count = 0;
+        chunks(drawn.map(|(_, row)| row), |rows| {
+            count += rows.len();
+            take(rows)
+        })?;
+        Ok(Drawn { rows: count, file: rows.report().clone() })
     }
 
-    /// A share of the toxic rows once more, without the label.
-    fn unmarked(&self, source: &Source, rows: &[Row<SftExample>]) -> Vec<Row<SftExample>> {
-        let toxic: Vec<&Row<SftExample>> = rows.iter().filter(|row| row.value.toxic.is_some()).collect();
-        let count = (toxic.len() as f64 * source.unmarked_toxic_share).round() as usize;
-        let order = epoch_order(toxic.len(), derive_seed(self.seed, &format!("{}#unmarked", source.id)), 0);
-        let copy = |row: &Row<SftExample>| Row {
-            id: format!("{}#unmarked", row.id),
-            value: SftExample { toxic: None, ..row.value.clone() },
-            ..row.clone()
-        };
-        order.into_iter().take(count).map(|i| copy(toxic[i])).collect()
+    /// The numbers of the rows that a limit leaves.
+    fn within<T: RowValue>(
+        &self,
+        limit: usize,
+        source: &Source,
+        rows: Rows<'_, T>,
+        mut eligible: impl FnMut(&Row<T>) -> bool,
+    ) -> Result<Vec<usize>, PipelineError> {
+        let mut numbers = Vec::new();
+        for (number, row) in rows.enumerate() {
+            if eligible(&row?) {
+                numbers.push(number);
+            }
+        }
+        if limit > numbers.len() {
+            eprintln!("warning: `{}` has {} rows in buckets {:?}, fewer than `limit = {limit}`", source.id, numbers.len(), source.buckets);
+        }
+        Ok(some_of(numbers, limit, derive_seed(self.seed, &source.id)))
+    }
+}
+
+/// What became of a source.
+struct Drawn {
+    rows: usize,
+    file: ReadReport,
+}
+
+/// A source's rows that are labelled toxic, of which a share is given once more without the label.
+struct Toxic {
+    share: f64,
+    labelled: usize,
+    /// Where none is given again, none is kept.
+    rows: Option<Spill<Row<SftExample>>>,
+}
+
+impl Toxic {
+    fn new(share: f64) -> Result<Self, PipelineError> {
+        let rows = if share > 0.0 { Some(Spill::new()?) } else { None };
+        Ok(Self { share, labelled: 0, rows })
+    }
+
+    fn observe(&mut self, row: &Row<SftExample>) -> Result<(), PipelineError> {
+        if row.value.toxic.is_none() {
+            return Ok(());
+        }
+        self.labelled += 1;
+        let Some(rows) = &mut self.rows else { return Ok(()) };
+        rows.push(&Row { id: format!("{}#unmarked", row.id), value: SftExample { toxic: None, ..row.value.clone() }, ..row.clone() })
+    }
+
+    /// Gives the share, drawn by the seed and in the order in which they are drawn, and their number.
+    fn unmarked(self, seed: u64, take: &mut impl FnMut(Vec<Row<SftExample>>) -> Result<(), PipelineError>) -> Result<usize, PipelineError> {
+        let Some(rows) = self.rows else { return Ok(0) };
+        let count = (self.labelled as f64 * self.share).round() as usize;
+        let mut drawn = epoch_order(self.labelled, seed, 0);
+        drawn.truncate(count);
+        let count = drawn.len();
+        chunks(rows.rows(drawn)?, take)?;
+        Ok(count)
+    }
+}
+
+/// Hands rows on, some at a time.
+pub(crate) fn chunks<T, E>(
+    rows: impl IntoIterator<Item = Result<T, E>>,
+    mut take: impl FnMut(Vec<T>) -> Result<(), PipelineError>,
+) -> Result<(), PipelineError>
+where
+    PipelineError: From<E>,
+{
+    let mut rows = rows.into_iter();
+    loop {
+        let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<T>, E>>()?;
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        take(chunk)?;
     }
 }
 
 /// At most `limit` rows, drawn by the seed, in their order.
 pub(crate) fn some_of<T>(rows: Vec<T>, limit: usize, seed: u64) -> Vec<T> {
-    let taken: BTreeSet<usize> = epoch_order(rows.len(), seed, 0).into_iter().take(limit).collect();
-    rows.into_iter().enumerate().filter(|(i, _)| taken.contains(i)).map(|(_, row)| row).collect()
+    if limit >= rows.len() {
+        return rows;
+    }
+    let mut taken = vec![false; rows.len()];
+    epoch_order(rows.len(), seed, 0).into_iter().take(limit).for_each(|i| taken[i] = true);
+    rows.into_iter().zip(taken).filter(|(_, taken)| *taken).map(|(row, _)| row).collect()
+}
+
+/// Tells prompts apart, however their letters are written.
+fn prompt_hash(prompt: &Prompt) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for turn in &prompt.dialogue.turns {
+        let text = turn.content.to_lowercase();
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    hash.finalize().into()
 }
 
 /// Labels answers that people have not labelled; counts judgements by their state, because one that failed says nothing
 /// of its answer.
-fn label(rows: &mut [Row<SftExample>], threshold: f64, annotator: &dyn Judge) -> Result<BTreeMap<&'static str, usize>, PipelineError> {
-    let mut states = BTreeMap::new();
+fn label(
+    rows: &mut [Row<SftExample>],
+    threshold: f64,
+    annotator: &dyn Judge,
+    states: &mut BTreeMap<&'static str, usize>,
+) -> Result<(), PipelineError> {
     let open: Vec<usize> = (0..rows.len()).filter(|i| rows[*i].value.toxic.is_none()).collect();
     let exchanges: Vec<Exchange> = open.iter().filter_map(|i| exchange(&rows[*i].value)).collect();
     for (i, judgement) in open.into_iter().zip(judged("sft", annotator, &exchanges)?) {
@@ -159,7 +292,7 @@ fn label(rows: &mut [Row<SftExample>], threshold: f64, annotator: &dyn Judge) ->
             rows[i].value.toxic = Some(ToxicLabel::Annotator { threshold: threshold as f32, score: scores.toxicity as f32 });
         }
     }
-    Ok(states)
+    Ok(())
 }
 
 /// An SFT dialogue always ends with the assistant: the readers see to that.
@@ -169,8 +302,8 @@ fn exchange(example: &SftExample) -> Option<Exchange> {
     Some(Exchange { prompt, response: last.content, harmful: false })
 }
 
-fn not_empty<T>(stage: &str, rows: &[T]) -> Result<(), PipelineError> {
-    if rows.is_empty() {
+fn not_none(stage: &str, rows: usize) -> Result<(), PipelineError> {
+    if rows == 0 {
         return Err(PipelineError::stage(stage, "no rows are left; check `buckets` and `limit` of its sources"));
     }
     Ok(())

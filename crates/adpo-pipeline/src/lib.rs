@@ -29,6 +29,7 @@ mod pretrain;
 mod recipe;
 mod report;
 mod resources;
+mod spill;
 mod stage;
 mod stages;
 

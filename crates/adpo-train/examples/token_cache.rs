@@ -65,8 +65,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let key = (tokenizer.content_hash(), &options, rows);
     let cache = TokenCache::<EncodedTriple>::open_or_make(&folder, "triples", &key, |cache| {
         let mut encoder = Encoder::new(&tokenizer, options.clone());
-        for i in 0..rows {
-            encoder.preference(&preference(i))?.iter().try_for_each(|triple| cache.push(triple))?;
+        for start in (0..rows).step_by(1024) {
+            let chunk: Vec<u64> = (start..rows.min(start + 1024)).collect();
+            let triples = encoder.in_parallel(&chunk, |encoder, i| encoder.preference(&preference(*i)))?;
+            triples.iter().flatten().try_for_each(|triple| cache.push(triple))?;
         }
         Ok::<_, adpo_data::DataError>(serde_json::json!(encoder.report()))
     })?;

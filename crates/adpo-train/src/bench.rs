@@ -7,6 +7,7 @@ use adpo_model::Llama;
 use adpo_objective::Objective;
 
 use crate::optimizer::AdamW;
+use crate::order::Order;
 use crate::preference::Preferences;
 use crate::run::Engine;
 use crate::sft::Sft;
@@ -63,10 +64,11 @@ fn bench(model: Llama, task: &impl Task, options: &TrainOptions, steps: usize) -
     task.check_examples(model.config().vocab_size)?;
     let mut engine = Engine::new(model, AdamW::new(options), options);
     let per_epoch = task.examples().div_ceil(options.examples_per_step()).max(1);
+    let mut order = Order::new(options, task.examples());
     (0..steps)
         .map(|step| {
             let started = Instant::now();
-            let stepped = engine.step(task, &options.examples_of(step % per_epoch, task.examples()), options.learning_rate)?;
+            let stepped = engine.step(task, order.of_step(step % per_epoch), options.learning_rate)?;
             let (seconds, metrics) = (started.elapsed().as_secs_f64(), stepped.metrics);
             Ok(BenchStep { seconds, tokens: metrics.tokens, cells: metrics.cells, loss: stepped.loss })
         })

@@ -1,4 +1,4 @@
-use adpo_data::{Layout, epoch_order};
+use adpo_data::Layout;
 use adpo_model::Storage;
 use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
@@ -164,15 +164,6 @@ impl TrainOptions {
         self.max_steps.unwrap_or(examples.div_ceil(self.examples_per_step()) * self.num_train_epochs)
     }
 
-    /// The examples of a step, counted from 0: a window of the epoch's order, which depends on seed and epoch alone.
-    pub(crate) fn examples_of(&self, step: usize, examples: usize) -> Vec<usize> {
-        let size = self.examples_per_step();
-        let per_epoch = examples.div_ceil(size);
-        let (epoch, within) = (step / per_epoch, step % per_epoch);
-        let order = if self.shuffle { epoch_order(examples, self.seed, epoch as u64) } else { (0..examples).collect() };
-        order[within * size..examples.min((within + 1) * size)].to_vec()
-    }
-
     /// The learning rate of a step, counted from 0, as transformers' schedulers give it.
     pub fn learning_rate_at(&self, step: usize, total_steps: usize) -> f64 {
         if step < self.warmup_steps {
@@ -220,7 +211,6 @@ mod tests {
             ..TrainOptions::default()
         };
         assert_eq!([options(None), options(Some(3)), options(Some(9))].map(|o| o.total_steps(10)), [6, 3, 9]);
-        assert_eq!(options(Some(9)).examples_of(8, 10).len(), 2, "the third pass ends with the rest");
     }
 
     #[test]

@@ -4,9 +4,10 @@ use adpo_data::{Batch, EncodedTriple};
 use adpo_model::kernels::PARTS;
 use adpo_objective::Objective;
 
+use crate::order::Order;
 use crate::preference::Preferences;
 use crate::sft::Sft;
-use crate::task::Task;
+use crate::task::{Numbered, Task, parts};
 use crate::{SftExample, TrainOptions};
 
 /// The size of one forward pass.
@@ -38,20 +39,25 @@ impl PassSize {
     }
 }
 
+/// Passes whose tensors are in memory at the same time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SideBySide {
+    /// How large each of them is.
+    pub passes: Vec<PassSize>,
+    /// Whether gradients of other passes of the step are waiting.
+    pub after_others: bool,
+}
+
 /// How many passes of a micro-batch run at the same time. On the CPU each thread takes examples of its own, which keeps it busy
 /// also where a kernel is too small to be shared; in training it costs one more set of gradients per thread.
 pub fn passes_at_once(on_cpu: bool) -> usize {
     if on_cpu { rayon::current_num_threads().min(PARTS) } else { 1 }
 }
 
-const IN_MEMORY: &str = "rows that lie in memory can be read";
-
-/// The policy's passes of supervised fine-tuning, micro-batch by micro-batch, over all its steps; of each micro-batch those that
-/// run `at_once`.
+/// The policy's passes of supervised fine-tuning over all its steps, as they run side by side.
 #[expect(clippy::missing_panics_doc, reason = "rows that lie in memory can be read")]
-pub fn sft_passes<'a>(examples: &'a [SftExample], options: &'a TrainOptions, at_once: usize) -> impl Iterator<Item = Vec<PassSize>> + 'a {
-    let task = Sft::new(examples, options);
-    micro_batches(examples.len(), options, at_once, move |part| task.batch(part).expect(IN_MEMORY))
+pub fn sft_passes<'a>(examples: &'a [SftExample], options: &'a TrainOptions, on_cpu: bool) -> impl Iterator<Item = SideBySide> + 'a {
+    passes(Sft::new(examples, options), options, on_cpu)
 }
 
 /// The same for preference training.
@@ -60,22 +66,25 @@ pub fn preference_passes<'a>(
     triples: &'a [EncodedTriple],
     objective: &'a Objective,
     options: &'a TrainOptions,
-    at_once: usize,
-) -> impl Iterator<Item = Vec<PassSize>> + 'a {
-    let task = Preferences { triples, reference: None, objective, layout: options.layout() };
-    micro_batches(triples.len(), options, at_once, move |part| task.batch(part).expect(IN_MEMORY))
+    on_cpu: bool,
+) -> impl Iterator<Item = SideBySide> + 'a {
+    passes(Preferences { triples, reference: None, objective, layout: options.layout() }, options, on_cpu)
 }
 
-fn micro_batches<'a>(
-    examples: usize,
-    options: &'a TrainOptions,
-    at_once: usize,
-    batch: impl Fn(&[usize]) -> Batch + 'a,
-) -> impl Iterator<Item = Vec<PassSize>> + 'a {
+fn passes<'a, T: Task + 'a>(task: T, options: &'a TrainOptions, on_cpu: bool) -> impl Iterator<Item = SideBySide> + 'a {
+    let examples = task.examples();
     let steps = if examples == 0 { 0 } else { options.total_steps(examples) };
-    let micro = (0..steps).flat_map(move |step| {
-        let examples = options.examples_of(step, examples);
-        examples.chunks(options.batch_size).map(<[usize]>::to_vec).collect::<Vec<_>>()
-    });
-    micro.map(move |micro| micro.chunks(micro.len().div_ceil(at_once)).map(|part| PassSize::of(&batch(part))).collect())
+    let mut order = Order::new(options, examples);
+    (0..steps).flat_map(move |step| {
+        let mut all = Vec::new();
+        for micro in order.of_step(step).chunks(options.batch_size) {
+            let rows: Vec<Numbered<'_, T::Row>> =
+                micro.iter().map(|i| task.row(*i).expect("rows that lie in memory can be read")).collect();
+            for side_by_side in parts(&rows, T::tokens, on_cpu).chunks(passes_at_once(on_cpu)) {
+                let passes = side_by_side.iter().map(|part| PassSize::of(&task.batch(part))).collect();
+                all.push(SideBySide { passes, after_others: !all.is_empty() });
+            }
+        }
+        all
+    })
 }

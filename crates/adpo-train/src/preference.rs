@@ -1,6 +1,5 @@
 //! Preference training: ADPO, DPO and their family against a frozen reference.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use adpo_data::{Batch, Content, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence};
@@ -14,7 +13,7 @@ use crate::metrics::StepMetrics;
 use crate::reference::{Reference, ReferenceLogProbs};
 use crate::run::{Trained, run};
 use crate::scoring::{Scores, score};
-use crate::task::{Task, check_ids};
+use crate::task::{Numbered, Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
 /// Trains `policy` on `triples` with `objective`, against `reference` where the objective has one.
@@ -67,6 +66,11 @@ pub(crate) enum PromptKind {
     Toxic,
 }
 
+/// Of prompt and answers, whichever of them an objective looks at.
+pub(crate) fn tokens(triple: &EncodedTriple) -> usize {
+    triple.prompt.len() + triple.chosen.len() + triple.rejected.len() + triple.toxic.as_ref().map_or(0, Vec::len)
+}
+
 /// Prompt + answer with exactly the answer trained.
 pub(crate) fn sequence(example: usize, triple: &EncodedTriple, role: ResponseRole, kind: PromptKind) -> Option<Sequence<'_>> {
     let answer = match role {
@@ -83,13 +87,9 @@ pub(crate) fn sequence(example: usize, triple: &EncodedTriple, role: ResponseRol
 }
 
 /// Triples at hand with their numbers.
-type Rows<'a> = [(usize, Cow<'a, EncodedTriple>)];
+type Rows<'a> = [Numbered<'a, EncodedTriple>];
 
 impl<R: EncodedRows<EncodedTriple> + ?Sized> Preferences<'_, R> {
-    fn rows(&self, examples: &[usize]) -> Result<Vec<(usize, Cow<'_, EncodedTriple>)>, TrainError> {
-        examples.iter().map(|i| Ok((*i, self.triples.row(*i)?))).collect()
-    }
-
     /// The roles the loss looks at; a DPO run does not pay for the toxic answer.
     fn roles(&self) -> &'static [ResponseRole] {
         if self.objective.needs_toxic() {
@@ -144,35 +144,45 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Preferences<'_, R> {
 }
 
 impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
+    type Row = EncodedTriple;
+
     fn examples(&self) -> usize {
         self.triples.len()
     }
 
-    fn row(&self, example: usize) -> Result<String, TrainError> {
-        Ok(self.triples.row(example)?.row.clone())
+    fn row(&self, example: usize) -> Result<Numbered<'_, EncodedTriple>, TrainError> {
+        Ok((example, self.triples.row(example)?))
     }
 
-    fn weight(&self, _example: usize) -> Result<f64, TrainError> {
-        Ok(1.0)
+    fn id(row: &EncodedTriple) -> &str {
+        &row.row
     }
 
-    fn batch(&self, examples: &[usize]) -> Result<Batch, TrainError> {
-        Ok(Batch::new(&self.sequences(&self.rows(examples)?), self.layout))
+    fn tokens(row: &EncodedTriple) -> usize {
+        tokens(row)
     }
 
-    fn loss(&self, scores: Scores, batch: &Batch, examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
+    fn weight(_row: &EncodedTriple) -> f64 {
+        1.0
+    }
+
+    fn batch(&self, rows: &Rows<'_>) -> Batch {
+        Batch::new(&self.sequences(rows), self.layout)
+    }
+
+    fn loss(&self, scores: Scores, batch: &Batch, rows: &Rows<'_>, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
         metrics.add("entropy", scores.entropy);
         // As TRL: nobody wants the rejected or the toxic answer's tokens right.
-        let of_chosen = batch.sequences[..examples.len()].iter().map(|s| s.targets).sum::<usize>();
+        let of_chosen = batch.sequences[..rows.len()].iter().map(|s| s.targets).sum::<usize>();
         metrics.add("mean_token_accuracy", scores.correct.slice(0..of_chosen));
         // Targets lie sequence by sequence, and sequences role by role.
         let mut start = 0;
-        for (name, of_role) in ["logits/chosen", "logits/rejected", "logits/toxic"].iter().zip(batch.sequences.chunks(examples.len())) {
+        for (name, of_role) in ["logits/chosen", "logits/rejected", "logits/toxic"].iter().zip(batch.sequences.chunks(rows.len())) {
             let end = start + of_role.iter().map(|s| s.targets).sum::<usize>();
             metrics.add(name, scores.mean_logit.clone().slice(start..end));
             start = end;
         }
-        let outcome = self.objective.evaluate(&self.inputs(scores.sums, &self.rows(examples)?)?)?;
+        let outcome = self.objective.evaluate(&self.inputs(scores.sums, rows)?)?;
         for (name, values) in outcome.metrics {
             metrics.add(name, values);
         }
@@ -219,9 +229,8 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
         if self.reference.is_none() {
             return Ok(());
         }
-        let examples: Vec<usize> = (0..self.triples.len().min(8)).collect();
-        let rows = self.rows(&examples)?;
-        let policy = score(model, &self.batch(&examples)?, device).sums.inner();
+        let rows = (0..self.triples.len().min(8)).map(|i| self.row(i)).collect::<Result<Vec<_>, _>>()?;
+        let policy = score(model, &self.batch(&rows), device).sums.inner();
         let at_start = self.inputs(policy, &rows)?;
         let Some(reference) = at_start.reference.clone() else { return Ok(()) };
         // Batches are put together differently: per-token log-probs may differ by rounding, of activations that are bf16 as well.

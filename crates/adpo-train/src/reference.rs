@@ -3,7 +3,6 @@
 //! Both give the same numbers (a test holds them side by side); precomputed ones cost one pass over the data
 //! instead of one forward pass per step, and no second copy of the weights while training.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use adpo_data::{Batch, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence, read_jsonl, write_jsonl};
@@ -16,9 +15,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::preference::{PromptKind, sequence};
+use crate::preference::{PromptKind, sequence, tokens};
 use crate::scoring::score;
-use crate::task::examples_together;
+use crate::task::{Numbered, on_cpu, parts};
 use crate::{TrainError, TrainOptions};
 
 /// The model that log-ratios are taken against; it is never trained.
@@ -91,8 +90,8 @@ impl Reference {
             let batch = start..triples.len().min(start + options.batch_size.max(1));
             let batch = batch.map(|i| Ok((i, triples.row(i)?))).collect::<Result<Vec<_>, TrainError>>()?;
             // In the parts in which an epoch that is not shuffled has them: then the policy starts out equal to the last bit.
-            let parts = batch.par_chunks(examples_together(batch.len(), &device));
-            let parts: Vec<_> = on_pool(|| parts.map(|part| compute(&model, &device, part, objective, layout)).collect());
+            let parts = parts(&batch, tokens, on_cpu(&device));
+            let parts: Vec<_> = on_pool(|| parts.par_iter().map(|part| compute(&model, &device, part, objective, layout)).collect());
             for part in parts {
                 rows.extend(part?);
             }
@@ -118,7 +117,7 @@ impl Reference {
     /// Of triples with their numbers.
     pub(crate) fn log_probs(
         &self,
-        triples: &[(usize, Cow<'_, EncodedTriple>)],
+        triples: &[Numbered<'_, EncodedTriple>],
         objective: &Objective,
         layout: Layout,
     ) -> Result<Vec<ReferenceLogProbs>, TrainError> {
@@ -154,7 +153,7 @@ fn frozen(model: &Llama, device: &Device) -> (Llama, Device) {
 fn compute(
     model: &Llama,
     device: &Device,
-    triples: &[(usize, Cow<'_, EncodedTriple>)],
+    triples: &[Numbered<'_, EncodedTriple>],
     objective: &Objective,
     layout: Layout,
 ) -> Result<Vec<ReferenceLogProbs>, TrainError> {

@@ -15,9 +15,10 @@ use crate::alarm::DisplacementAlarm;
 use crate::checkpoint::{self, TrainerState};
 use crate::metrics::{self, MetricsLog, StepMetrics, StepRecord};
 use crate::optimizer::{AdamW, to_host};
+use crate::order::Order;
 use crate::progress::Progress;
 use crate::scoring::{score_hidden, tokens};
-use crate::task::{Task, examples_together};
+use crate::task::{Numbered, Task, on_cpu, parts};
 use crate::{TrainError, TrainOptions, gradients};
 
 /// The end of a training run.
@@ -83,12 +84,13 @@ impl Engine {
         on_pool(|| self.step_on_pool(task, examples, learning_rate))
     }
 
-    fn step_on_pool(&mut self, task: &impl Task, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
-        let total_weight = examples.iter().map(|i| task.weight(*i)).sum::<Result<f64, _>>()?;
+    fn step_on_pool<T: Task>(&mut self, task: &T, examples: &[usize], learning_rate: f64) -> Result<Stepped, TrainError> {
+        let rows = examples.iter().map(|i| task.row(*i)).collect::<Result<Vec<_>, _>>()?;
+        let total_weight: f64 = rows.iter().map(|(_, row)| T::weight(row)).sum();
         let mut stepped = Stepped { loss: 0.0, grad_norm: f64::NAN, metrics: StepMetrics::default(), not_finite: None };
         let mut gradients = GradientsParams::new();
-        for micro in examples.chunks(self.batch_size) {
-            let parts: Vec<_> = micro.chunks(examples_together(micro.len(), &self.device)).collect();
+        for micro in rows.chunks(self.batch_size) {
+            let parts = parts(micro, T::tokens, on_cpu(&self.device));
             for side_by_side in parts.chunks(rayon::current_num_threads()) {
                 let passes: Vec<_> = side_by_side.par_iter().map(|part| self.pass(task, part, total_weight)).collect();
                 // With several devices, this is where their gradients would be reduced too.
@@ -112,16 +114,16 @@ impl Engine {
     }
 
     /// Forward and backward.
-    fn pass(&self, task: &impl Task, examples: &[usize], total_weight: f64) -> Result<Pass, TrainError> {
+    fn pass<T: Task>(&self, task: &T, rows: &[Numbered<'_, T::Row>], total_weight: f64) -> Result<Pass, TrainError> {
         // Leaves of its own (the weights are shared): two graphs that meet in a leaf wait for each other.
         let model = self.model().valid().train();
-        let batch = task.batch(examples)?;
+        let batch = task.batch(rows);
         let mut metrics = StepMetrics::default();
         metrics.count(&batch);
         let tokens = tokens(&batch, &self.device);
         let forward = model.forward(&tokens, self.gradient_checkpointing);
         let scores = score_hidden(&model, forward.hidden(), &batch);
-        let share = task.loss(scores, &batch, examples, &mut metrics)?.div_scalar(total_weight.max(1.0));
+        let share = task.loss(scores, &batch, rows, &mut metrics)?.div_scalar(total_weight.max(1.0));
         let loss = f64::from(to_host(share.clone().inner())[0]);
         Ok(Pass { loss, gradients: forward.backward(share), metrics })
     }
@@ -142,6 +144,7 @@ struct Session<'a, T: Task> {
     engine: Engine,
     state: TrainerState,
     saved_step: Option<usize>,
+    order: Order<'a>,
     total_steps: usize,
     log: MetricsLog,
     progress: Progress,
@@ -183,21 +186,22 @@ impl<'a, T: Task> Session<'a, T> {
         let name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         let progress = Progress::new(&name, total_steps, state.step);
         let engine = Engine::new(model, optimizer, options);
-        Ok(Self { task, options, folder, engine, state, saved_step, total_steps, log, progress, alarm, warnings })
+        let order = Order::new(options, task.examples());
+        Ok(Self { task, options, folder, engine, state, saved_step, order, total_steps, log, progress, alarm, warnings })
     }
 
     fn step(&mut self) -> Result<(), TrainError> {
         let started = Instant::now();
         let index = self.state.step;
-        let examples = self.options.examples_of(index, self.task.examples());
+        let examples = self.order.of_step(index);
         let learning_rate = self.options.learning_rate_at(index, self.total_steps);
-        let stepped = self.engine.step(self.task, &examples, learning_rate)?;
+        let stepped = self.engine.step(self.task, examples, learning_rate)?;
         if let Some((what, value)) = stepped.not_finite {
             return Err(TrainError::NotFinite {
                 what,
                 value,
                 step: index + 1,
-                rows: examples.iter().map(|i| self.task.row(*i)).collect::<Result<_, _>>()?,
+                rows: examples.iter().map(|i| Ok(T::id(&self.task.row(*i)?.1).to_owned())).collect::<Result<_, TrainError>>()?,
                 checkpoint: checkpoint::newest(&checkpoints(self.folder))?.map(|c| c.folder),
             });
         }

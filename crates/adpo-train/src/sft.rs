@@ -1,6 +1,5 @@
 //! Supervised fine-tuning: mean negative log-likelihood of the trained tokens.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use adpo_data::{Batch, Content, Encoded, EncodedRows, Layout, ResponseRole, Sequence};
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::metrics::StepMetrics;
 use crate::run::{Trained, run};
 use crate::scoring::{Scores, score};
-use crate::task::{Task, check_ids};
+use crate::task::{Numbered, Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
 /// An encoded dialogue with the id of its row.
@@ -78,25 +77,40 @@ fn targets(encoded: &Encoded) -> usize {
 }
 
 impl<R: EncodedRows<SftExample> + ?Sized> Task for Sft<'_, R> {
+    type Row = SftExample;
+
     fn examples(&self) -> usize {
         self.examples.len()
     }
 
-    fn row(&self, example: usize) -> Result<String, TrainError> {
-        Ok(self.examples.row(example)?.row.clone())
+    fn row(&self, example: usize) -> Result<Numbered<'_, SftExample>, TrainError> {
+        Ok((example, self.examples.row(example)?))
     }
 
-    fn weight(&self, example: usize) -> Result<f64, TrainError> {
-        Ok(targets(&self.examples.row(example)?.encoded) as f64)
+    fn id(row: &SftExample) -> &str {
+        &row.row
     }
 
-    fn batch(&self, examples: &[usize]) -> Result<Batch, TrainError> {
-        let rows = examples.iter().map(|i| self.examples.row(*i)).collect::<Result<Vec<Cow<'_, SftExample>>, _>>()?;
-        let sequences: Vec<Sequence<'_>> = examples.iter().zip(&rows).map(|(i, row)| sequence(*i, row)).collect();
-        Ok(Batch::new(&sequences, self.layout))
+    fn tokens(row: &SftExample) -> usize {
+        row.encoded.ids.len()
     }
 
-    fn loss(&self, scores: Scores, _batch: &Batch, _examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
+    fn weight(row: &SftExample) -> f64 {
+        targets(&row.encoded) as f64
+    }
+
+    fn batch(&self, rows: &[Numbered<'_, SftExample>]) -> Batch {
+        let sequences: Vec<Sequence<'_>> = rows.iter().map(|(i, row)| sequence(*i, row)).collect();
+        Batch::new(&sequences, self.layout)
+    }
+
+    fn loss(
+        &self,
+        scores: Scores,
+        _batch: &Batch,
+        _rows: &[Numbered<'_, SftExample>],
+        metrics: &mut StepMetrics,
+    ) -> Result<Tensor<1>, TrainError> {
         metrics.add("entropy", scores.entropy);
         metrics.add("mean_token_accuracy", scores.correct);
         Ok(scores.sums.sum().neg())

@@ -1,5 +1,7 @@
 //! What the step loop needs to know of the thing it trains on.
 
+use std::borrow::Cow;
+
 use adpo_data::Batch;
 use adpo_model::Llama;
 use adpo_model::kernels::PARTS;
@@ -20,25 +22,49 @@ pub(crate) fn check_ids(row: &str, ids: &[u32], vocab_size: usize) -> Result<(),
     }
 }
 
-/// How many examples of a micro-batch go through a model together.
-pub(crate) fn examples_together(examples: usize, device: &Device) -> usize {
-    if device.clone().inner() == Device::flex() { examples.div_ceil(PARTS).max(1) } else { examples.max(1) }
+/// An example with its number.
+pub(crate) type Numbered<'a, R> = (usize, Cow<'a, R>);
+
+/// Whether a device is the CPU, with gradients or without.
+pub(crate) fn on_cpu(device: &Device) -> bool {
+    device.clone().inner() == Device::flex()
+}
+
+/// A micro-batch as the parts of it that go through a model together: on the CPU several, for as many threads, as far as their
+/// kernels are long enough to pay for another graph. Nothing but the rows decides how many, so that no sum depends on the threads.
+pub(crate) fn parts<'r, 'a, R: Clone>(rows: &'r [Numbered<'a, R>], tokens: fn(&R) -> usize, on_cpu: bool) -> Vec<&'r [Numbered<'a, R>]> {
+    /// Tokens of a part of more than two.
+    const ENOUGH: usize = 512;
+    let parts = if on_cpu { (rows.iter().map(|(_, row)| tokens(row)).sum::<usize>() / ENOUGH).clamp(2, PARTS) } else { 1 };
+    rows.chunks(rows.len().div_ceil(parts).max(1)).collect()
 }
 
 /// A set of examples and the loss over some of them.
 pub(crate) trait Task: Sync {
+    /// An example, wherever it lies.
+    type Row: Clone + Send + Sync;
     /// How many examples there are.
     fn examples(&self) -> usize;
+    /// The example with this number. It may have to be decoded: a step asks once for each of its own.
+    fn row(&self, example: usize) -> Result<Numbered<'_, Self::Row>, TrainError>;
     /// The row id of an example, for messages.
-    fn row(&self, example: usize) -> Result<String, TrainError>;
+    fn id(row: &Self::Row) -> &str;
+    /// How many tokens an example has, its prompt once.
+    fn tokens(row: &Self::Row) -> usize;
     /// An example's share of a step's mean: its target tokens for SFT, 1 for preferences. The step's loss is
     /// Σ loss / Σ weight over *all* its forward passes, so that 8 × 1 equals 1 × 8.
-    fn weight(&self, example: usize) -> Result<f64, TrainError>;
+    fn weight(row: &Self::Row) -> f64;
     /// The sequences that the loss over some examples looks at.
-    fn batch(&self, examples: &[usize]) -> Result<Batch, TrainError>;
+    fn batch(&self, rows: &[Numbered<'_, Self::Row>]) -> Batch;
     /// Summed loss `[1]` over the examples of `batch`, differentiable, from what the model says of it; metrics are added to
     /// `metrics`.
-    fn loss(&self, scores: Scores, batch: &Batch, examples: &[usize], metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError>;
+    fn loss(
+        &self,
+        scores: Scores,
+        batch: &Batch,
+        rows: &[Numbered<'_, Self::Row>],
+        metrics: &mut StepMetrics,
+    ) -> Result<Tensor<1>, TrainError>;
     /// Refuses examples that cannot be trained on: a forward pass may take the rest for granted.
     fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError>;
     /// Everything that the result depends on besides model and options, hashed: a resume checks it.

@@ -4,6 +4,7 @@ mod dialogue;
 
 use std::collections::HashMap;
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::DataError;
@@ -33,7 +34,7 @@ pub struct EncodingOptions {
 /// the ids of the shorter one, the row is left out and counted. Text of the rows can forge neither a special id nor a
 /// turn: it is [escaped](ChatTokenizer::escape), and the special ids of the result are compared with those of the same
 /// turns with other text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Encoder<'a> {
     tokenizer: &'a ChatTokenizer,
     options: EncodingOptions,
@@ -102,6 +103,32 @@ impl<'a> Encoder<'a> {
     pub fn prompt(&mut self, row: &str, dialogue: &Dialogue, toxic: bool) -> Result<Option<Vec<u32>>, DataError> {
         let encoded = self.encode_prompt(dialogue, toxic);
         self.count(encoded, row)
+    }
+
+    /// Encodes rows on all of rayon's threads by `encode`, one of the methods above. Results, their order, the report and, of several
+    /// bad rows, the one whose error is given are those of encoding one after the other.
+    ///
+    /// # Errors
+    /// The first one of `encode`, in the order of the rows.
+    pub fn in_parallel<R: Sync, T: Send>(
+        &mut self,
+        rows: &[R],
+        encode: impl Fn(&mut Self, &R) -> Result<T, DataError> + Sync,
+    ) -> Result<Vec<T>, DataError> {
+        // Several parts for each thread: rows differ in length.
+        let part = rows.len().div_ceil(8 * rayon::current_num_threads()).max(1);
+        let parts = rows.par_chunks(part).map(|part| {
+            let mut encoder = Self { report: EncodeReport::default(), ..self.clone() };
+            let encoded: Result<Vec<T>, DataError> = part.iter().map(|row| encode(&mut encoder, row)).collect();
+            (encoded, encoder)
+        });
+        let mut all = Vec::with_capacity(rows.len());
+        for (encoded, encoder) in parts.collect::<Vec<_>>() {
+            all.extend(encoded?);
+            self.report.add(encoder.report);
+            self.special.extend(encoder.special);
+        }
+        Ok(all)
     }
 
     /// Puts a row's fate into the report.

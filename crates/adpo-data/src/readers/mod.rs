@@ -3,17 +3,21 @@
 mod dia_safety;
 mod format;
 mod hh;
+mod input;
 mod lines;
 mod messages;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod parsed;
 mod persona;
 mod preferences;
 mod prompts;
 mod quickstart;
 mod record;
+mod stream;
 mod topical;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -23,14 +27,13 @@ use crate::dialogue::Dialogue;
 use crate::rows::{Preference, Prompt, Row, SftExample};
 pub use format::{Format, detect};
 pub(crate) use hh::{is_transcript, parse_transcript};
-use lines::Input;
-use parsed::Parsed;
-use record::Fault;
+use input::Input;
+pub use stream::{RowValue, Rows};
 
 /// What became of the lines of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ReadReport {
-    /// Lines that hold a row.
+    /// Lines (of a Parquet file: rows) that hold a row.
     pub read: usize,
     /// Rows returned; a quickstart line gives three examples to fine-tune on.
     pub kept: usize,
@@ -40,7 +43,8 @@ pub struct ReadReport {
     pub ignored_columns: BTreeMap<String, usize>,
 }
 
-/// A JSONL file (gzipped or not), or such text inside the program; nothing is read before rows are asked for.
+/// A JSONL file (gzipped or not), or such text inside the program; with the feature `parquet`, a Parquet file too. Nothing is
+/// read before rows are asked for.
 ///
 /// ```
 /// use adpo_data::RowFile;
@@ -99,11 +103,20 @@ impl RowFile {
     pub fn format(&self) -> Result<Format, DataError> {
         match self.format {
             Some(format) => Ok(format),
-            None => match self.input.lines()?.next_record()? {
-                Some(record) => format::of(&record),
-                None => Err(DataError::file(self.input.name(), "has no rows; one JSON object per line is needed")),
+            None => match self.input.records()?.next() {
+                Some(record) => format::of(&record?),
+                None => Err(DataError::file(self.input.name(), "has no rows; one JSON object per line, or one row per example, is needed")),
             },
         }
+    }
+
+    /// The file's rows one at a time, so that memory does not grow with their text; the other methods collect them.
+    ///
+    /// # Errors
+    /// As [`RowFile::format`]; the rows' own errors are items of the iterator.
+    pub fn rows<T: RowValue>(&self) -> Result<Rows<'_, T>, DataError> {
+        let source = self.source.clone().unwrap_or_else(|| self.input.source());
+        Ok(Rows::new(self.format()?, source, self.licence.clone(), self.input.records()?))
     }
 
     /// Dialogues to fine-tune on. From preferences: the chosen answers (a rejected answer is not thereby toxic, and
@@ -113,7 +126,7 @@ impl RowFile {
     /// # Errors
     /// [`DataError`] names file and line of the first row that is malformed, or that the format cannot give.
     pub fn sft(&self) -> Result<(Vec<Row<SftExample>>, ReadReport), DataError> {
-        self.read(Parsed::into_sft)
+        self.rows()?.all()
     }
 
     /// Preferences: from transcript pairs, TRL columns and triples.
@@ -121,7 +134,7 @@ impl RowFile {
     /// # Errors
     /// As [`RowFile::sft`].
     pub fn preferences(&self) -> Result<(Vec<Row<Preference>>, ReadReport), DataError> {
-        self.read(Parsed::into_preference)
+        self.rows()?.all()
     }
 
     /// Prompts: what precedes the last answer.
@@ -129,7 +142,7 @@ impl RowFile {
     /// # Errors
     /// As [`RowFile::sft`].
     pub fn prompts(&self) -> Result<(Vec<Row<Prompt>>, ReadReport), DataError> {
-        self.read(Parsed::into_prompt)
+        self.rows()?.all()
     }
 
     /// Dialogues as they stand; preferences end with the chosen answer.
@@ -137,53 +150,9 @@ impl RowFile {
     /// # Errors
     /// As [`RowFile::sft`].
     pub fn dialogues(&self) -> Result<(Vec<Row<Dialogue>>, ReadReport), DataError> {
-        self.read(|parsed| Ok(vec![("", parsed.into_dialogue())]))
-    }
-
-    /// Reads all lines; `convert` turns what a line says into the values wanted, each with a suffix for its id.
-    fn read<T>(&self, convert: impl Fn(Parsed) -> Converted<T>) -> Result<(Vec<Row<T>>, ReadReport), DataError> {
-        let format = self.format()?;
-        let source = self.source.clone().unwrap_or_else(|| self.input.source());
-        let mut lines = self.input.lines()?;
-        let (mut rows, mut report, mut ids) = (Vec::new(), ReadReport::default(), BTreeSet::new());
-        while let Some(mut record) = lines.next_record()? {
-            report.read += 1;
-            let line = record.line;
-            let source = record.optional_text("source")?.unwrap_or_else(|| source.clone());
-            let given_licence = record.optional_text("licence")?.or(record.optional_text("license")?);
-            let licence = given_licence.or_else(|| self.licence.clone());
-            let mut id = record.id()?.unwrap_or_else(|| format!("{source}:{line}"));
-            if !ids.insert(id.clone()) {
-                // Random streams are named after ids, so two rows must not share one.
-                id = format!("{id}@{line}");
-                ids.insert(id.clone());
-            }
-            let values = match format.parse(&mut record) {
-                Ok(parsed) => convert(parsed),
-                Err(fault) => Err(fault),
-            };
-            match values {
-                Ok(values) => rows.extend(values.into_iter().map(|(suffix, value)| Row {
-                    id: format!("{id}{suffix}"),
-                    source: source.clone(),
-                    licence: licence.clone(),
-                    value,
-                })),
-                Err(Fault::Drop(reason)) => *report.dropped.entry(reason.to_owned()).or_default() += 1,
-                Err(Fault::Unfit(problem)) => return Err(record.error(problem)),
-                Err(Fault::Error(error)) => return Err(error),
-            }
-            for column in std::mem::take(&mut record.fields).into_iter().map(|(column, _)| column) {
-                *report.ignored_columns.entry(column).or_default() += 1;
-            }
-        }
-        report.kept = rows.len();
-        Ok((rows, report))
+        self.rows()?.all()
     }
 }
-
-/// Values with a suffix for the row's id each, or why there are none.
-type Converted<T> = Result<Vec<(&'static str, T)>, Fault>;
 
 /// Dialogues of a file whose format is detected; see [`RowFile::dialogues`].
 ///

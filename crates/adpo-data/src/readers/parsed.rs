@@ -1,12 +1,19 @@
-//! What a line says in its own terms, and what can be made of it.
+//! What a record says in its own terms, and what can be made of it.
 
-use super::Converted;
 use super::record::Fault;
 use crate::dialogue::{Dialogue, Role};
 use crate::rows::{Preference, Prompt, SftExample, ToxicLabel};
 
-/// The natural content of one line.
-pub(super) enum Parsed {
+/// Values with a suffix for the row's id each, or why there are none.
+type Converted<T> = Result<Vec<(&'static str, T)>, Fault>;
+
+/// What can be made of a record.
+pub trait FromParsed: Sized {
+    fn from_parsed(parsed: Parsed) -> Converted<Self>;
+}
+
+/// The natural content of one record.
+pub enum Parsed {
     Sft(SftExample),
     Preference(Preference),
     Prompt(Prompt),
@@ -27,15 +34,15 @@ fn cannot(wanted: &str, has: &str, fix: &str) -> Fault {
 
 const NO_ANSWER: &str = "a prompt without an answer";
 
-impl Parsed {
-    pub(super) fn into_sft(self) -> Converted<SftExample> {
-        let plain = |dialogue| SftExample { dialogue, toxic: None, category: None };
-        match self {
-            Self::Sft(example) if example.dialogue.ends_with_assistant() => Ok(vec![("", example)]),
-            Self::Sft(example) => Ok(vec![("", SftExample { dialogue: answered(example.dialogue)?, ..example })]),
-            Self::Preference(pair) => Ok(vec![("", plain(pair.prompt.with(Role::Assistant, pair.chosen)))]),
-            Self::Chat(dialogue) => Ok(vec![("", plain(answered(dialogue)?))]),
-            Self::Quickstart { request, tone, good, evasive, rude } => {
+impl FromParsed for SftExample {
+    fn from_parsed(parsed: Parsed) -> Converted<Self> {
+        let plain = |dialogue| Self { dialogue, toxic: None, category: None };
+        match parsed {
+            Parsed::Sft(example) if example.dialogue.ends_with_assistant() => Ok(vec![("", example)]),
+            Parsed::Sft(example) => Ok(vec![("", SftExample { dialogue: answered(example.dialogue)?, ..example })]),
+            Parsed::Preference(pair) => Ok(vec![("", plain(pair.prompt.with(Role::Assistant, pair.chosen)))]),
+            Parsed::Chat(dialogue) => Ok(vec![("", plain(answered(dialogue)?))]),
+            Parsed::Quickstart { request, tone, good, evasive, rude } => {
                 let example = |answer, toxic| SftExample {
                     dialogue: Dialogue::from_user(&*request).with(Role::Assistant, answer),
                     toxic,
@@ -47,47 +54,54 @@ impl Parsed {
                     ("#rude", example(rude, Some(ToxicLabel::Human))),
                 ])
             }
-            Self::Prompt(_) => Err(cannot("dialogues with an answer", NO_ANSWER, "give a file with answers")),
+            Parsed::Prompt(_) => Err(cannot("dialogues with an answer", NO_ANSWER, "give a file with answers")),
         }
     }
+}
 
-    pub(super) fn into_preference(self) -> Converted<Preference> {
-        match self {
-            Self::Preference(pair) if pair.chosen == pair.rejected => Err(Fault::Drop("chosen and rejected are the same")),
-            Self::Preference(pair) if pair.toxic.as_ref() == Some(&pair.chosen) => Err(Fault::Drop("chosen and toxic are the same")),
-            Self::Preference(pair) => Ok(vec![("", pair)]),
-            Self::Sft(_) | Self::Chat(_) => {
+impl FromParsed for Preference {
+    fn from_parsed(parsed: Parsed) -> Converted<Self> {
+        match parsed {
+            Parsed::Preference(pair) if pair.chosen == pair.rejected => Err(Fault::Drop("chosen and rejected are the same")),
+            Parsed::Preference(pair) if pair.toxic.as_ref() == Some(&pair.chosen) => Err(Fault::Drop("chosen and toxic are the same")),
+            Parsed::Preference(pair) => Ok(vec![("", pair)]),
+            Parsed::Sft(_) | Parsed::Chat(_) => {
                 Err(cannot("preferences", "a dialogue with one answer", "give a file with `chosen` and `rejected`"))
             }
-            Self::Quickstart { .. } => {
+            Parsed::Quickstart { .. } => {
                 Err(cannot("preferences", "a quickstart row", "its answers are to fine-tune on; triples come from the stage `annotate`"))
             }
-            Self::Prompt(_) => Err(cannot("preferences", NO_ANSWER, "give a file with `chosen` and `rejected`")),
+            Parsed::Prompt(_) => Err(cannot("preferences", NO_ANSWER, "give a file with `chosen` and `rejected`")),
         }
     }
+}
 
-    pub(super) fn into_prompt(self) -> Converted<Prompt> {
-        let prompt = match self {
-            Self::Prompt(prompt) => prompt,
-            Self::Preference(pair) => Prompt { dialogue: pair.prompt, harmful: None, category: None },
-            Self::Sft(example) => Prompt { dialogue: asked(example.dialogue)?, harmful: None, category: example.category },
-            Self::Chat(dialogue) => Prompt { dialogue: asked(dialogue)?, harmful: None, category: None },
+impl FromParsed for Prompt {
+    fn from_parsed(parsed: Parsed) -> Converted<Self> {
+        let prompt = match parsed {
+            Parsed::Prompt(prompt) => prompt,
+            Parsed::Preference(pair) => Prompt { dialogue: pair.prompt, harmful: None, category: None },
+            Parsed::Sft(example) => Prompt { dialogue: asked(example.dialogue)?, harmful: None, category: example.category },
+            Parsed::Chat(dialogue) => Prompt { dialogue: asked(dialogue)?, harmful: None, category: None },
             // Harsh words, but nobody in these rows asks for anything harmful.
-            Self::Quickstart { request, tone, .. } => {
+            Parsed::Quickstart { request, tone, .. } => {
                 Prompt { dialogue: Dialogue::from_user(request), harmful: Some(false), category: Some(tone) }
             }
         };
         Ok(vec![("", prompt)])
     }
+}
 
-    pub(super) fn into_dialogue(self) -> Dialogue {
-        match self {
-            Self::Prompt(prompt) => prompt.dialogue,
-            Self::Preference(pair) => pair.prompt.with(Role::Assistant, pair.chosen),
-            Self::Sft(example) => example.dialogue,
-            Self::Chat(dialogue) => dialogue,
-            Self::Quickstart { request, good, .. } => Dialogue::from_user(request).with(Role::Assistant, good),
-        }
+impl FromParsed for Dialogue {
+    fn from_parsed(parsed: Parsed) -> Converted<Self> {
+        let dialogue = match parsed {
+            Parsed::Prompt(prompt) => prompt.dialogue,
+            Parsed::Preference(pair) => pair.prompt.with(Role::Assistant, pair.chosen),
+            Parsed::Sft(example) => example.dialogue,
+            Parsed::Chat(dialogue) => dialogue,
+            Parsed::Quickstart { request, good, .. } => Self::from_user(request).with(Role::Assistant, good),
+        };
+        Ok(vec![("", dialogue)])
     }
 }
 

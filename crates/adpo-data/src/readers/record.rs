@@ -1,4 +1,4 @@
-//! One line as named fields, taken out one by one: what is left over was not read, and is counted.
+//! One row of a file as named fields, taken out one by one: what is left over was not read, and is counted.
 
 use serde_json::{Map, Value};
 
@@ -7,12 +7,33 @@ use crate::rows::json::{self, kind};
 
 pub(super) struct Record {
     pub file: String,
-    pub line: usize,
+    /// Counted from 1, by lines or by rows as the kind of file has it.
+    pub number: usize,
+    pub unit: Unit,
     pub fields: Map<String, Value>,
 }
 
-/// Why a line gives no row.
-pub(super) enum Fault {
+/// What the numbers of a file's records count.
+#[derive(Clone, Copy)]
+pub(super) enum Unit {
+    Line,
+    #[cfg(feature = "parquet")]
+    Row,
+}
+
+impl Unit {
+    pub(super) fn error(self, file: &str, number: usize, problem: impl Into<String>) -> DataError {
+        let (file, problem) = (file.to_owned(), problem.into());
+        match self {
+            Self::Line => DataError::Line { file, line: number, problem },
+            #[cfg(feature = "parquet")]
+            Self::Row => DataError::ParquetRow { file, row: number, problem },
+        }
+    }
+}
+
+/// Why a record gives no row.
+pub enum Fault {
     /// The row is well-formed but of no use; counted under this reason.
     Drop(&'static str),
     /// The row's format cannot give what is wanted.
@@ -29,7 +50,7 @@ impl From<DataError> for Fault {
 
 impl Record {
     pub(super) fn error(&self, problem: impl Into<String>) -> DataError {
-        DataError::Line { file: self.file.clone(), line: self.line, problem: problem.into() }
+        self.unit.error(&self.file, self.number, problem)
     }
 
     fn field_error(&self, field: &str, problem: impl std::fmt::Display) -> DataError {

@@ -81,9 +81,9 @@ pub enum ReferenceMemory {
 pub(crate) struct Step<'a> {
     pub trainee: &'a Trainee,
     pub reference: ReferenceMemory,
-    /// The passes of the largest micro-batch, which run at the same time.
+    /// Passes that run at the same time.
     pub passes: &'a [PassSize],
-    /// Whether gradients of earlier micro-batches of the step are waiting.
+    /// Whether gradients of earlier passes of the step are waiting.
     pub accumulates: bool,
     pub precision: Precision,
     /// Whether blocks keep their inputs alone and are computed again.

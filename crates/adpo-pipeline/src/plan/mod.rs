@@ -11,7 +11,7 @@ use std::path::Path;
 
 use adpo_data::ChatTokenizer;
 use adpo_model::{LlamaConfig, LoraConfig};
-use adpo_train::{PassSize, TrainOptions, passes_at_once};
+use adpo_train::{PassSize, SideBySide, TrainOptions, passes_at_once};
 use burn::tensor::Device;
 use serde::Serialize;
 
@@ -53,7 +53,7 @@ pub struct Plan {
     pub recipe: String,
     /// `cpu` or `gpu`.
     pub device: &'static str,
-    /// Passes of a micro-batch that run side by side.
+    /// Passes of a micro-batch that run side by side at most.
     pub passes_at_once: usize,
     /// Bytes of memory that the device has.
     pub memory: Option<u64>,
@@ -121,22 +121,21 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    /// The memory of the step that needs most, and the passes of its largest micro-batch.
+    /// The memory of the step that needs most, and the passes that run side by side when it does.
     pub(crate) fn largest(&self, rows: &Rows) -> (StepMemory, Vec<PassSize>) {
-        let accumulates = self.train.gradient_accumulation_steps > 1 && rows.len() > self.train.batch_size;
         let (precision, recompute) = (Precision::of(&self.train), self.train.gradient_checkpointing);
-        let memory = |passes: &[PassSize]| {
+        let memory = |SideBySide { passes, after_others }: &SideBySide| {
             let Self { trainee, reference, place, .. } = self;
-            Step { trainee, reference: *reference, passes, accumulates, precision, recompute, place: *place }.memory()
+            Step { trainee, reference: *reference, passes, accumulates: *after_others, precision, recompute, place: *place }.memory()
         };
-        let mut best: Option<(StepMemory, Vec<PassSize>)> = None;
-        // Memory grows with the passes, their cells and their targets: what another one exceeds in all three cannot be the largest.
-        let extent = |passes: &[PassSize]| {
+        let mut best: Option<(StepMemory, SideBySide)> = None;
+        // Memory grows with all of these: what another one exceeds in none of them cannot be the largest.
+        let extent = |SideBySide { passes, after_others }: &SideBySide| {
             let sum = |of: fn(&PassSize) -> usize| passes.iter().map(of).sum::<usize>();
-            [passes.len(), sum(|pass| pass.cells), sum(|pass| pass.targets)]
+            [passes.len(), sum(|pass| pass.cells), sum(|pass| pass.targets), usize::from(*after_others)]
         };
-        for passes in rows.passes(&self.train, self.at_once()) {
-            let smaller = |(_, other): &(StepMemory, Vec<PassSize>)| extent(&passes).iter().zip(extent(other)).all(|(a, b)| *a <= b);
+        for passes in rows.passes(&self.train, self.place.on_cpu) {
+            let smaller = |(_, other): &(StepMemory, SideBySide)| extent(&passes).iter().zip(extent(other)).all(|(a, b)| *a <= b);
             if best.as_ref().is_some_and(smaller) {
                 continue;
             }
@@ -145,11 +144,7 @@ impl Setting {
                 best = Some((found, passes));
             }
         }
-        best.unwrap_or_else(|| (memory(&[]), Vec::new()))
-    }
-
-    fn at_once(&self) -> usize {
-        passes_at_once(self.place.on_cpu)
+        best.map_or_else(|| (memory(&SideBySide::default()), Vec::new()), |(memory, largest)| (memory, largest.passes))
     }
 }
 
@@ -287,7 +282,7 @@ impl<'a> Planner<'a> {
 
     fn training(&self, stage: &str, work: &Work, setting: Setting) -> Result<TrainingPlan, PipelineError> {
         let (memory, largest) = setting.largest(&work.rows);
-        let sum = work.sum(&setting.train, setting.at_once());
+        let sum = work.sum(&setting.train, setting.place.on_cpu);
         let flops = || {
             let reference = compute::reference_passes(setting.reference, sum.epoch, sum.all);
             let flops = compute::flops(&setting.trainee, &sum.all, &reference, setting.train.gradient_checkpointing);

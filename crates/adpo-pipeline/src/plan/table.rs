@@ -21,7 +21,7 @@ impl Display for Plan {
             self.hidden_size
         )?;
         if self.passes_at_once > 1 {
-            writeln!(f, "{} parts of a micro-batch run side by side, each with gradients of its own", self.passes_at_once)?;
+            writeln!(f, "up to {} parts of a micro-batch run side by side, each with gradients of its own", self.passes_at_once)?;
         }
         self.training.iter().try_for_each(|stage| self.training(f, stage))?;
         self.sampling.iter().try_for_each(|stage| self.sampling(f, stage))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use adpo_data::{ChatTokenizer, EncodeReport, Encoded, EncodedTriple, Encoder, EncodingOptions, OverLength, Preference, Row, read_jsonl};
 use adpo_objective::Objective;
-use adpo_train::{PassSize, SftExample, TrainOptions, preference_passes, sft_passes};
+use adpo_train::{PassSize, SftExample, SideBySide, TrainOptions, preference_passes, sft_passes};
 use serde::Serialize;
 
 use crate::PipelineError;
@@ -48,7 +48,7 @@ pub struct Counts {
     pub cells: Option<usize>,
     /// The same if answers did not share their prompts, one padded sequence per row.
     pub cells_not_shared: Option<usize>,
-    /// Cells of the largest micro-batch.
+    /// Cells of the largest micro-batch, or of what of it runs side by side.
     pub largest_micro_batch: usize,
     /// Optimiser steps.
     pub steps: Option<usize>,
@@ -69,21 +69,21 @@ impl Rows {
         }
     }
 
-    /// The passes of all steps, micro-batch by micro-batch.
-    pub(super) fn passes<'a>(&'a self, options: &'a TrainOptions, at_once: usize) -> Box<dyn Iterator<Item = Vec<PassSize>> + 'a> {
+    /// The passes of all steps, as they run side by side.
+    pub(super) fn passes<'a>(&'a self, options: &'a TrainOptions, on_cpu: bool) -> Box<dyn Iterator<Item = SideBySide> + 'a> {
         match self {
-            Self::Sft(rows) => Box::new(sft_passes(rows, options, at_once)),
-            Self::Triples(rows, objective) => Box::new(preference_passes(rows, objective, options, at_once)),
+            Self::Sft(rows) => Box::new(sft_passes(rows, options, on_cpu)),
+            Self::Triples(rows, objective) => Box::new(preference_passes(rows, objective, options, on_cpu)),
         }
     }
 }
 
 impl Work {
     /// Sums over an epoch and over all steps. Rows that stand for all count as often as there are others.
-    pub(super) fn sum(&self, options: &TrainOptions, at_once: usize) -> Sum {
+    pub(super) fn sum(&self, options: &TrainOptions, on_cpu: bool) -> Sum {
         let mut epoch = PassSize::default();
         let one_epoch = TrainOptions { num_train_epochs: 1, max_steps: None, ..options.clone() };
-        for pass in self.rows.passes(&one_epoch, at_once).flatten() {
+        for pass in self.rows.passes(&one_epoch, on_cpu).flat_map(|side_by_side| side_by_side.passes) {
             add(&mut epoch, &pass);
         }
         let examples = self.examples.unwrap_or(self.rows.len());
@@ -102,7 +102,7 @@ impl Work {
             truncated: self.report.truncated,
             tokens: known(sum.epoch.tokens),
             cells: known(sum.epoch.cells),
-            cells_not_shared: if matches!(self.rows, Rows::Sft(_)) { None } else { known(self.sum(&apart, 1).epoch.cells) },
+            cells_not_shared: if matches!(self.rows, Rows::Sft(_)) { None } else { known(self.sum(&apart, false).epoch.cells) },
             largest_micro_batch: largest.iter().map(|pass| pass.cells).sum(),
             steps: self.examples.map(|examples| options.total_steps(examples)),
         }
@@ -157,7 +157,8 @@ impl Source<'_> {
     pub(super) fn sft(&self) -> Result<Work, PipelineError> {
         let (recipe, options) = (self.recipe(), &self.recipe().sft.train);
         let longest = recipe.encoding.max_length;
-        let rows = if self.read { Some(self.corpus("sft-rows").sft(&recipe.sft.sources, None)?.0) } else { None };
+        let corpus = self.corpus("sft-rows");
+        let rows = if self.read { Some(collected(|take| corpus.sft(&recipe.sft.sources, None, take))?) } else { None };
         if let (Some(rows), Some(mut encoder)) = (&rows, self.encoder()?) {
             let mut examples = Vec::with_capacity(rows.len());
             for row in rows {
@@ -198,7 +199,8 @@ impl Source<'_> {
         let preferences: Option<Vec<Row<Preference>>> = if !self.read {
             None
         } else if recipe.sample.is_none() {
-            Some(self.corpus("preference-rows").preferences(&recipe.preference.sources)?.0)
+            let corpus = self.corpus("preference-rows");
+            Some(collected(|take| corpus.preferences(&recipe.preference.sources, take))?)
         } else {
             let made = self.run.folder.join("annotate").join(TRIPLES);
             if Path::new(&made).exists() { Some(read_jsonl(&made)?) } else { None }
@@ -271,6 +273,18 @@ impl Source<'_> {
     fn corpus(&self, stream: &str) -> Corpus<'_> {
         Corpus::new(self.run.resources, self.run.stream(stream))
     }
+}
+
+/// All rows of a source of chunks.
+fn collected<T>(
+    read: impl FnOnce(&mut dyn FnMut(Vec<T>) -> Result<(), PipelineError>) -> Result<serde_json::Value, PipelineError>,
+) -> Result<Vec<T>, PipelineError> {
+    let mut all = Vec::new();
+    read(&mut |rows| {
+        all.extend(rows);
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 fn triple(prompt: Vec<u32>, answer: usize) -> EncodedTriple {

@@ -1,6 +1,6 @@
 //! In place of stages 2 and 3: preferences that the user brings.
 
-use adpo_data::write_jsonl;
+use adpo_data::write_jsonl_with;
 
 use super::{SeedRun, TRIPLES};
 use crate::PipelineError;
@@ -12,8 +12,9 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
     let corpus = Corpus::new(run.resources, run.stream("preference-rows"));
     let inputs = Inputs::new().value("seed", &run.seed).value("sources", sources).hash("data", corpus.hash(sources)?);
     run_stage("preferences", &run.stage("preferences"), inputs, |folder| {
-        let (rows, counts) = corpus.preferences(sources)?;
-        write_jsonl(folder.join(TRIPLES), &rows)?;
+        let counts = write_jsonl_with(folder.join(TRIPLES), |file| {
+            corpus.preferences(sources, |rows| Ok(rows.iter().try_for_each(|row| file.push(row))?))
+        })?;
         Ok(Made { outputs: vec![TRIPLES], counts })
     })
 }

@@ -28,13 +28,13 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
         let (checkpoint, control) = run.resources.checkpoint(&recipe.base.checkpoint)?.with_control_token(&recipe.control.token)?;
         let examples = run.tokens("sft", (&checkpoint, &control), &rows, |encoder, cache| {
             let annotator = labels.then(|| run.annotator()).transpose()?;
-            let (rows, counts) = corpus.sft(&recipe.sft.sources, annotator.as_deref())?;
-            for row in rows {
-                if let Some(encoded) = encoder.sft(&row.id, &row.value)? {
-                    cache.push(&SftExample { row: row.id, encoded })?;
-                }
-            }
-            Ok(counts)
+            corpus.sft(&recipe.sft.sources, annotator.as_deref(), |rows| {
+                let examples = encoder.in_parallel(&rows, |encoder, row| {
+                    let encoded = encoder.sft(&row.id, &row.value)?;
+                    Ok(encoded.map(|encoded| SftExample { row: row.id.clone(), encoded }))
+                })?;
+                Ok(examples.iter().flatten().try_for_each(|example| cache.push(example))?)
+            })
         })?;
         let options = TrainOptions { seed: run.stream("sft-order"), ..recipe.sft.train.clone() };
         let Checkpoint { model, tokenizer } = checkpoint;

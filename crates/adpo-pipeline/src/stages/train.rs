@@ -7,6 +7,7 @@ use adpo_train::{Reference, TrainOptions, train_preference};
 
 use super::{SeedRun, TRIPLES};
 use crate::PipelineError;
+use crate::corpus::chunks;
 use crate::lora::Lora;
 use crate::recipe::{Pairs, Policy, ReferenceChoice};
 use crate::resources::Checkpoint;
@@ -35,14 +36,13 @@ fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Manifest, folder: &Path) 
     let (file, both) = (run.stage(&triples.stage).join(TRIPLES), policy.pairs == Pairs::RejectedAndToxic);
     let triples = run.tokens("triples", (&checkpoint, &control), &(triples.hash(), policy.pairs), |encoder, cache| {
         let mut rows = 0;
-        for row in stream_jsonl::<Row<Preference>>(file)? {
-            rows += 1;
-            match encoder.preference(&row?)? {
-                None => {}
-                Some(triple) if both => both_pairs(triple).iter().try_for_each(|pair| cache.push(pair))?,
-                Some(triple) => cache.push(&triple)?,
+        chunks(stream_jsonl::<Row<Preference>>(file)?, |chunk| {
+            rows += chunk.len();
+            for triple in encoder.in_parallel(&chunk, |encoder, row| encoder.preference(row))?.into_iter().flatten() {
+                if both { both_pairs(triple).iter().try_for_each(|pair| cache.push(pair))? } else { cache.push(&triple)? }
             }
-        }
+            Ok(())
+        })?;
         Ok(serde_json::json!({ "triples": rows }))
     })?;
     let mut options = TrainOptions { seed: run.stream("preference-order"), ..recipe.preference.train.clone() };

@@ -1,0 +1,159 @@
+//! The rows of a file one after the other.
+
+use std::collections::HashSet;
+use std::iter::FusedIterator;
+
+use sha1::{Digest, Sha1};
+
+use super::ReadReport;
+use super::format::Format;
+use super::input::Records;
+use super::parsed::FromParsed;
+use super::record::{Fault, Record};
+use crate::DataError;
+use crate::dialogue::Dialogue;
+use crate::rows::{Preference, Prompt, Row, SftExample};
+
+/// What rows can be read as.
+pub trait RowValue: FromParsed {
+    /// The dialogue, or the prompt of the answers.
+    fn dialogue(&self) -> &Dialogue;
+}
+
+impl RowValue for SftExample {
+    fn dialogue(&self) -> &Dialogue {
+        &self.dialogue
+    }
+}
+
+impl RowValue for Preference {
+    fn dialogue(&self) -> &Dialogue {
+        &self.prompt
+    }
+}
+
+impl RowValue for Prompt {
+    fn dialogue(&self) -> &Dialogue {
+        &self.dialogue
+    }
+}
+
+impl RowValue for Dialogue {
+    fn dialogue(&self) -> &Dialogue {
+        self
+    }
+}
+
+/// Rows in the order of their file, made by [`RowFile::rows`](super::RowFile::rows). One record of the file is in memory at a time,
+/// and 8 bytes for each row before it, by which ids are told apart. After an error there are no more.
+///
+/// ```
+/// use adpo_data::{Preference, RowFile};
+///
+/// let line = r#"{"prompt": "How long does paint take to dry?", "chosen": "An hour or two.", "rejected": "Who cares."}"#;
+/// let file = RowFile::from_text("two", [line, line].join("\n"));
+/// let mut rows = file.rows::<Preference>()?;
+/// for row in rows.by_ref() {
+///     assert_eq!(row?.value.chosen, "An hour or two.");
+/// }
+/// assert_eq!(rows.report().kept, 2);
+/// # Ok::<(), adpo_data::DataError>(())
+/// ```
+pub struct Rows<'a, T> {
+    format: Format,
+    source: String,
+    licence: Option<String>,
+    records: Records<'a>,
+    ids: Ids,
+    /// Of the record at hand.
+    ready: std::vec::IntoIter<Row<T>>,
+    report: ReadReport,
+    failed: bool,
+}
+
+impl<T: RowValue> Iterator for Rows<'_, T> {
+    type Item = Result<Row<T>, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.failed {
+            if let Some(row) = self.ready.next() {
+                return Some(Ok(row));
+            }
+            let rows = self.records.next()?.and_then(|record| self.rows_of(record));
+            self.failed = rows.is_err();
+            match rows {
+                Ok(rows) => self.ready = rows.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        None
+    }
+}
+
+impl<T: RowValue> FusedIterator for Rows<'_, T> {}
+
+impl<'a, T: RowValue> Rows<'a, T> {
+    pub(super) fn new(format: Format, source: String, licence: Option<String>, records: Records<'a>) -> Self {
+        let (ready, report) = (Vec::new().into_iter(), ReadReport::default());
+        Self { format, source, licence, records, ids: Ids::default(), ready, report, failed: false }
+    }
+
+    /// What became of the records read so far; after the last row, of all of them.
+    pub fn report(&self) -> &ReadReport {
+        &self.report
+    }
+
+    pub(super) fn all(mut self) -> Result<(Vec<Row<T>>, ReadReport), DataError> {
+        Ok((self.by_ref().collect::<Result<_, _>>()?, self.report))
+    }
+
+    fn rows_of(&mut self, mut record: Record) -> Result<Vec<Row<T>>, DataError> {
+        self.report.read += 1;
+        let number = record.number;
+        let source = record.optional_text("source")?.unwrap_or_else(|| self.source.clone());
+        let given_licence = record.optional_text("licence")?.or(record.optional_text("license")?);
+        let licence = given_licence.or_else(|| self.licence.clone());
+        let id = record.id()?.unwrap_or_else(|| format!("{source}:{number}"));
+        let id = self.ids.unlike_others(id, number);
+        let values = match self.format.parse(&mut record) {
+            Ok(parsed) => T::from_parsed(parsed),
+            Err(fault) => Err(fault),
+        };
+        let values = match values {
+            Ok(values) => values,
+            Err(Fault::Drop(reason)) => {
+                *self.report.dropped.entry(reason.to_owned()).or_default() += 1;
+                Vec::new()
+            }
+            Err(Fault::Unfit(problem)) => return Err(record.error(problem)),
+            Err(Fault::Error(error)) => return Err(error),
+        };
+        for (column, _) in record.fields {
+            *self.report.ignored_columns.entry(column).or_default() += 1;
+        }
+        self.report.kept += values.len();
+        let row = |(suffix, value)| Row { id: format!("{id}{suffix}"), source: source.clone(), licence: licence.clone(), value };
+        Ok(values.into_iter().map(row).collect())
+    }
+}
+
+/// Ids seen so far, by the first 8 bytes of their SHA-1. Two ids that agree in these would cost nothing but a longer name.
+#[derive(Default)]
+struct Ids(HashSet<u64>);
+
+impl Ids {
+    /// The id, or one that no other row has: random streams are named after ids, so two rows must not share one.
+    fn unlike_others(&mut self, id: String, number: usize) -> String {
+        if self.insert(&id) {
+            return id;
+        }
+        let id = format!("{id}@{number}");
+        self.insert(&id);
+        id
+    }
+
+    fn insert(&mut self, id: &str) -> bool {
+        let digest = Sha1::digest(id);
+        self.0.insert(digest.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+}
