@@ -138,9 +138,14 @@ fn passes_are_laid_out_as_the_step_loop_does() {
     let triples: Vec<EncodedTriple> = (0..5).map(|row| triple(row, 4 + row)).collect();
     let options = TrainOptions { batch_size: 2, gradient_accumulation_steps: 2, shuffle: false, ..TrainOptions::default() };
     let objective = Objective::Adpo(Adpo::default());
-    let micro: Vec<_> = preference_passes(&triples, &objective, &options, 2).collect();
-    assert_eq!(micro.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1], "two steps, of two micro-batches and of one");
+    let waves = |on_cpu: bool| preference_passes(&triples, &objective, &options, on_cpu).collect::<Vec<_>>();
+    let [on_gpu, on_cpu] = [false, true].map(waves);
+    let micro: Vec<usize> = on_gpu.iter().map(|wave| wave.passes.iter().map(|pass| pass.sequences).sum()).collect();
+    assert_eq!(micro, [6, 6, 3], "two steps, of two micro-batches and of one");
+    assert_eq!(on_gpu.iter().map(|wave| (wave.passes.len(), wave.after_others)).collect::<Vec<_>>(), [(1, false), (1, true), (1, false)]);
     // A prompt of 10 once, three answers of 4 behind it: pairs are 55 of the prompt and 3 · (4 · 10 + 10) of the answers.
-    let first = micro[0][0];
+    let first = on_cpu[0].passes[0];
     assert_eq!((first.cells, first.targets, first.tokens, first.pairs), (22, 12, 42, 205));
+    let passes: Vec<usize> = on_cpu.iter().flat_map(|wave| wave.passes.iter().map(|pass| pass.sequences)).collect();
+    assert_eq!(passes, [3; 5], "each triple of a micro-batch is a part of its own");
 }
