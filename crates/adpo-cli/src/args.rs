@@ -75,7 +75,7 @@ impl Cli {
 pub(crate) enum Command {
     /// Run all stages of a recipe and print its report.
     #[command(
-        after_help = "Examples:\n  adpo run\n  adpo run recipes/hh-tiny.toml --data-dir ../data\n  adpo run --json | jq '.seeds[].report.systems[].name'"
+        after_help = "Examples:\n  adpo run\n  adpo run --seeds 1,2,3\n  adpo run recipes/hh-tiny.toml --data-dir ../data\n  adpo run --json | jq '.seeds[].report.systems[].name'"
     )]
     Run(StageArgs),
     /// Stage 1: fine-tune the base on normal and toxic dialogues, the toxic ones marked.
@@ -142,6 +142,9 @@ pub(crate) struct StageArgs {
     /// Where the run is kept [default: runs/<recipe's name>]. A finished stage in it is not run again.
     #[arg(long)]
     pub(crate) run_dir: Option<PathBuf>,
+    /// Seeds to run in place of the recipe's, with commas between them.
+    #[arg(long, value_name = "SEED", value_delimiter = ',')]
+    pub(crate) seeds: Vec<u64>,
     /// Print JSON for programs instead of Markdown.
     #[arg(long)]
     pub(crate) json: bool,
@@ -157,17 +160,17 @@ pub(crate) struct StageArgs {
 pub(crate) struct EvaluateArgs {
     // clap drops a `requires` whose target conflicts with something given, so each option names its own conflicts.
     /// Files of replies; several models, in one file or many, stand side by side and are paired by their prompts.
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
     pub(crate) responses: Vec<PathBuf>,
     /// The model that the others are tested against [default: the first one in the files].
-    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
     pub(crate) baseline: Option<String>,
     /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
     /// What an endpoint answers is kept in runs/judge-cache and not asked again.
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
     pub(crate) judge: Option<JudgeChoice>,
     /// Seeds bootstrap intervals and permutation tests [default: 0].
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir"], help_heading = "Replies")]
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) stage: StageArgs,
@@ -195,42 +198,42 @@ pub(crate) struct EndpointArgs {
         value_name = "URL",
         value_delimiter = ',',
         requires_all = ["model", "prompts", "out"],
-        conflicts_with_all = ["recipe", "run_dir", "show"],
+        conflicts_with_all = ["recipe", "run_dir", "seeds", "show"],
         help_heading = "From an endpoint"
     )]
     pub(crate) endpoint: Vec<String>,
     /// The model's name, as the endpoint knows it.
-    #[arg(long, value_name = "NAME", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "NAME", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) model: Option<String>,
     /// Prompts (JSONL, any format that `adpo data inspect` knows): a file, or one below --data-dir.
-    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) prompts: Option<PathBuf>,
     /// Where responses are written, one JSON object per line: prompt_id, prompt, response, model, harmful, category.
-    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) out: Option<PathBuf>,
     /// Answers for each prompt.
-    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) samples: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) temperature: f64,
     /// Only the likeliest tokens that together reach this probability.
-    #[arg(long, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
+    #[arg(long, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) top_p: Option<f64>,
     /// Longest answer in tokens.
-    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) max_tokens: usize,
     /// Seeds every request, where the endpoint honours seeds.
-    #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) seed: u64,
     /// The environment variable that holds the API key; without it none is sent.
-    #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) api_key_env: Option<String>,
     /// Requests in flight, for each endpoint.
-    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) concurrency: usize,
     /// Seconds until a request without a complete answer counts as failed.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) timeout: f64,
 }
 

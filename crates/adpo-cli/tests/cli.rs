@@ -199,6 +199,19 @@ fn edited(path: &Path, from: &str, to: &str) {
 }
 
 #[test]
+fn seeds_of_the_command_line_take_the_place_of_the_recipes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (recipe, run_dir) = (write_recipe(folder.path()), folder.path().join("run"));
+    let output = adpo(&["sft", text(&recipe), "--seeds", "7,8", "--run-dir", text(&run_dir)]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let kept: Vec<bool> = [1, 7, 8].iter().map(|seed| run_dir.join(format!("seed-{seed}/sft/manifest.json")).exists()).collect();
+    assert_eq!(kept, [false, true, true]);
+    let twice = adpo(&["sft", text(&recipe), "--seeds", "7,7", "--run-dir", text(&run_dir)]);
+    assert_eq!(twice.status.code(), Some(1));
+    assert!(stderr(&twice).contains("one seed twice"), "{}", stderr(&twice));
+}
+
+#[test]
 fn lengths_that_the_base_cannot_hold_are_refused_before_anything_runs() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let recipe = write_recipe(folder.path());

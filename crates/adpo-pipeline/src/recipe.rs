@@ -305,6 +305,16 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The same recipe for other seeds. A limit draws held-out prompts by the first of them, for all to share.
+    ///
+    /// # Errors
+    /// [`PipelineError::Recipe`] if there are none, or one twice.
+    pub fn with_seeds(self, seeds: Vec<u64>) -> Result<Self, PipelineError> {
+        let recipe = Self { seeds, ..self };
+        recipe.check().map_err(|problem| PipelineError::Recipe { recipe: recipe.name.clone(), problem })?;
+        Ok(recipe)
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.seeds.is_empty() {
             return Err("`seeds` is empty; give at least one".into());

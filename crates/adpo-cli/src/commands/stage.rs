@@ -5,6 +5,7 @@ use crate::args::StageArgs;
 
 pub(crate) fn run(args: &StageArgs, last: Stage) -> Result<()> {
     let (recipe, run_dir) = super::recipe(args.recipe.as_deref(), args.run_dir.as_deref())?;
+    let recipe = if args.seeds.is_empty() { recipe } else { recipe.with_seeds(args.seeds.clone())? };
     let resources = super::resources(args.data_dir.clone(), args.show, args.device.device)?;
     let outcome = run_recipe(&recipe, &resources, &run_dir, last)?;
     super::print(&match (outcome, args.json) {
