@@ -44,7 +44,7 @@ pub use dialogue::{Dialogue, Role, Turn};
 pub use encode::{Encoder, EncodingOptions};
 pub use encoded::{EncodeReport, Encoded, EncodedTriple, Mask, OverLength};
 pub use error::DataError;
-pub use files::{read_jsonl, stream_jsonl, write_file, write_jsonl};
+pub use files::{read_jsonl, remove_folder, stream_jsonl, write_file, write_folder, write_jsonl};
 pub use inspect::{Inspection, Lengths, SampleRow, inspect};
 pub use readers::{Format, ReadReport, RowFile, detect, read_dialogues, read_preferences, read_prompts, read_sft};
 pub use rows::{Preference, Prompt, Row, SftExample, ToxicLabel};

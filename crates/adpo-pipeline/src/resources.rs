@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use adpo_data::{ChatTokenizer, ControlToken};
+use adpo_data::{ChatTokenizer, ControlToken, write_folder};
 use adpo_model::{Llama, LlamaConfig, LoraConfig, SaveOptions};
 use burn::tensor::Device;
 
@@ -59,13 +59,16 @@ impl Checkpoint {
         Self { model: self.model.merge_lora(), ..self }
     }
 
-    /// Writes a model whole, or its adapters alone where it has some.
+    /// Writes a model whole, or its adapters alone where it has some. The folder is the stage's output with all that is in it, so
+    /// a killed attempt must leave nothing there.
     pub(crate) fn save(&self, folder: &Path) -> Result<(), PipelineError> {
-        if self.model.lora().is_some() {
-            self.model.save_adapter(folder)?;
-            return Ok(self.tokenizer.save(folder)?);
-        }
-        self.save_as(folder, &SaveOptions { storage: self.model.precision(), ..SaveOptions::default() })
+        write_folder(folder, |folder| {
+            if self.model.lora().is_some() {
+                self.model.save_adapter(folder)?;
+                return Ok(self.tokenizer.save(folder)?);
+            }
+            self.save_as(folder, &SaveOptions { storage: self.model.precision(), ..SaveOptions::default() })
+        })
     }
 
     pub(crate) fn save_as(&self, folder: &Path, options: &SaveOptions) -> Result<(), PipelineError> {
