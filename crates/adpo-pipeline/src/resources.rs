@@ -215,8 +215,14 @@ fn base_of(name: &str, adapters: &LoraConfig) -> Result<String, PipelineError> {
             Err(problem("names no base; write its folder as `base_model_name_or_path`, or give it to `adpo export` as `--base`".into()))
         }
         Some(base) if base.starts_with("embedded:") || Path::new(base).is_dir() => Ok(base.clone()),
-        Some(base) => Err(problem(format!(
-            "`base_model_name_or_path` is `{base}`, which is no folder here; write the base's folder, or give it to `adpo export` as `--base`"
-        ))),
+        Some(base) => {
+            // In a run folder that was moved, the SFT model is where it was beside the policy, and likely the one that is meant.
+            let sft = Path::new(name).join("../../../sft/model");
+            let likely = sft.canonicalize().map(|sft| format!("; it may be {}", sft.display())).unwrap_or_default();
+            Err(problem(format!(
+                "`base_model_name_or_path` is `{base}`, which is no folder here; write the base's folder, or give it to `adpo export` as \
+                 `--base`{likely}"
+            )))
+        }
     }
 }

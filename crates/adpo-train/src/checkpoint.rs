@@ -5,6 +5,7 @@
 //! (`first.<parameter>`, `second.<parameter>`, and beside bf16 weights `master.<parameter>`, all flat f32); and `trainer.json`.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use adpo_data::{remove_folder, write_file, write_folder};
@@ -60,19 +61,24 @@ impl Checkpoint {
         restore(state.collect::<Result<_, _>>()?).map_err(wrong)
     }
 
-    /// It had its name, so it was whole once.
-    fn unusable(&self, problem: impl std::fmt::Display) -> TrainError {
-        let fix = "delete this checkpoint's folder, and the run goes on from the one before it";
-        TrainError::checkpoint(&self.folder, format!("{problem}. If it cannot be put back, {fix}"))
+    fn unusable(&self, problem: impl Display) -> TrainError {
+        unusable(&self.folder, problem)
     }
+}
+
+/// A checkpoint that has its name was whole once.
+fn unusable(checkpoint: &Path, problem: impl Display) -> TrainError {
+    let fix = "if it cannot be put back, delete this checkpoint's folder, and the run goes on from the one before it";
+    TrainError::checkpoint(checkpoint, format!("{problem}; {fix}"))
 }
 
 /// The newest whole checkpoint below `folder`, if there is one.
 pub(crate) fn newest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
     let Some(folder) = list(folder)?.pop() else { return Ok(None) };
     let path = folder.join(STATE);
-    let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
-    let state = serde_json::from_str(&text).map_err(|e| TrainError::checkpoint(&path, e.to_string()))?;
+    let wrong = |problem: &dyn Display| unusable(&folder, format!("{}: {problem}", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|e| wrong(&e))?;
+    let state = serde_json::from_str(&text).map_err(|e| wrong(&e))?;
     Ok(Some(Checkpoint { folder, state }))
 }
 
