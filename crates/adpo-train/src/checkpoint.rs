@@ -44,41 +44,36 @@ impl Checkpoint {
         } else {
             Llama::load(&self.folder, &start.device().inner())
         };
-        loaded.map_err(|error| self.unusable(error))
+        loaded.map_err(|error| unusable(&self.folder, error))
     }
 
     /// Hands the optimiser's state to `restore`: little-endian f32 by name, in the mapped file. What `restore` says of it, the
     /// error says of the file.
     pub(crate) fn with_moments(&self, restore: impl FnOnce(BTreeMap<String, &[u8]>) -> Result<(), String>) -> Result<(), TrainError> {
         let path = self.folder.join(MOMENTS);
-        let file = TensorFile::open(&path).map_err(|error| self.unusable(error))?;
-        let tensors = file.tensors().map_err(|error| self.unusable(error))?;
-        let wrong = |problem: String| self.unusable(format!("{}: {problem}", path.display()));
+        let file = TensorFile::open(&path).map_err(|error| unusable(&self.folder, error))?;
+        let tensors = file.tensors().map_err(|error| unusable(&self.folder, error))?;
+        let wrong = |problem: String| unusable(&path, problem);
         let state = tensors.iter().map(|(name, view)| match view.dtype() {
             Dtype::F32 => Ok((name.to_owned(), view.data())),
             other => Err(wrong(format!("`{name}` is {other:?}, not F32"))),
         });
         restore(state.collect::<Result<_, _>>()?).map_err(wrong)
     }
-
-    fn unusable(&self, problem: impl Display) -> TrainError {
-        unusable(&self.folder, problem)
-    }
 }
 
 /// A checkpoint that has its name was whole once.
-fn unusable(checkpoint: &Path, problem: impl Display) -> TrainError {
+fn unusable(at: &Path, problem: impl Display) -> TrainError {
     let fix = "if it cannot be put back, delete this checkpoint's folder, and the run goes on from the one before it";
-    TrainError::checkpoint(checkpoint, format!("{problem}; {fix}"))
+    TrainError::checkpoint(at, format!("{problem}; {fix}"))
 }
 
 /// The newest whole checkpoint below `folder`, if there is one.
 pub(crate) fn newest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
     let Some(folder) = list(folder)?.pop() else { return Ok(None) };
     let path = folder.join(STATE);
-    let wrong = |problem: &dyn Display| unusable(&folder, format!("{}: {problem}", path.display()));
-    let text = std::fs::read_to_string(&path).map_err(|e| wrong(&e))?;
-    let state = serde_json::from_str(&text).map_err(|e| wrong(&e))?;
+    let text = std::fs::read_to_string(&path).map_err(|e| unusable(&path, e))?;
+    let state = serde_json::from_str(&text).map_err(|e| unusable(&path, e))?;
     Ok(Some(Checkpoint { folder, state }))
 }
 
