@@ -106,6 +106,7 @@ fn policies_are_adapters_beside_a_merged_sft_model_and_export_to_plain_ones() {
     let out = folder.path().join("out");
     let error = export_to(&out, &policy, true, None).expect_err("the base is elsewhere").to_string();
     assert!(error.contains("first/seed-1/sft/model") && error.contains("base_model_name_or_path"), "{error}");
+    assert!(error.ends_with("moved/seed-1/sft/model"), "the base of the moved run is named: {error}");
     export_to(&out, &policy, true, sft.to_str()).expect("merged");
     let device = default_device();
     let adapted = Llama::load(&sft, &device).and_then(|base| base.load_adapter(&policy)).expect("loads");
@@ -143,8 +144,10 @@ fn what_cannot_be_is_refused_before_anything_runs() {
     let base = base(folder.path());
     let stacked = recipe(&base, "lora = {}", "lora = {}").expect_err("stacked").to_string();
     assert!(stacked.contains("never stacked") && stacked.contains("`merge = true` in `[sft.lora]`"), "{stacked}");
-    let unknown = recipe(&base, "lora = { rank = 8 }", "").expect_err("misspelt").to_string();
-    assert!(unknown.contains("rank"), "{unknown}");
+    for field in ["rank", "lora_dropout", "modules_to_save", "bias"] {
+        let unknown = recipe(&base, &format!("lora = {{ {field} = 8 }}"), "").expect_err("misspelt, or not here").to_string();
+        assert!(unknown.contains(&format!("`{field}`")) && unknown.contains("`use_rslora`"), "{unknown}");
+    }
     let run_folder = folder.path().join("run");
     let target = recipe(&base, "", r#"lora = { target_modules = ["query"] }"#).expect("it parses");
     let target = run(&target, &run_folder).expect_err("no such layer").to_string();

@@ -5,6 +5,7 @@ mod assets;
 mod commands;
 mod memory;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use args::{BenchCommand, Cli, Command, DataCommand, EvaluatorsCommand, SHORT_HELP};
@@ -18,10 +19,25 @@ fn main() -> ExitCode {
     match run(Cli::from_command_line().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error with its causes, each told once, and what to do where there was no room: the system's own words are all that there is.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told.extend([": ", &cause]);
+        }
+    }
+    let kinds = error.chain().filter_map(|cause| Some(cause.downcast_ref::<std::io::Error>()?.kind()));
+    if kinds.into_iter().any(|kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)) {
+        told += "; make room and run the same again, what is finished is kept";
+    }
+    told
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

@@ -1,62 +1,11 @@
 //! The program as people and scripts meet it.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod common;
 
-fn adpo(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_adpo")).args(arguments).env_remove("ADPO_DATA").output().expect("adpo starts")
-}
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// A whole run in seconds: the quickstart's stages on the two-layer fixture model, whose answers are noise.
-fn write_recipe(folder: &Path) -> PathBuf {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
-    let text = format!(
-        r#"
-name = "smoke"
-seeds = [1]
-base = {{ checkpoint = '{}' }}
-encoding = {{ max_length = 200 }}
-[sft]
-sources = [{{ id = "embedded:dialogues", buckets = [0, 1], limit = 60, unmarked_toxic_share = 0.2 }}]
-train = {{ learning_rate = 1e-3, batch_size = 8, save_steps = 2 }}
-[sample]
-sources = [{{ id = "embedded:dialogues", buckets = [2], limit = 90 }}]
-draw = {{ max_new_tokens = 24 }}
-[annotate]
-judge = "embedded"
-rule = {{ margin = 0.0, toxic_threshold = 0.2 }}
-[preference]
-train = {{ learning_rate = 1e-3, batch_size = 4 }}
-[[policies]]
-name = "adpo"
-objective.adpo = {{}}
-[[policies]]
-name = "both"
-pairs = "rejected_and_toxic"
-objective.dpo = {{ beta = 0.3 }}
-[evaluate]
-sources = [{{ id = "embedded:dialogues", buckets = [3], limit = 40 }}]
-judge = "embedded"
-draw = {{ max_new_tokens = 24 }}
-"#,
-        model.display()
-    );
-    let path = folder.join("smoke.toml");
-    std::fs::write(&path, text).expect("the recipe is written");
-    path
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("temporary paths are UTF-8")
-}
+use common::{adpo, stderr, stdout, text, write_recipe};
 
 #[test]
 fn without_arguments_the_first_line_is_the_quickstart() {

@@ -5,23 +5,13 @@
 #[expect(dead_code, reason = "written for the tests of adpo-eval, which misbehave in more ways")]
 mod server;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
 
+use std::path::{Path, PathBuf};
+
+use common::{adpo, stderr, text};
 use serde_json::{Value, json};
 use server::{Request, Server, says, status};
-
-fn adpo(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_adpo")).args(arguments).env_remove("ADPO_DATA").output().expect("adpo starts")
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("temporary paths are UTF-8")
-}
 
 /// Questions in a folder of data.
 fn write_prompts(folder: &Path) -> PathBuf {

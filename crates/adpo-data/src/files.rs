@@ -1,8 +1,8 @@
-//! Files of a program's own: rows out and back in, and text, each replaced as a whole.
+//! Files and folders of a program's own: rows out and back in, and text, each replaced as a whole.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::Compression;
@@ -104,6 +104,47 @@ pub fn write_file(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<
     replace(path, |file| file.write_all(contents.as_ref()).map_err(DataError::io(path)))
 }
 
+/// Writes a folder. It appears whole or not at all: `write` fills `.<name>.tmp` beside it, which gets the name at the end.
+/// Whatever is there by either name goes first. What a failed attempt wrote is removed: on a full disk, it would take the room
+/// that somebody is about to make.
+///
+/// # Errors
+/// What `write` gives; [`DataError::Io`] if the folder cannot be made or renamed.
+pub fn write_folder<E: From<DataError>>(path: impl AsRef<Path>, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+    let path = path.as_ref();
+    let temporary = temporary_folder(path);
+    remove_folder(path)?;
+    std::fs::create_dir_all(&temporary).map_err(DataError::io(&temporary))?;
+    let finished = write(&temporary).and_then(|()| Ok(rename(&temporary, path)?));
+    if finished.is_err() {
+        // The first error is the one to tell.
+        drop(std::fs::remove_dir_all(&temporary));
+    }
+    finished
+}
+
+/// Removes what [`write_folder`] wrote, or left unfinished. A folder loses its name before its files: half removed, it would look
+/// like a whole one.
+///
+/// # Errors
+/// [`DataError::Io`] if it cannot be removed.
+pub fn remove_folder(path: impl AsRef<Path>) -> Result<(), DataError> {
+    let path = path.as_ref();
+    let doomed = temporary_folder(path);
+    let remove = || if doomed.exists() { std::fs::remove_dir_all(&doomed) } else { Ok(()) };
+    remove().map_err(DataError::io(&doomed))?;
+    if path.exists() {
+        std::fs::rename(path, &doomed).map_err(DataError::io(path))?;
+    }
+    remove().map_err(DataError::io(&doomed))
+}
+
+/// Where a folder is while it is written or removed.
+fn temporary_folder(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
 /// Writes a file beside `path` and renames it, so that a reader sees the old file or the new one. Writers of one file, in
 /// whatever processes and threads, do not meet: each has a temporary file of its own, and the last one wins.
 pub(crate) fn replace<R, E: From<DataError>>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<R, E>) -> Result<R, E> {
@@ -116,7 +157,7 @@ pub(crate) fn replace<R, E: From<DataError>>(path: &Path, write: impl FnOnce(&mu
         let written = write(&mut output)?;
         let file = output.into_inner().map_err(|e| DataError::io(path)(e.into_error()))?;
         file.sync_all().map_err(DataError::io(path))?;
-        std::fs::rename(&temporary, path).map_err(DataError::io(path))?;
+        rename(&temporary, path)?;
         Ok(written)
     });
     if finished.is_err() {
@@ -124,6 +165,18 @@ pub(crate) fn replace<R, E: From<DataError>>(path: &Path, write: impl FnOnce(&mu
         drop(std::fs::remove_file(&temporary));
     }
     finished
+}
+
+/// Gives a file or folder its name, for good: a name is an entry of its folder, and until that is synced too, a power cut takes
+/// it back, though not what was removed to make room for it.
+fn rename(from: &Path, to: &Path) -> Result<(), DataError> {
+    std::fs::rename(from, to).map_err(DataError::io(to))?;
+    #[cfg(unix)] // Elsewhere a folder cannot be opened.
+    if let Some(folder) = to.parent() {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(DataError::io(folder))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -141,6 +194,26 @@ mod tests {
         std::fs::write(&path, "\"one\"\n2\n")?;
         let message = read_jsonl::<String>(&path).expect_err("a number is no string").to_string();
         assert!(message.contains("rows.jsonl:2:"), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_appears_whole_or_not_at_all_and_takes_leftovers_with_it() -> Result<(), Box<dyn std::error::Error>> {
+        let root = tempfile::tempdir()?;
+        let (path, temporary) = (root.path().join("model"), root.path().join(".model.tmp"));
+        let names = |folder: &Path| -> Result<Vec<_>, std::io::Error> { std::fs::read_dir(folder)?.map(|e| Ok(e?.file_name())).collect() };
+        std::fs::create_dir_all(&temporary)?;
+        std::fs::write(temporary.join("half a file of a killed attempt"), "")?;
+        let full = |_: &Path| Err(DataError::file("weights", "no room"));
+        assert!(write_folder(&path, full).is_err());
+        assert!(names(root.path())?.is_empty(), "neither the old attempt nor the new one");
+        for name in ["first", "second"] {
+            write_folder(&path, |folder| write_file(folder.join(name), "whole"))?;
+            assert_eq!((names(root.path())?, names(&path)?), (vec!["model".into()], vec![name.into()]));
+        }
+        remove_folder(&path)?;
+        assert!(names(root.path())?.is_empty());
+        remove_folder(&path)?;
         Ok(())
     }
 }

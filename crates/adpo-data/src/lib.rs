@@ -44,7 +44,7 @@ pub use dialogue::{Dialogue, Role, Turn};
 pub use encode::{Encoder, EncodingOptions};
 pub use encoded::{EncodeReport, Encoded, EncodedTriple, Mask, OverLength};
 pub use error::DataError;
-pub use files::{JsonlWriter, read_jsonl, stream_jsonl, write_file, write_jsonl, write_jsonl_with};
+pub use files::{JsonlWriter, read_jsonl, remove_folder, stream_jsonl, write_file, write_folder, write_jsonl, write_jsonl_with};
 pub use inspect::{Inspection, Lengths, SampleRow, inspect};
 pub use readers::{Format, ReadReport, RowFile, RowValue, Rows, detect, read_dialogues, read_preferences, read_prompts, read_sft};
 pub use rows::{Preference, Prompt, Row, SftExample, ToxicLabel};

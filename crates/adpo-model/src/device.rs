@@ -45,6 +45,19 @@ impl DeviceChoice {
         }
     }
 
+    /// The name of a device that is there.
+    pub fn of(device: &Device) -> Self {
+        let device = device.clone().inner();
+        if device == Device::flex() {
+            return Self::Cpu;
+        }
+        #[cfg(feature = "cuda")]
+        if let Some(index) = (0..Device::enumerate(burn::tensor::DeviceType::Cuda).len()).find(|index| device == Device::cuda(*index)) {
+            return Self::Cuda(index);
+        }
+        Self::Wgpu
+    }
+
     fn problem(self, problem: &str) -> ModelError {
         ModelError::Device { device: self.to_string(), problem: problem.to_owned() }
     }
@@ -105,6 +118,7 @@ mod tests {
     fn what_is_not_there_does_not_open() {
         let error = DeviceChoice::Cuda(1000).open().expect_err("nobody has so many").to_string();
         assert!(error.contains("cuda:1000"), "{error}");
-        assert!(DeviceChoice::Cpu.open().is_ok());
+        let cpu = DeviceChoice::Cpu.open().expect("always there");
+        assert_eq!(DeviceChoice::of(&cpu.autodiff()), DeviceChoice::Cpu);
     }
 }

@@ -40,7 +40,7 @@ mod reference;
 mod rope;
 mod sample;
 
-pub use checkpoint::{SaveOptions, Storage};
+pub use checkpoint::{SaveOptions, Storage, StoredTensor, TensorFile};
 pub use config::{LlamaConfig, RopeScaling};
 pub use device::DeviceChoice;
 pub use error::ModelError;

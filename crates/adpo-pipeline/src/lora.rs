@@ -1,5 +1,7 @@
 //! Low-rank adapters in a recipe.
 
+use std::path::Path;
+
 use adpo_data::ControlToken;
 use adpo_model::{Llama, LlamaConfig, LoraConfig, ModelError, TargetModules, TrainableTokens};
 use serde::{Deserialize, Serialize};
@@ -55,7 +57,16 @@ impl Lora {
             use_rslora: self.use_rslora,
             target_modules: self.target_modules.clone(),
             trainable_token_indices: TrainableTokens { embed_tokens: tokens.to_vec(), lm_head: tokens.to_vec() },
-            base_model_name_or_path: Some(base.to_owned()),
+            base_model_name_or_path: Some(from_anywhere(base)),
         }
+    }
+}
+
+/// A base as its adapters name it. PEFT looks for a relative path from wherever it is started, not from the adapters.
+fn from_anywhere(base: &str) -> String {
+    let folder = Path::new(base);
+    match std::path::absolute(folder) {
+        Ok(absolute) if folder.is_dir() => absolute.to_string_lossy().into_owned(),
+        _ => base.to_owned(),
     }
 }

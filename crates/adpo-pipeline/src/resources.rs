@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use adpo_data::{ChatTokenizer, ControlToken};
+use adpo_data::{ChatTokenizer, ControlToken, write_folder};
 use adpo_model::{Llama, LlamaConfig, LoraConfig, SaveOptions};
 use burn::tensor::Device;
 
@@ -59,13 +59,16 @@ impl Checkpoint {
         Self { model: self.model.merge_lora(), ..self }
     }
 
-    /// Writes a model whole, or its adapters alone where it has some.
+    /// Writes a model whole, or its adapters alone where it has some. The folder is the stage's output with all that is in it, so
+    /// a killed attempt must leave nothing there.
     pub(crate) fn save(&self, folder: &Path) -> Result<(), PipelineError> {
-        if self.model.lora().is_some() {
-            self.model.save_adapter(folder)?;
-            return Ok(self.tokenizer.save(folder)?);
-        }
-        self.save_as(folder, &SaveOptions { storage: self.model.precision(), ..SaveOptions::default() })
+        write_folder(folder, |folder| {
+            if self.model.lora().is_some() {
+                self.model.save_adapter(folder)?;
+                return Ok(self.tokenizer.save(folder)?);
+            }
+            self.save_as(folder, &SaveOptions { storage: self.model.precision(), ..SaveOptions::default() })
+        })
     }
 
     pub(crate) fn save_as(&self, folder: &Path, options: &SaveOptions) -> Result<(), PipelineError> {
@@ -212,8 +215,14 @@ fn base_of(name: &str, adapters: &LoraConfig) -> Result<String, PipelineError> {
             Err(problem("names no base; write its folder as `base_model_name_or_path`, or give it to `adpo export` as `--base`".into()))
         }
         Some(base) if base.starts_with("embedded:") || Path::new(base).is_dir() => Ok(base.clone()),
-        Some(base) => Err(problem(format!(
-            "`base_model_name_or_path` is `{base}`, which is no folder here; write the base's folder, or give it to `adpo export` as `--base`"
-        ))),
+        Some(base) => {
+            // In a run folder that was moved, the SFT model is where it was beside the policy, and likely the one that is meant.
+            let sft = Path::new(name).join("../../../sft/model");
+            let likely = sft.canonicalize().map(|sft| format!("; it may be {}", sft.display())).unwrap_or_default();
+            Err(problem(format!(
+                "`base_model_name_or_path` is `{base}`, which is no folder here; write the base's folder, or give it to `adpo export` as \
+                 `--base`{likely}"
+            )))
+        }
     }
 }

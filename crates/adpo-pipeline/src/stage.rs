@@ -6,6 +6,8 @@ use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use adpo_data::write_file;
+use adpo_model::DeviceChoice;
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
@@ -18,6 +20,10 @@ pub struct Manifest {
     pub stage: String,
     /// Version of the code that ran it.
     pub code: String,
+    /// The device that computed it. No input: devices agree within rounding, so that a stage which is finished stays finished, and
+    /// training goes on, on another one. (A precision is an input, and in the recipe.)
+    #[serde(default)]
+    pub device: String,
     /// Hashes of everything the stage depends on, by name: recipe section, seed, earlier stages, data.
     pub inputs: BTreeMap<String, String>,
     /// SHA-256 of each output file, by its path within the folder.
@@ -76,6 +82,7 @@ pub(crate) fn run_stage(
     name: &str,
     folder: &Path,
     inputs: Inputs,
+    device: &Device,
     work: impl FnOnce(&Path) -> Result<Made, PipelineError>,
 ) -> Result<Manifest, PipelineError> {
     let Inputs(inputs) = inputs;
@@ -96,7 +103,8 @@ pub(crate) fn run_stage(
             outputs.insert(name, hash_file(&file)?);
         }
     }
-    let manifest = Manifest { stage: name.to_owned(), code: code(), inputs, outputs, counts: made.counts };
+    let device = DeviceChoice::of(device).to_string();
+    let manifest = Manifest { stage: name.to_owned(), code: code(), device, inputs, outputs, counts: made.counts };
     write_json(&folder.join("manifest.json"), &manifest)?;
     Ok(manifest)
 }
@@ -187,7 +195,7 @@ mod tests {
     use super::*;
 
     fn stage(folder: &Path, seed: u64, runs: &mut usize) -> Result<Manifest, PipelineError> {
-        run_stage("demo", folder, Inputs::new().value("seed", &seed), |folder| {
+        run_stage("demo", folder, Inputs::new().value("seed", &seed), &Device::flex(), |folder| {
             *runs += 1;
             write_file(folder.join("out.txt"), seed.to_string())?;
             Ok(Made { outputs: vec!["out.txt"], counts: serde_json::Value::Null })
@@ -201,7 +209,7 @@ mod tests {
         let mut runs = 0;
         let first = stage(&folder, 1, &mut runs)?;
         assert_eq!(stage(&folder, 1, &mut runs)?, first);
-        assert_eq!(runs, 1);
+        assert_eq!((runs, first.device.as_str()), (1, "cpu"));
         stage(&folder, 2, &mut runs)?;
         assert_eq!(runs, 2);
         assert_eq!(std::fs::read_to_string(root.path().join("demo.old-1/out.txt"))?, "1");

@@ -100,6 +100,8 @@ impl StepRecord {
     }
 }
 
+const TIMINGS: &str = "timings.jsonl";
+
 /// Appends steps to `metrics.jsonl` and `timings.jsonl`.
 pub(crate) struct MetricsLog {
     path: PathBuf,
@@ -123,7 +125,7 @@ impl MetricsLog {
         let text: String = kept.iter().flat_map(|(line, _)| [line.as_str(), "\n"]).collect();
         write_file(&path, &text)?;
         // A clock tells other times when steps are done again; those of steps that will be are cut off as well.
-        let timings = folder.join("timings.jsonl");
+        let timings = folder.join(TIMINGS);
         if timings.exists() {
             let known = std::fs::read_to_string(&timings).map_err(TrainError::io(&timings))?;
             let kept = known.lines().filter(|line| step_of(line).is_some_and(|step| step <= steps_done));
@@ -136,7 +138,7 @@ impl MetricsLog {
     pub(crate) fn append(&mut self, record: &StepRecord, seconds: f64, tokens: usize) -> Result<(), TrainError> {
         writeln!(self.metrics, "{}", record.to_json()).map_err(TrainError::io(&self.path))?;
         let timing = serde_json::json!({"step": record.step, "seconds": seconds, "tokens_per_second": tokens as f64 / seconds});
-        writeln!(self.timings, "{timing}").map_err(TrainError::io(&self.path))
+        writeln!(self.timings, "{timing}").map_err(TrainError::io(&self.path.with_file_name(TIMINGS)))
     }
 
     /// Before a checkpoint refers to these lines they have to be on disk.

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use adpo_model::kernels::{AdamWState, AdamWStep, adamw};
-use adpo_model::{Llama, ParameterMap, ParameterVisitor, Storage};
+use adpo_model::{Llama, ParameterMap, ParameterVisitor, Storage, StoredTensor};
 use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
@@ -33,13 +33,6 @@ pub(crate) struct AdamW {
     moments: BTreeMap<String, Moments>,
     /// The weights in f32, flattened, by name; empty where the model's own are f32.
     masters: BTreeMap<String, Tensor<1>>,
-}
-
-/// A tensor of the optimiser's state on its way into a checkpoint: a handle, read back from the device when its turn comes.
-pub(crate) struct StateTensor {
-    pub name: String,
-    pub shape: [usize; 1],
-    pub values: Tensor<1>,
 }
 
 impl AdamW {
@@ -71,12 +64,8 @@ impl AdamW {
     }
 
     /// The state: `master.<parameter>` where there are masters, `first.<parameter>` and `second.<parameter>`.
-    pub(crate) fn state(&self) -> Vec<StateTensor> {
-        let of = |kind: &str, name: &str, tensor: &Tensor<1>| StateTensor {
-            name: format!("{kind}.{name}"),
-            shape: tensor.dims(),
-            values: tensor.clone(),
-        };
+    pub(crate) fn state(&self) -> Vec<StoredTensor> {
+        let of = |kind: &str, name: &str, tensor: &Tensor<1>| StoredTensor::new(format!("{kind}.{name}"), tensor.clone(), Storage::F32);
         let masters = self.masters.iter().map(|(name, master)| of("master", name, master));
         masters.chain(self.moments.iter().flat_map(|(name, m)| [of("first", name, &m.first), of("second", name, &m.second)])).collect()
     }

@@ -176,6 +176,9 @@ impl<'a, T: Task> Session<'a, T> {
         } else {
             task.check_start(&model.clone().with_precision(options.precision()).train(), &device)?;
         }
+        // Not before it is certain that these are this run's: a kill may have left too many of them, and `save_total_limit` may be
+        // smaller than it was.
+        checkpoint::tidy(&checkpoints(folder), options.save_total_limit)?;
         let total_steps = options.total_steps(task.examples());
         let log = MetricsLog::open(folder, state.step)?;
         let mut alarm = DisplacementAlarm::default();

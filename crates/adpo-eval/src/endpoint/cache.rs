@@ -22,6 +22,8 @@ pub(super) struct Cache<T> {
 struct State<T> {
     answers: HashMap<String, T>,
     file: File,
+    /// The last write failed, and may have left a part of its line.
+    torn: bool,
     warnings: Vec<String>,
 }
 
@@ -60,7 +62,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Cache<T> {
         if bytes.last().is_some_and(|&byte| byte != b'\n') {
             file.write_all(b"\n").map_err(failed)?;
         }
-        Ok(Self { path: path.to_owned(), state: Mutex::new(State { answers, file, warnings }) })
+        Ok(Self { path: path.to_owned(), state: Mutex::new(State { answers, file, torn: false, warnings }) })
     }
 
     pub(super) fn get(&self, key: &str) -> Option<T> {
@@ -71,7 +73,10 @@ impl<T: Serialize + DeserializeOwned + Clone> Cache<T> {
     pub(super) fn put(&self, key: &str, answer: &T) {
         let mut state = self.lock();
         let line = serde_json::to_string(&Line { key: key.to_owned(), answer }).map_err(std::io::Error::other);
-        let written = line.and_then(|line| state.file.write_all(format!("{line}\n").as_bytes()));
+        // Behind what could only be written in part, a line of its own.
+        let begin = if state.torn { "\n" } else { "" };
+        let written = line.and_then(|line| state.file.write_all(format!("{begin}{line}\n").as_bytes()));
+        state.torn = written.is_err();
         if let Err(error) = written
             && !state.warnings.iter().any(|warning| warning.contains("cannot be written"))
         {

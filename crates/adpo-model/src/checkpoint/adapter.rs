@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::Storage;
 use super::index::read_text;
-use super::read::{Compare, Fill, Found, map_file, parse};
-use super::write::{Collect, write_shard, write_text};
+use super::read::{Compare, Fill, Found};
+use super::tensors::TensorFile;
+use super::write::{Collect, write_text};
 use crate::lora::{LoraConfig, TargetModules, TrainableTokens};
 use crate::{Llama, ModelError};
 
@@ -52,9 +53,9 @@ pub(super) fn load(model: Llama, folder: &Path) -> Result<Llama, ModelError> {
     let model = if model.lora().is_none() && beyond > 0 { model.resize_vocab(vocab + beyond) } else { model };
     let model = model.with_lora(&config, 0).map_err(|error| ModelError::checkpoint(folder, error.to_string()))?;
     let path = folder.join(WEIGHTS);
-    let map = map_file(&path)?;
+    let file = TensorFile::open(&path)?;
     let inner = |name: String| name.strip_prefix(PREFIX).map(str::to_owned).unwrap_or(name);
-    let found: Found<'_> = parse(&path, &map)?.tensors().into_iter().map(|(name, view)| (inner(name), view)).collect();
+    let found: Found<'_> = file.tensors()?.tensors().into_iter().map(|(name, view)| (inner(name), view)).collect();
     let mut compare = Compare::new(&found);
     model.visit_adapters(&mut compare);
     compare.finish(&path)?;
@@ -70,7 +71,7 @@ pub(super) fn save(model: &Llama, folder: &Path) -> Result<(), ModelError> {
     let mut stored = Collect { storage: Storage::F32, tensors: Vec::new() };
     model.visit_adapters(&mut stored);
     stored.tensors.iter_mut().for_each(|tensor| tensor.name.insert_str(0, PREFIX));
-    write_shard(&folder.join(WEIGHTS), stored.tensors)?;
+    TensorFile::write(&folder.join(WEIGHTS), stored.tensors)?;
     write_text(&folder.join(CONFIG), &format!("{:#}\n", to_json(config, model)?))
 }
 

@@ -3,6 +3,7 @@
 mod adapter;
 mod index;
 mod read;
+mod tensors;
 mod write;
 
 use std::path::Path;
@@ -10,6 +11,8 @@ use std::path::Path;
 use burn::tensor::Device;
 
 use crate::{Llama, LoraConfig, ModelError};
+
+pub use tensors::{StoredTensor, TensorFile};
 
 /// How numbers are stored, in a checkpoint or in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

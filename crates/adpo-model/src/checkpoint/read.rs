@@ -1,17 +1,16 @@
 //! From files to a model: map the files, compare what they hold with the configuration, only then build.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
-use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::adapter;
 use super::index::{Index, read_text};
+use super::tensors::{TensorFile, parse};
 use super::{CONFIG, INDEX, SINGLE};
 use crate::config::LlamaConfig;
 use crate::parameters::{ParameterMap, ParameterVisitor};
@@ -29,14 +28,13 @@ pub(super) fn folder(folder: &Path, device: &Device) -> Result<Llama, ModelError
     let (path, index_path) = (folder.join(SINGLE), folder.join(INDEX));
     // Where both are there, transformers takes the single file too.
     if path.exists() || !index_path.exists() {
-        let map = map_file(&path)?;
-        return assemble(&config, parse(&path, &map)?.tensors().into_iter().collect(), folder, device);
+        let file = TensorFile::open(&path)?;
+        return assemble(&config, file.tensors()?.tensors().into_iter().collect(), folder, device);
     }
     let index = Index::read(&index_path)?;
     let names = index.files();
-    let maps = names.iter().map(|name| map_file(&folder.join(name))).collect::<Result<Vec<_>, _>>()?;
-    let files =
-        names.iter().zip(&maps).map(|(name, map)| Ok((*name, parse(&folder.join(name), map)?))).collect::<Result<Vec<_>, ModelError>>()?;
+    let shards = names.iter().map(|name| TensorFile::open(&folder.join(name))).collect::<Result<Vec<_>, _>>()?;
+    let files = names.iter().zip(&shards).map(|(name, shard)| Ok((*name, shard.tensors()?))).collect::<Result<Vec<_>, ModelError>>()?;
     assemble(&config, merge(&index, &files, &index_path)?, folder, device)
 }
 
@@ -44,17 +42,6 @@ pub(super) fn embedded(config: &str, weights: &[u8], device: &Device) -> Result<
     let config = LlamaConfig::from_json(config, "embedded config.json")?;
     let path = PathBuf::from("embedded model.safetensors");
     assemble(&config, parse(&path, weights)?.tensors().into_iter().collect(), &path, device)
-}
-
-pub(super) fn map_file(path: &Path) -> Result<Mmap, ModelError> {
-    let file = File::open(path).map_err(ModelError::io(path))?;
-    // Safety: nobody else writes checkpoints that are being read; a file cut meanwhile would end the process.
-    unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))
-}
-
-/// Reads the header, and checks that it describes exactly the bytes that follow.
-pub(super) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, ModelError> {
-    SafeTensors::deserialize(bytes).map_err(|e| ModelError::checkpoint(path, format!("is not a whole safetensors file: {e}")))
 }
 
 /// The tensors of all shards, if index and shards agree.

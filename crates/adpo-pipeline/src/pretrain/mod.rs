@@ -5,7 +5,7 @@ mod ngram;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use adpo_data::{ChatTokenizer, Dialogue, Encoded, Role, Row, RowFile, Turn, bucket, derive_seed};
+use adpo_data::{ChatTokenizer, Dialogue, Encoded, Role, Row, RowFile, Turn, bucket, derive_seed, write_folder};
 use adpo_model::{Llama, LlamaConfig, SaveOptions, Storage};
 use adpo_train::{SftExample, TrainOptions, mean_nll, train_sft};
 use burn::tensor::Device;
@@ -123,7 +123,7 @@ pub fn pretrain(recipe: &BaseRecipe, data_dir: &Path, folder: &Path, device: &De
         let file = find(data_dir, id)?;
         inputs = inputs.hash(id, hash_file(&file)?);
     }
-    run_stage("pretrain", folder, inputs, |folder| work(recipe, data_dir, folder, device))?;
+    run_stage("pretrain", folder, inputs, device, |folder| work(recipe, data_dir, folder, device))?;
     crate::stage::read_json(&folder.join("evaluation.json"))
 }
 
@@ -148,8 +148,10 @@ fn work(recipe: &BaseRecipe, data_dir: &Path, folder: &Path, device: &Device) ->
     let trained = train_sft(model, &train, &options, folder)?;
 
     let model_folder = folder.join("model");
-    trained.model.save(&model_folder, &SaveOptions { storage: Storage::BF16, ..SaveOptions::default() })?;
-    tokenizer.save(&model_folder)?;
+    write_folder(&model_folder, |folder| {
+        trained.model.save(folder, &SaveOptions { storage: Storage::BF16, ..SaveOptions::default() })?;
+        Ok::<_, PipelineError>(tokenizer.save(folder)?)
+    })?;
     // What is measured is what was written, bf16 rounding included.
     let saved = Llama::load(&model_folder, device)?;
     let (nll, held_out_tokens) = mean_nll(&saved, &held_out, recipe.train.batch_size, device);

@@ -5,14 +5,14 @@ use adpo_eval::{Annotation, AnnotationCounts, CandidateSet, Exchange, annotate};
 
 use super::{Candidates, SeedRun, TRIPLES, judged};
 use crate::PipelineError;
-use crate::stage::{Inputs, Made, Manifest, run_stage};
+use crate::stage::{Inputs, Made, Manifest};
 
 pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, PipelineError> {
     let inputs = Inputs::new()
         .value("rule", &run.recipe.annotate.rule)
         .hash("annotator", run.annotator_fingerprint()?)
         .hash("sample", sample.hash());
-    run_stage("annotate", &run.stage("annotate"), inputs, |folder| {
+    run.run_stage("annotate", inputs, |folder| {
         let rows: Vec<Candidates> = read_jsonl(run.stage("sample").join("candidates.jsonl"))?;
         let annotator = run.annotator()?;
         let rule = run.annotation_rule(annotator.as_ref());

@@ -1,5 +1,7 @@
 //! Stage 6: all systems side by side in one report.
 
+use std::collections::BTreeMap;
+
 use adpo_data::{read_jsonl, write_file};
 use adpo_eval::{EmbeddedJudge, Exchange, Judge, KlByRole, Outcomes, Reply, Report, ReportBuilder, SCHEMA};
 
@@ -8,7 +10,7 @@ use super::evaluate::{Answered, PolicyKl, SFT};
 use super::{SeedRun, still_there};
 use crate::PipelineError;
 use crate::report::SeedReport;
-use crate::stage::{Inputs, Made, Manifest, read_json, run_stage, write_json};
+use crate::stage::{Inputs, Made, Manifest, read_json, write_json};
 
 /// Steps at the end of training that a log-ratio is averaged over.
 const LAST_STEPS: usize = 10;
@@ -27,7 +29,7 @@ pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<(SeedRepor
         inputs = inputs.hash(&manifest.stage, manifest.hash());
     }
     let folder = run.stage("report");
-    run_stage("report", &folder, inputs, |folder| {
+    run.run_stage("report", inputs, |folder| {
         let evaluator = run.judge(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?;
         let (report, outcomes) = build(run, done, evaluator.as_ref())?;
         still_there("compare", evaluator.as_ref())?;
@@ -50,7 +52,8 @@ fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<
         .annotator(annotator.as_ref())
         .seed("run", run.seed)
         .seed("bootstrap", run.stream("bootstrap"))
-        .environment("version", env!("CARGO_PKG_VERSION"));
+        .environment("version", env!("CARGO_PKG_VERSION"))
+        .environment("device", devices(done));
     report = audited(report, run, SFT)?;
     for policy in &run.recipe.policies {
         report = report.system(&policy.name, replies(run, Asking::Plain, &policy.name)?);
@@ -68,6 +71,18 @@ fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<
         }
     }
     Ok(report.build_with_outcomes(evaluator)?)
+}
+
+/// Where the stages were computed: one device, or several with their stages.
+fn devices(done: &[Manifest]) -> String {
+    let mut stages: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for manifest in done {
+        let device = if manifest.device.is_empty() { "unknown" } else { &manifest.device };
+        stages.entry(device).or_default().push(&manifest.stage);
+    }
+    let told =
+        |(device, of): (&&str, &Vec<&str>)| if stages.len() == 1 { (*device).to_owned() } else { format!("{device} ({})", of.join(", ")) };
+    stages.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
 /// Adds what a system answered to prompts with the control token, in all its forms.
@@ -102,4 +117,26 @@ fn log_ratios(run: &SeedRun<'_>, policy: &str) -> Result<Option<KlByRole>, Pipel
         values.filter(|v| !v.is_empty()).map(|v| v.iter().sum::<f64>() / v.len() as f64)
     };
     Ok(mean("kl/chosen").zip(mean("kl/rejected")).map(|(chosen, rejected)| KlByRole { chosen, rejected, toxic: mean("kl/toxic") }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_told_with_their_stages_where_a_run_has_used_several() {
+        let done = |devices: &[(&str, &str)]| -> String {
+            let manifest = |(stage, device): &(&str, &str)| Manifest {
+                stage: (*stage).to_owned(),
+                code: String::new(),
+                device: (*device).to_owned(),
+                inputs: BTreeMap::new(),
+                outputs: BTreeMap::new(),
+                counts: serde_json::Value::Null,
+            };
+            super::devices(&devices.iter().map(manifest).collect::<Vec<_>>())
+        };
+        assert_eq!(done(&[("sft", "cpu"), ("sample", "cpu")]), "cpu");
+        assert_eq!(done(&[("sft", "cuda:0"), ("sample", "cpu"), ("train", "cuda:0")]), "cpu (sample), cuda:0 (sft, train)");
+    }
 }

@@ -11,7 +11,7 @@ use super::{SeedRun, load_model};
 use crate::PipelineError;
 use crate::answers::{Answer, Question, Speaker, Speed};
 use crate::corpus::{Corpus, some_of};
-use crate::stage::{Inputs, Made, Manifest, run_stage, write_json};
+use crate::stage::{Inputs, Made, Manifest, write_json};
 
 /// A held-out prompt and a system's answers to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, policies: &[Manifest]) -> R
             if let Some(sft) = against {
                 inputs = inputs.hash("sft", sft.hash());
             }
-            manifests.push(run_stage(&stage, &run.stage(&stage), inputs, |folder| {
+            manifests.push(run.run_stage(&stage, inputs, |folder| {
                 let (mut prompts, mut counts) = corpus.prompts(&evaluate.sources)?;
                 if let (Some(_), Some(limit)) = (asking.form(), evaluate.audit_limit) {
                     prompts = some_of(prompts, limit, run.shared_stream("audit"));

@@ -19,7 +19,7 @@ use crate::PipelineError;
 use crate::judge_choice::JudgeChoice;
 use crate::recipe::Recipe;
 use crate::resources::{Checkpoint, Resources, adapters};
-use crate::stage::Manifest;
+use crate::stage::{Inputs, Made, Manifest, run_stage};
 
 pub(crate) use compare::compare;
 pub use evaluate::Answered;
@@ -117,6 +117,16 @@ impl SeedRun<'_> {
                 .map_err(|error| PipelineError::Recipe { recipe: self.recipe.name.clone(), problem: format!("[{section}] {error}") })?;
         }
         Ok(())
+    }
+
+    /// [`run_stage`] in its folder.
+    fn run_stage(
+        &self,
+        name: &str,
+        inputs: Inputs,
+        work: impl FnOnce(&Path) -> Result<Made, PipelineError>,
+    ) -> Result<Manifest, PipelineError> {
+        run_stage(name, &self.stage(name), inputs, &self.resources.device, work)
     }
 
     fn stage(&self, name: &str) -> PathBuf {

@@ -13,7 +13,7 @@ use crate::answers::{Question, Speaker, Speed};
 use crate::corpus::Corpus;
 use crate::recipe::Sample;
 use crate::resources::Checkpoint;
-use crate::stage::{Inputs, Made, Manifest, append_line, run_stage};
+use crate::stage::{Inputs, Made, Manifest, append_line};
 
 /// A prompt and everything that was drawn for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ pub(super) fn run(run: &SeedRun<'_>, section: &Sample, sft: &Manifest) -> Result
         .hash("annotator", run.annotator_fingerprint()?)
         .hash("sft", sft.hash())
         .hash("data", corpus.hash(&section.sources)?);
-    run_stage("sample", &run.stage("sample"), inputs, |folder| {
+    run.run_stage("sample", inputs, |folder| {
         let (prompts, mut counts) = corpus.prompts(&section.sources)?;
         let annotator = run.annotator()?;
         let (checkpoint, control) = run.sft_model()?;

@@ -7,7 +7,7 @@ use crate::PipelineError;
 use crate::corpus::Corpus;
 use crate::lora::Lora;
 use crate::resources::Checkpoint;
-use crate::stage::{Inputs, Made, Manifest, run_stage};
+use crate::stage::{Inputs, Made, Manifest};
 
 pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
     let recipe = run.recipe;
@@ -24,7 +24,7 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
         .hash("annotator", annotator)
         .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
         .hash("data", data);
-    run_stage("sft", &run.stage("sft"), inputs, |folder| {
+    run.run_stage("sft", inputs, |folder| {
         let (checkpoint, control) = run.resources.checkpoint(&recipe.base.checkpoint)?.with_control_token(&recipe.control.token)?;
         let examples = run.tokens("sft", (&checkpoint, &control), &rows, |encoder, cache| {
             let annotator = labels.then(|| run.annotator()).transpose()?;

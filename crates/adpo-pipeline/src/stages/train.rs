@@ -11,7 +11,7 @@ use crate::corpus::chunks;
 use crate::lora::Lora;
 use crate::recipe::{Pairs, Policy, ReferenceChoice};
 use crate::resources::Checkpoint;
-use crate::stage::{Inputs, Made, Manifest, run_stage};
+use crate::stage::{Inputs, Made, Manifest};
 
 pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, triples: &Manifest) -> Result<Vec<Manifest>, PipelineError> {
     let recipe = run.recipe;
@@ -25,7 +25,7 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, triples: &Manifest) -> Resu
             .hash("sft", sft.hash())
             .hash("triples", triples.hash());
         let name = format!("policies/{}", policy.name);
-        manifests.push(run_stage(&name, &run.stage(&name), inputs, |folder| train(run, policy, triples, folder))?);
+        manifests.push(run.run_stage(&name, inputs, |folder| train(run, policy, triples, folder))?);
     }
     Ok(manifests)
 }

@@ -3,6 +3,7 @@
 mod accumulation;
 mod behaviour;
 mod common;
+mod kills;
 mod lora;
 mod precision;
 mod reference;

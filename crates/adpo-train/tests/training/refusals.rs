@@ -105,7 +105,8 @@ fn damaged_files_of_a_checkpoint_are_named() {
         let file = newest_checkpoint(run.path()).join(name);
         let whole = std::fs::read(&file).expect("readable");
         std::fs::write(&file, damage(&whole)).expect("written");
-        assert_names(&sft(run.path(), &six_steps()).expect_err(name), &[&file.display().to_string()]);
+        let fix = "delete this checkpoint's folder, and the run goes on from the one before it";
+        assert_names(&sft(run.path(), &six_steps()).expect_err(name), &[&file.display().to_string(), fix]);
         std::fs::write(&file, whole).expect("written");
     }
     sft(run.path(), &six_steps()).expect("the files are whole again");

@@ -154,6 +154,21 @@ fn a_checkpoint_that_finds_no_room_is_an_error_that_names_its_file_and_costs_not
     assert_eq!(resumed.history.len(), STEPS);
 }
 
+#[cfg(unix)]
+#[test]
+fn every_file_of_a_checkpoint_has_the_rights_of_any_new_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = TrainOptions { batch_size: 4, ..options() };
+    train_sft(model(3), &examples(8), &options, folder.path()).expect("the run finishes");
+    let rights = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    let new = folder.path().join("new");
+    std::fs::write(&new, "").expect("written");
+    for file in std::fs::read_dir(newest_checkpoint(folder.path())).expect("readable").map(|file| file.expect("readable").path()) {
+        assert_eq!(rights(&file), rights(&new), "{}", file.display());
+    }
+}
+
 #[test]
 fn a_torn_checkpoint_and_a_torn_line_of_metrics_are_no_obstacle() {
     let (whole, torn) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));

@@ -1,0 +1,119 @@
+//! Safetensors files: the one place where they are mapped, and where they are written, a tensor at a time.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Tensor;
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::{View, serialize_to_file};
+
+use super::Storage;
+use super::write::replace;
+use crate::ModelError;
+
+/// A safetensors file, mapped: of its tensors nothing is in memory but the pages that somebody looks at.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    map: Mmap,
+}
+
+impl TensorFile {
+    /// Maps a file. Nobody may cut it while it is in use: that would end the process.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] if it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let file = File::open(path).map_err(ModelError::io(path))?;
+        // Safety: files that are read here are written beside and renamed, so nobody changes one that has its name. One that
+        // somebody else overwrites meanwhile gives other numbers, all of which are valid f32 or bf16; its header is read once.
+        let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))?;
+        Ok(Self { path: path.to_owned(), map })
+    }
+
+    /// Its tensors, after a look at the header alone: it has to describe exactly the bytes that follow.
+    ///
+    /// # Errors
+    /// [`ModelError::Checkpoint`] for a file that is cut off, has a byte too many, or whose header does not add up.
+    pub fn tensors(&self) -> Result<SafeTensors<'_>, ModelError> {
+        parse(&self.path, &self.map)
+    }
+
+    /// Writes a file as transformers and PEFT read it, beside and renamed. One tensor at a time is brought to the host and encoded:
+    /// two copies of the largest are the most that is in memory besides the tensors themselves.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] if there is no room, or no permission; [`ModelError::Checkpoint`] for two tensors of one name.
+    pub fn write(path: &Path, tensors: Vec<StoredTensor>) -> Result<(), ModelError> {
+        // transformers refuses files that do not say which framework's layout they have.
+        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let named = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor));
+        replace(path, |beside| {
+            serialize_to_file(named, Some(metadata), beside).map_err(|error| match error {
+                SafeTensorError::IoError(error) => ModelError::io(path)(error),
+                other => ModelError::checkpoint(path, other.to_string()),
+            })
+        })
+    }
+}
+
+/// [`TensorFile::tensors`] of bytes that are part of a program.
+pub(super) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, ModelError> {
+    SafeTensors::deserialize(bytes).map_err(|e| {
+        ModelError::checkpoint(
+            path,
+            format!("is not a whole safetensors file ({e}); copy it once more from where it came, or make it anew"),
+        )
+    })
+}
+
+/// A tensor on its way into a file: a handle to numbers that stay where they are until the writer comes to them.
+#[derive(Debug)]
+pub struct StoredTensor {
+    pub(super) name: String,
+    shape: Vec<usize>,
+    storage: Storage,
+    flat: Tensor<1>,
+}
+
+impl StoredTensor {
+    /// `tensor`, of whatever shape and type, under `name`; it will be stored as `storage`.
+    pub fn new<const D: usize>(name: impl Into<String>, tensor: Tensor<D>, storage: Storage) -> Self {
+        let shape = tensor.dims().to_vec();
+        let flat = tensor.reshape([shape.iter().product::<usize>()]);
+        Self { name: name.into(), shape, storage, flat }
+    }
+}
+
+impl View for StoredTensor {
+    fn dtype(&self) -> Dtype {
+        match self.storage {
+            Storage::F32 => Dtype::F32,
+            Storage::F16 => Dtype::F16,
+            Storage::BF16 => Dtype::BF16,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let data = self.flat.clone().into_data();
+        let mut bytes = Vec::with_capacity(self.data_len());
+        let values = data.iter::<f32>();
+        match self.storage {
+            Storage::F32 => values.for_each(|x| bytes.extend(x.to_le_bytes())),
+            Storage::F16 => values.for_each(|x| bytes.extend(half::f16::from_f32(x).to_le_bytes())),
+            Storage::BF16 => values.for_each(|x| bytes.extend(half::bf16::from_f32(x).to_le_bytes())),
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * if self.storage == Storage::F32 { 4 } else { 2 }
+    }
+}
