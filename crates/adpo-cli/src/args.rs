@@ -455,6 +455,9 @@ pub(crate) struct BenchStepArgs {
 pub(crate) struct BenchLoadArgs {
     /// A Hugging Face folder.
     pub(crate) checkpoint: PathBuf,
+    /// What the weights become in memory.
+    #[arg(long, value_enum, default_value = "float32")]
+    pub(crate) dtype: BenchDtype,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }
@@ -492,6 +495,9 @@ pub(crate) struct BenchSampleArgs {
     /// New tokens per sequence.
     #[arg(long, default_value_t = 64)]
     pub(crate) generate: usize,
+    /// How weights, activations and the key/value cache are stored.
+    #[arg(long, value_enum, default_value = "float32")]
+    pub(crate) dtype: BenchDtype,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }

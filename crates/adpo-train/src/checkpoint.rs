@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use adpo_model::{Llama, SaveOptions};
+use adpo_model::{Llama, SaveOptions, Storage};
 use memmap2::Mmap;
 use safetensors::View;
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -39,12 +39,15 @@ const PREFIX: &str = "step-";
 const MOMENTS: &str = "optimizer.safetensors";
 
 impl Checkpoint {
-    /// The model as it was. `start`, where the run began, gives its base to a checkpoint of adapters.
-    pub(crate) fn load_model(&self, start: Llama) -> Result<Llama, TrainError> {
+    /// The model as it was, in the precision that it was trained in. `start`, where the run began, gives its base to a checkpoint of
+    /// adapters; otherwise it goes before anything is loaded.
+    pub(crate) fn load_model(&self, start: Llama, precision: Storage) -> Result<Llama, TrainError> {
         if start.lora().is_some() {
             return Ok(start.without_lora().load_adapter(&self.folder)?);
         }
-        Ok(Llama::load(&self.folder, &start.device().inner())?)
+        let device = start.device().inner();
+        drop(start);
+        Ok(Llama::load_as(&self.folder, precision, &device)?)
     }
 
     /// Hands the optimiser's state to `restore`: little-endian f32 by name, in the mapped file. What `restore` says of it, the

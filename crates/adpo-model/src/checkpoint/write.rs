@@ -57,7 +57,8 @@ impl Storage {
         }
     }
 
-    fn torch_name(self) -> &'static str {
+    /// What PyTorch and transformers call it.
+    pub(crate) fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
             Self::F16 => "float16",

@@ -119,8 +119,23 @@ pub struct StepFigures {
     tokens_per_s: f64,
     /// What `adpo plan` says of such a step.
     planned_bytes: u64,
-    /// What the process had in memory at most, beyond what it had before the model; where the system tells (Linux, CPU).
-    peak_bytes: Option<u64>,
+    /// Physical memory that the process had at most, beyond what it had before the model; where the system tells (Linux, CPU).
+    peak_resident_bytes: Option<u64>,
+}
+
+/// What is measured of sampling.
+#[derive(Debug, Clone, Copy)]
+pub struct SampleBench {
+    /// The model's shape; weights are random.
+    pub shape: BenchShape,
+    /// Sequences at once.
+    pub batch: usize,
+    /// Tokens per prompt.
+    pub seq: usize,
+    /// New tokens per sequence.
+    pub generate: usize,
+    /// The type of weights, activations and key/value cache.
+    pub dtype: BenchDtype,
 }
 
 /// One line of figures for sampling.
@@ -131,7 +146,7 @@ pub struct SampleFigures {
     batch: usize,
     seq: usize,
     generate: usize,
-    dtype: &'static str,
+    dtype: BenchDtype,
     median_s: f64,
     new_tokens_per_s: f64,
 }
@@ -205,7 +220,10 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         min_s: seconds.first().copied().unwrap_or(f64::NAN),
         tokens_per_s: tokens as f64 / seconds.iter().sum::<f64>(),
         planned_bytes,
-        peak_bytes: resident("VmHWM:").zip(before).filter(|_| *device == Device::flex()).map(|(peak, before)| peak.saturating_sub(before)),
+        peak_resident_bytes: resident("VmHWM:")
+            .zip(before)
+            .filter(|_| *device == Device::flex())
+            .map(|(peak, before)| peak.saturating_sub(before)),
     })
 }
 
@@ -239,8 +257,9 @@ fn resident(name: &str) -> Option<u64> {
 ///
 /// # Errors
 /// [`PipelineError`] if sampling fails.
-pub fn bench_sample(shape: BenchShape, batch: usize, seq: usize, generate: usize, device: &Device) -> Result<SampleFigures, PipelineError> {
-    let model = model(shape, device)?;
+pub fn bench_sample(bench: &SampleBench, device: &Device) -> Result<SampleFigures, PipelineError> {
+    let SampleBench { shape, batch, seq, generate, dtype } = *bench;
+    let model = model(shape, device)?.with_precision(dtype.storage());
     let prompts: Vec<Vec<u32>> = (0..batch).map(|row| ids(shape, seq, row as u64)).collect();
     let requests: Vec<SampleRequest<'_>> = prompts.iter().zip(0..).map(|(prompt, row)| SampleRequest { prompt, row }).collect();
     let options = SamplingOptions {
@@ -257,7 +276,7 @@ pub fn bench_sample(shape: BenchShape, batch: usize, seq: usize, generate: usize
     counted.sort_by(f64::total_cmp);
     let median_s = median(&counted);
     let new_tokens_per_s = (batch * generate) as f64 / median_s;
-    Ok(SampleFigures { what: "generate", size: shape.name, batch, seq, generate, dtype: "float32", median_s, new_tokens_per_s })
+    Ok(SampleFigures { what: "generate", size: shape.name, batch, seq, generate, dtype, median_s, new_tokens_per_s })
 }
 
 fn model(shape: BenchShape, device: &Device) -> Result<Llama, PipelineError> {

@@ -2,7 +2,7 @@
 
 use adpo_train::{SftExample, TrainOptions, train_sft};
 
-use super::SeedRun;
+use super::{SeedRun, start_precision};
 use crate::PipelineError;
 use crate::corpus::Corpus;
 use crate::lora::Lora;
@@ -25,7 +25,10 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
         .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
         .hash("data", data);
     run_stage("sft", &run.stage("sft"), inputs, |folder| {
-        let (checkpoint, control) = run.resources.checkpoint(&recipe.base.checkpoint)?.with_control_token(&recipe.control.token)?;
+        let lora = recipe.sft.lora.as_ref();
+        let precision = start_precision(&recipe.sft.train, lora, &recipe.base.checkpoint)?;
+        let checkpoint = run.resources.checkpoint(&recipe.base.checkpoint, precision)?;
+        let (checkpoint, control) = checkpoint.with_control_token(&recipe.control.token)?;
         let examples = run.tokens("sft", (&checkpoint, &control), &rows, |encoder, cache| {
             let annotator = labels.then(|| run.annotator()).transpose()?;
             let (rows, counts) = corpus.sft(&recipe.sft.sources, annotator.as_deref())?;
@@ -38,7 +41,6 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
         })?;
         let options = TrainOptions { seed: run.stream("sft-order"), ..recipe.sft.train.clone() };
         let Checkpoint { model, tokenizer } = checkpoint;
-        let lora = recipe.sft.lora.as_ref();
         let model = Lora::beside(lora, model, &recipe.base.checkpoint, &control, run.stream("sft-lora"))?;
         let trained = train_sft(model, &examples, &options, folder)?;
         let mut counts = examples.report().clone();
