@@ -413,15 +413,21 @@ pub(crate) enum BenchObjective {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchStepArgs {
-    /// Shape of the model, with random weights.
-    #[arg(long, value_enum, default_value = "7m")]
-    pub(crate) size: Size,
+    /// Shape of the model, with random weights: `7m`, `15m`, `110m`, `1b`, `7b`, or a config.json.
+    #[arg(long, default_value = "7m")]
+    pub(crate) size: String,
     /// What a step computes.
     #[arg(long, value_enum, default_value = "adpo")]
     pub(crate) objective: BenchObjective,
     /// Sequences per role.
     #[arg(long, default_value_t = 4)]
     pub(crate) batch: usize,
+    /// Batches per step.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) gradient_accumulation_steps: usize,
+    /// Several sequences in a row of so many tokens.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) packing: Option<usize>,
     /// Tokens per sequence; the second half is the answer.
     #[arg(long, default_value_t = 128)]
     pub(crate) seq: usize,

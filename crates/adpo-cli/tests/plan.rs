@@ -15,7 +15,7 @@ fn step(arguments: &[&str]) -> (f64, f64) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let figures: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a line of JSON");
     let bytes = |name: &str| figures[name].as_f64().unwrap_or_else(|| panic!("{name} in {figures}"));
-    (bytes("planned_bytes"), bytes("peak_bytes"))
+    (bytes("planned_bytes"), bytes("peak_allocated_bytes"))
 }
 
 // Shapes of half a gigabyte: what the plan leaves out (code, the threads' buffers for products) is then a few percent.

@@ -13,18 +13,24 @@ use crate::args::{
 use crate::memory;
 
 pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
-    ensure!(args.steps > 0 && args.batch > 0 && args.seq > 1, "--steps and --batch must be at least 1, --seq at least 2");
+    let BenchStepArgs { steps, batch, gradient_accumulation_steps, packing, seq, .. } = *args;
+    let counts = [steps, batch, gradient_accumulation_steps, packing.unwrap_or(1)];
+    ensure!(!counts.contains(&0), "--steps, --batch, --gradient-accumulation-steps and --packing must be at least 1");
+    ensure!(seq > 1, "--seq must be at least 2");
     let objective = match args.objective {
         ObjectiveArg::Sft => BenchObjective::Sft,
         ObjectiveArg::Dpo => BenchObjective::Dpo,
         ObjectiveArg::Adpo => BenchObjective::Adpo,
     };
     let bench = StepBench {
-        shape: shape(args.size),
+        size: &args.size,
+        config: &super::plan::shape(&args.size)?,
         objective,
-        batch: args.batch,
-        seq: args.seq,
-        steps: args.steps,
+        batch,
+        gradient_accumulation_steps,
+        packing,
+        seq,
+        steps,
         precomputed_reference: args.precomputed_reference,
         share_prompts: !args.no_share_prompts,
         lora_r: args.lora_r,

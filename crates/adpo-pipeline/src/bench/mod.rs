@@ -71,12 +71,18 @@ pub enum BenchObjective {
 /// What is measured.
 #[derive(Debug, Clone)]
 pub struct StepBench<'a> {
+    /// What the model is called in the figures.
+    pub size: &'a str,
     /// The model's shape; weights are random.
-    pub shape: BenchShape,
+    pub config: &'a LlamaConfig,
     /// What a step computes.
     pub objective: BenchObjective,
     /// Sequences per role.
     pub batch: usize,
+    /// Batches per step.
+    pub gradient_accumulation_steps: usize,
+    /// Several sequences in a row of so many tokens.
+    pub packing: Option<usize>,
     /// Tokens per sequence; the second half is the answer.
     pub seq: usize,
     /// Steps that count, after two that do not.
@@ -99,9 +105,11 @@ pub struct StepBench<'a> {
 #[derive(Debug, Clone, Serialize)]
 pub struct StepFigures {
     what: &'static str,
-    size: &'static str,
+    size: String,
     objective: BenchObjective,
     batch: usize,
+    gradient_accumulation_steps: usize,
+    packing: Option<usize>,
     seq: usize,
     steps: usize,
     precomputed_reference: bool,
@@ -158,11 +166,13 @@ pub struct SampleFigures {
 /// [`PipelineError`] if the rows cannot be read or a step fails.
 pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures, PipelineError> {
     let before = resident("VmRSS:");
-    let model = model(bench.shape, device)?;
+    let model = Llama::init(bench.config, 0, device);
     let parameters = model.num_parameters();
     let rows = rows(bench)?;
     let options = TrainOptions {
         batch_size: bench.batch,
+        gradient_accumulation_steps: bench.gradient_accumulation_steps,
+        packing: bench.packing,
         share_prompts: bench.share_prompts,
         bf16: bench.dtype == BenchDtype::Bfloat16,
         gradient_checkpointing: bench.gradient_checkpointing,
@@ -176,7 +186,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         Some(r) => {
             // As in a run, where the newest token's rows are trained too.
             let newest = model.config().vocab_size as u32 - 1;
-            model.with_lora(&Lora { r, lora_alpha: 2.0 * r as f64, ..Lora::default() }.config(&[newest], bench.shape.name), 0)
+            model.with_lora(&Lora { r, lora_alpha: 2.0 * r as f64, ..Lora::default() }.config(&[newest], bench.size), 0)
         }
     };
     let planned_bytes = planned(bench, &rows, &options, device)?;
@@ -202,9 +212,11 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
     let tokens: usize = counted.iter().map(|s| s.tokens).sum();
     Ok(StepFigures {
         what: "step",
-        size: bench.shape.name,
+        size: bench.size.to_owned(),
         objective: bench.objective,
         batch: bench.batch,
+        gradient_accumulation_steps: bench.gradient_accumulation_steps,
+        packing: bench.packing,
         seq: bench.seq,
         steps: bench.steps,
         precomputed_reference: bench.precomputed_reference,
@@ -229,7 +241,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
 
 /// The plan for the steps of a bench.
 fn planned(bench: &StepBench<'_>, rows: &[EncodedTriple], options: &TrainOptions, device: &Device) -> Result<u64, PipelineError> {
-    let lora = bench.lora_r.map(|r| Lora { r, ..Lora::default() }.config(&[], bench.shape.name));
+    let lora = bench.lora_r.map(|r| Lora { r, ..Lora::default() }.config(&[], bench.size));
     let reference = match bench.objective {
         BenchObjective::Sft => ReferenceMemory::None,
         _ if bench.precomputed_reference => ReferenceMemory::Precomputed,
@@ -241,7 +253,7 @@ fn planned(bench: &StepBench<'_>, rows: &[EncodedTriple], options: &TrainOptions
         BenchObjective::Dpo => Rows::Triples(rows.to_vec(), Objective::Dpo(Dpo::default())),
         BenchObjective::Adpo => Rows::Triples(rows.to_vec(), Objective::Adpo(Adpo::default())),
     };
-    let trainee = Trainee::new(bench.shape.config()?, lora.as_ref())?;
+    let trainee = Trainee::new(bench.config.clone(), lora.as_ref())?;
     let setting = Setting { trainee, reference, train: options.clone(), pairs: 1, place: Place::new(*device == Device::flex()) };
     Ok(setting.largest(&rows).0.peak)
 }
@@ -259,8 +271,8 @@ fn resident(name: &str) -> Option<u64> {
 /// [`PipelineError`] if sampling fails.
 pub fn bench_sample(bench: &SampleBench, device: &Device) -> Result<SampleFigures, PipelineError> {
     let SampleBench { shape, batch, seq, generate, dtype } = *bench;
-    let model = model(shape, device)?.with_precision(dtype.storage());
-    let prompts: Vec<Vec<u32>> = (0..batch).map(|row| ids(shape, seq, row as u64)).collect();
+    let model = Llama::init(&shape.config()?, 0, device).with_precision(dtype.storage());
+    let prompts: Vec<Vec<u32>> = (0..batch).map(|row| ids(model.config().vocab_size, seq, row as u64)).collect();
     let requests: Vec<SampleRequest<'_>> = prompts.iter().zip(0..).map(|(prompt, row)| SampleRequest { prompt, row }).collect();
     let options = SamplingOptions {
         temperature: 1.0,
@@ -279,18 +291,15 @@ pub fn bench_sample(bench: &SampleBench, device: &Device) -> Result<SampleFigure
     Ok(SampleFigures { what: "generate", size: shape.name, batch, seq, generate, dtype, median_s, new_tokens_per_s })
 }
 
-fn model(shape: BenchShape, device: &Device) -> Result<Llama, PipelineError> {
-    Ok(Llama::init(&shape.config()?, 0, device))
-}
-
 fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {
     if let Some(path) = bench.rows {
         return rows::read(path);
     }
     let half = bench.seq / 2;
-    let answer = |row: usize, role: u64| ids(bench.shape, bench.seq - half, (row as u64) << 2 | role);
-    let rows = (bench.steps + 2) * bench.batch;
-    Ok((0..rows).map(|i| triple(i, ids(bench.shape, half, (i as u64) << 2), [answer(i, 1), answer(i, 2), answer(i, 3)])).collect())
+    let ids = |row: usize, role: u64, length: usize| ids(bench.config.vocab_size, length, (row as u64) << 2 | role);
+    let answer = |row: usize, role: u64| ids(row, role, bench.seq - half);
+    let rows = (bench.steps + 2) * bench.batch * bench.gradient_accumulation_steps;
+    Ok((0..rows).map(|i| triple(i, ids(i, 0, half), [answer(i, 1), answer(i, 2), answer(i, 3)])).collect())
 }
 
 fn triple(row: usize, prompt: Vec<u32>, [chosen, rejected, toxic]: [Vec<u32>; 3]) -> EncodedTriple {
@@ -303,8 +312,8 @@ fn sft_row(triple: &EncodedTriple) -> SftExample {
     SftExample { row: triple.row.clone(), encoded: Encoded { ids, trained } }
 }
 
-fn ids(shape: BenchShape, length: usize, stream: u64) -> Vec<u32> {
-    let vocab = shape.dims[5] as u64;
+fn ids(vocab: usize, length: usize, stream: u64) -> Vec<u32> {
+    let vocab = vocab as u64;
     (0..length).map(|i| 3 + (derive_seed(stream, &i.to_string()) % (vocab - 3)) as u32).collect()
 }
 

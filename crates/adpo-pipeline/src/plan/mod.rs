@@ -22,9 +22,9 @@ use crate::resources::{Resources, adapters};
 use crate::stages::SeedRun;
 pub use compute::{Compute, FORMULA};
 pub use knobs::Knob;
+use memory::{Drawing, Precision, Step};
 pub use memory::{MemoryItem, ReferenceMemory, SampleMemory, StepMemory};
 pub(crate) use memory::{Place, Trainee};
-use memory::{Precision, Step};
 pub use work::Counts;
 pub(crate) use work::Rows;
 use work::{Source, Work};
@@ -105,6 +105,8 @@ pub struct SamplingPlan {
     pub longest_prompt: usize,
     /// Tokens of the longest answer.
     pub max_new_tokens: usize,
+    /// Whether the model and its cache are bf16.
+    pub bf16: bool,
     /// Its memory.
     pub memory: SampleMemory,
 }
@@ -174,7 +176,8 @@ pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -
             .to_owned(),
         "FLOPs: ".to_owned() + FORMULA,
     ];
-    if options.on_cpu && (recipe.sft.train.bf16 || recipe.preference.train.bf16) {
+    let draws_bf16 = recipe.draws().any(|(_, draw)| draw.bf16);
+    if options.on_cpu && (recipe.sft.train.bf16 || recipe.preference.train.bf16 || draws_bf16) {
         notes.push(
             "bf16 on the CPU goes by the kernels' definitions, which hold whole matrices of scores and logits: not counted here".to_owned(),
         );
@@ -310,12 +313,13 @@ impl<'a> Planner<'a> {
         let recipe = self.run.recipe;
         let trainee = Trainee::new(self.base.clone(), None)?;
         let judge = self.judge(&recipe.annotate.judge, notes)?;
-        let stage = |name: &str, draw: &Draw, prompt: usize, others: Vec<MemoryItem>| SamplingPlan {
-            stage: name.to_owned(),
-            batch_size: draw.batch_size,
-            longest_prompt: prompt,
-            max_new_tokens: draw.max_new_tokens,
-            memory: SampleMemory::new(&trainee, draw.batch_size, prompt, draw.max_new_tokens, others),
+        let stage = |name: &str, draw: &Draw, prompt: usize, others: Vec<MemoryItem>| {
+            let &Draw { batch_size, max_new_tokens, bf16, .. } = draw;
+            // What a policy says is scored by it and by the SFT model.
+            let scores = name == "evaluate";
+            let drawing = Drawing { trainee: &trainee, bf16, rows: batch_size, prompt, new: max_new_tokens, scores };
+            let memory = SampleMemory::new(&drawing, others);
+            SamplingPlan { stage: name.to_owned(), batch_size, longest_prompt: prompt, max_new_tokens, bf16, memory }
         };
         let mut stages = Vec::new();
         if let Some(sample) = &recipe.sample {
@@ -329,9 +333,9 @@ impl<'a> Planner<'a> {
 
     /// The weights of a judge that is a model on this machine: toxic answers are drawn until it passes one.
     fn judge(&self, judge: &JudgeChoice, notes: &mut Vec<String>) -> Result<Option<MemoryItem>, PipelineError> {
-        let JudgeChoice::Llama { checkpoint, .. } = judge else { return Ok(None) };
+        let JudgeChoice::Llama { checkpoint, bf16, .. } = judge else { return Ok(None) };
         if let Ok(config) = self.run.resources.config(checkpoint) {
-            return Ok(Some(MemoryItem::weights("the judge's weights", &Trainee::new(config, None)?)));
+            return Ok(Some(MemoryItem::weights("the judge's weights", &Trainee::new(config, None)?, *bf16)));
         }
         notes.push(format!("the judge `{checkpoint}` is not here; its weights lie beside the sampled model's and are not counted"));
         Ok(None)
