@@ -21,7 +21,7 @@ fn peak_of<T>(work: impl FnOnce() -> T) -> (T, f64) {
     (done, (ALLOCATOR.peak_usage() - before) as f64)
 }
 
-/// 6.8 M weights, of which the largest tensor has a thirteenth.
+/// 6.6 M weights, of which the largest tensor has a twelfth.
 fn config() -> LlamaConfig {
     let json = serde_json::json!({
         "model_type": "llama", "vocab_size": 2048, "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 7,
@@ -45,7 +45,7 @@ fn a_checkpoint_becomes_bf16_tensor_by_tensor() {
             assert_eq!(loaded.precision(), precision);
             let beyond = peak - bytes * weights;
             println!("{storage:?} as {precision:?}: {weights} weights, {beyond} bytes beyond them");
-            assert!(beyond > 0.0 && beyond < 4.5 * LARGEST, "{storage:?} as {precision:?}: {beyond} bytes beyond the weights");
+            assert!(beyond > 0.0 && beyond < LARGEST, "{storage:?} as {precision:?}: {beyond} bytes beyond the weights");
         }
     }
 }
@@ -55,19 +55,20 @@ fn an_optimiser_step_has_one_copy_of_the_parameters_and_of_one_tensor_two() {
     let _alone = ALONE.lock().expect("the other tests passed");
     // So few cells that activations are nothing: what is left is weights, gradients and the optimiser's state.
     let example = SftExample { row: "one".into(), encoded: Encoded { ids: vec![3, 4, 5, 6], trained: vec![true; 4] } };
-    // Weights, gradients and two moments, f32; or bf16 weights and gradients, f32 masters and moments.
-    for (bf16, bytes) in [(false, 16.0), (true, 16.0)] {
+    let train = |bf16| {
         let options = TrainOptions { batch_size: 1, bf16, learning_rate: 1e-3, ..TrainOptions::default() };
-        let mut weights = 0.0;
-        let (steps, peak) = peak_of(|| {
-            let model = Llama::init(&config(), 1, &Device::flex());
-            weights = model.num_parameters() as f64;
-            bench_sft(model, std::slice::from_ref(&example), &options, 3).expect("steps")
-        });
+        let model = Llama::init(&config(), 1, &Device::flex());
+        (model.num_parameters() as f64, bench_sft(model, std::slice::from_ref(&example), &options, 3).expect("steps"))
+    };
+    // Each thread keeps what it rearranges its products in.
+    train(false);
+    for bf16 in [false, true] {
+        let ((weights, steps), peak) = peak_of(|| train(bf16));
         assert!(steps[2].loss < steps[0].loss, "nothing was trained");
-        let beyond = peak - bytes * weights;
-        println!("bf16 {bf16}: {weights} weights, {beyond} bytes beyond {bytes} of each");
-        assert!(beyond > 0.0 && beyond < 3.0 * 4.0 * LARGEST, "bf16 {bf16}: {beyond} bytes beyond {bytes} of each of {weights} weights");
+        // Weights, gradients and two moments, f32; or bf16 weights and gradients, f32 masters and two moments.
+        let beyond = peak - 16.0 * weights;
+        println!("bf16 {bf16}: {weights} weights, {beyond} bytes beyond 16 of each");
+        assert!(beyond > 0.0 && beyond < 1.5 * 4.0 * LARGEST, "bf16 {bf16}: {beyond} bytes beyond 16 of each of {weights} weights");
     }
 }
 
@@ -75,7 +76,7 @@ fn an_optimiser_step_has_one_copy_of_the_parameters_and_of_one_tensor_two() {
 fn log_probs_never_hold_all_logits_of_a_batch() {
     let _alone = ALONE.lock().expect("the other tests passed");
     let device = Device::flex().autodiff();
-    let (n, width) = (256, 64);
+    let (n, width) = (512, 64);
     let beyond = |vocab: usize| {
         let hidden = Tensor::<2>::random([n, width], Distribution::Uniform(-1.0, 1.0), &device).require_grad();
         let head = Tensor::<2>::random([vocab, width], Distribution::Uniform(-1.0, 1.0), &device).require_grad();
@@ -87,5 +88,5 @@ fn log_probs_never_hold_all_logits_of_a_batch() {
     };
     let (small, large) = (beyond(2_000), beyond(64_000));
     println!("{small} and {large} bytes beyond the head's gradient, all logits would be {}", 4 * n * 64_000);
-    assert!(large < small + 3e6, "{small} bytes with 2,000 tokens, {large} with 64,000");
+    assert!(large < (n * 64_000) as f64, "a quarter of all logits: {small} bytes with 2,000 tokens, {large} with 64,000");
 }

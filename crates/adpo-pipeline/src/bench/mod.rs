@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::PipelineError;
 use crate::lora::Lora;
-use crate::plan::{Place, ReferenceMemory, Rows, Setting, Trainee};
+use crate::plan::{Place, ReferenceMemory, Rows, Setting, Trainee, calibrate, seconds};
 
 pub use kernels::{BenchDtype, KernelBench, KernelFigures, bench_kernels};
 pub use load::{LoadFigures, bench_load};
@@ -127,6 +127,9 @@ pub struct StepFigures {
     tokens_per_s: f64,
     /// What `adpo plan` says of such a step.
     planned_bytes: u64,
+    planned_flops: f64,
+    /// By the rate of matrix products that was measured after the steps.
+    planned_s: f64,
     /// Physical memory that the process had at most, beyond what it had before the model; where the system tells (Linux, CPU).
     peak_resident_bytes: Option<u64>,
 }
@@ -189,7 +192,6 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
             model.with_lora(&Lora { r, lora_alpha: 2.0 * r as f64, ..Lora::default() }.config(&[newest], bench.size), 0)
         }
     };
-    let planned_bytes = planned(bench, &rows, &options, device)?;
     let timed: Vec<BenchStep> = match bench.objective {
         BenchObjective::Sft => bench_sft(policy(model)?, &rows.iter().map(sft_row).collect::<Vec<_>>(), &options, steps)?,
         BenchObjective::Dpo | BenchObjective::Adpo => {
@@ -206,9 +208,10 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
             bench_preference(policy(model)?, &reference, &rows, &objective, &options, steps)?
         }
     };
+    let planned = planned(bench, &rows, &options, device)?;
     let counted = &timed[2..];
-    let mut seconds: Vec<f64> = counted.iter().map(|s| s.seconds).collect();
-    seconds.sort_by(f64::total_cmp);
+    let mut sorted: Vec<f64> = counted.iter().map(|s| s.seconds).collect();
+    sorted.sort_by(f64::total_cmp);
     let tokens: usize = counted.iter().map(|s| s.tokens).sum();
     Ok(StepFigures {
         what: "step",
@@ -228,10 +231,12 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         loss: counted.last().map_or(f64::NAN, |s| s.loss),
         tokens,
         cells: counted.iter().map(|s| s.cells).sum(),
-        median_s: median(&seconds),
-        min_s: seconds.first().copied().unwrap_or(f64::NAN),
-        tokens_per_s: tokens as f64 / seconds.iter().sum::<f64>(),
-        planned_bytes,
+        median_s: median(&sorted),
+        min_s: sorted.first().copied().unwrap_or(f64::NAN),
+        tokens_per_s: tokens as f64 / sorted.iter().sum::<f64>(),
+        planned_bytes: planned.bytes,
+        planned_flops: planned.flops,
+        planned_s: planned.seconds,
         peak_resident_bytes: resident("VmHWM:")
             .zip(before)
             .filter(|_| *device == Device::flex())
@@ -239,8 +244,15 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
     })
 }
 
+/// What `adpo plan` says of a step.
+struct Planned {
+    bytes: u64,
+    flops: f64,
+    seconds: f64,
+}
+
 /// The plan for the steps of a bench.
-fn planned(bench: &StepBench<'_>, rows: &[EncodedTriple], options: &TrainOptions, device: &Device) -> Result<u64, PipelineError> {
+fn planned(bench: &StepBench<'_>, rows: &[EncodedTriple], options: &TrainOptions, device: &Device) -> Result<Planned, PipelineError> {
     let lora = bench.lora_r.map(|r| Lora { r, ..Lora::default() }.config(&[], bench.size));
     let reference = match bench.objective {
         BenchObjective::Sft => ReferenceMemory::None,
@@ -255,7 +267,10 @@ fn planned(bench: &StepBench<'_>, rows: &[EncodedTriple], options: &TrainOptions
     };
     let trainee = Trainee::new(bench.config.clone(), lora.as_ref())?;
     let setting = Setting { trainee, reference, train: options.clone(), pairs: 1, place: Place::new(*device == Device::flex()) };
-    Ok(setting.largest(&rows).0.peak)
+    let (memory, passes) = setting.largest(&rows);
+    let rate = calibrate(&setting.trainee, passes.first().map_or(1, |pass| pass.cells), device);
+    let flops = setting.flops_per_step(rows);
+    Ok(Planned { bytes: memory.peak, flops, seconds: seconds(flops, rate) })
 }
 
 /// A figure of this process's memory in bytes, by its name in Linux's `/proc/self/status`.

@@ -9,7 +9,7 @@ mod work;
 
 use std::path::Path;
 
-use adpo_data::ChatTokenizer;
+use adpo_data::{ChatTokenizer, EncodeReport};
 use adpo_model::{LlamaConfig, LoraConfig};
 use adpo_train::{PassSize, TrainOptions, passes_at_once};
 use burn::tensor::Device;
@@ -21,13 +21,14 @@ use crate::recipe::{Draw, Pairs, Recipe, ReferenceChoice};
 use crate::resources::{Resources, adapters};
 use crate::stages::SeedRun;
 pub use compute::{Compute, FORMULA};
+pub(crate) use compute::{calibrate, seconds};
 pub use knobs::Knob;
 use memory::{Drawing, Precision, Step};
 pub use memory::{MemoryItem, ReferenceMemory, SampleMemory, StepMemory};
 pub(crate) use memory::{Place, Trainee};
 pub use work::Counts;
 pub(crate) use work::Rows;
-use work::{Source, Work};
+use work::{Source, Sum, Work};
 
 /// What a plan is made for.
 #[derive(Debug, Clone)]
@@ -150,6 +151,21 @@ impl Setting {
         best.unwrap_or_else(|| (memory(&[]), Vec::new()))
     }
 
+    /// The operations of all steps on `work`, and of the reference for them.
+    pub(crate) fn flops(&self, sum: &Sum) -> f64 {
+        let reference = compute::reference_passes(self.reference, sum.epoch, sum.all);
+        compute::flops(&self.trainee, &sum.all, &reference, self.train.gradient_checkpointing)
+    }
+
+    /// Operations of a step on these rows, the mean over all steps. A reference that is precomputed is none of a step's.
+    pub(crate) fn flops_per_step(&self, rows: Rows) -> f64 {
+        let reference = if self.reference == ReferenceMemory::Precomputed { ReferenceMemory::None } else { self.reference };
+        let examples = rows.len();
+        let work = Work { rows, examples: Some(examples), report: EncodeReport::default(), assumed: None };
+        let all = Self { reference, ..self.clone() }.flops(&work.sum(&self.train, self.at_once()));
+        all / self.train.total_steps(examples).max(1) as f64
+    }
+
     fn at_once(&self) -> usize {
         passes_at_once(self.place.on_cpu)
     }
@@ -233,7 +249,9 @@ impl<'a> Planner<'a> {
             None => base.vocab_size + 1,
         };
         let trainee = Trainee::new(base.clone(), None)?;
-        let rate = options.calibrate.map(|device| compute::calibrate(&trainee, run.recipe.encoding.max_length, device));
+        // As many as a pass of SFT has, if all its rows were as long as they may be.
+        let cells = run.recipe.encoding.max_length * run.recipe.sft.train.batch_size.div_ceil(passes_at_once(options.on_cpu));
+        let rate = options.calibrate.map(|device| compute::calibrate(&trainee, cells, device));
         let adapters = if options.shape.is_none() { adapters(name)? } else { None };
         Ok(Self { run, options, base, adapters, tokenizer, rate })
     }
@@ -291,9 +309,8 @@ impl<'a> Planner<'a> {
     fn training(&self, stage: &str, work: &Work, setting: Setting) -> Result<TrainingPlan, PipelineError> {
         let (memory, largest) = setting.largest(&work.rows);
         let sum = work.sum(&setting.train, setting.at_once());
-        let flops = || {
-            let reference = compute::reference_passes(setting.reference, sum.epoch, sum.all);
-            let flops = compute::flops(&setting.trainee, &sum.all, &reference, setting.train.gradient_checkpointing);
+        let compute = || {
+            let flops = setting.flops(&sum);
             Compute { flops, seconds: self.rate.map(|rate| compute::seconds(flops, rate)) }
         };
         let too_much = self.options.memory.filter(|memory_of_device| memory.peak > *memory_of_device);
@@ -303,7 +320,7 @@ impl<'a> Planner<'a> {
             adapters: setting.trainee.has_adapters(),
             reference: setting.reference,
             counts: work.counts(&setting.train, &sum, &largest),
-            compute: work.examples.map(|_| flops()),
+            compute: work.examples.map(|_| compute()),
             knobs: too_much.map_or(Ok(Vec::new()), |device| knobs::turn(&setting, work, device, self.run.recipe.encoding.max_length))?,
             memory,
         })

@@ -56,7 +56,7 @@ pub struct Counts {
 
 /// All passes of a stage, added up.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Sum {
+pub(crate) struct Sum {
     pub epoch: PassSize,
     pub all: PassSize,
 }
