@@ -57,6 +57,41 @@ fn the_table_for_people_is_aligned() {
 fn all_weights_of_7b_fit_141_gb() {
     let plan = on_gpu(&recipe("llama2-7b.toml"), 141_000_000_000);
     assert!(plan.training.iter().all(|stage| stage.memory.peak < 141_000_000_000 && stage.knobs.is_empty()), "{plan}");
+    assert!(plan.sampling.iter().all(|stage| stage.memory.peak < 141_000_000_000), "{plan}");
+}
+
+#[test]
+fn drawing_in_bf16_takes_half_of_what_it_takes_in_f32() {
+    let mut wide = recipe("llama2-7b.toml");
+    let narrow = on_gpu(&wide, 141_000_000_000);
+    (wide.evaluate.draw.bf16, wide.sample.as_mut().expect("it samples").draw.bf16) = (false, false);
+    let wide = on_gpu(&wide, 141_000_000_000);
+    for (narrow, wide) in narrow.sampling.iter().zip(&wide.sampling) {
+        for what in ["weights", "KV cache"] {
+            assert_eq!(2 * bytes(&narrow.memory.items, what), bytes(&wide.memory.items, what), "{}: {what}", wide.stage);
+        }
+        // 32 layers' keys and values of 4096 each, 16 rows of 1024 tokens and 256 new ones.
+        assert_eq!(bytes(&wide.memory.items, "KV cache"), 4 * 2 * 32 * 4096 * 16 * (1024 + 256));
+    }
+}
+
+#[test]
+fn frozen_weights_are_loaded_as_they_compute_and_trained_ones_in_f32() {
+    let [full, adapters] = ["llama2-7b.toml", "llama2-7b-lora.toml"].map(|name| on_gpu(&recipe(name), 141_000_000_000));
+    assert_eq!(adapters.training[0].memory.loading, 2 * adapters.parameters);
+    // The f32 weights stay as masters, and beside them are the bf16 ones that they are rounded to.
+    assert_eq!(full.training[0].memory.loading, 6 * full.parameters);
+}
+
+#[test]
+fn a_peak_is_no_more_than_its_items_and_no_less_than_what_stays() {
+    for name in ["llama2-7b.toml", "llama2-7b-lora.toml"] {
+        for stage in on_gpu(&recipe(name), 141_000_000_000).training {
+            let items = &stage.memory.items;
+            let stays = bytes(items, "weights") + bytes(items, "f32 masters") + bytes(items, "moments") + bytes(items, "reference");
+            assert!(stage.memory.peak <= items.iter().map(|item| item.bytes).sum() && stage.memory.peak > stays, "{:?}", stage.memory);
+        }
+    }
 }
 
 #[test]

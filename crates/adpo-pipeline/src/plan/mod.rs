@@ -19,7 +19,7 @@ use crate::PipelineError;
 use crate::judge_choice::JudgeChoice;
 use crate::recipe::{Draw, Pairs, Recipe, ReferenceChoice};
 use crate::resources::{Resources, adapters};
-use crate::stages::SeedRun;
+use crate::stages::{Asking, SeedRun};
 pub use compute::{Compute, FORMULA};
 pub(crate) use compute::{calibrate, seconds};
 pub use knobs::Knob;
@@ -188,7 +188,9 @@ pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -
         }
     }
     let mut notes = vec![
-        "the plan is of the model, gradients, optimiser and kernels; a GPU's driver and memory pool come on top and were not measured"
+        "a peak is what is allocated at one time for the model, gradients, optimiser and kernels; what the allocator cannot use comes on \
+         top (on the CPU 3 to 20 % where it was measured, a third below 500 MB; see MALLOC_ARENA_MAX in docs/gpu.md), as do a GPU's driver \
+         and pool"
             .to_owned(),
         "FLOPs: ".to_owned() + FORMULA,
     ];
@@ -340,10 +342,10 @@ impl<'a> Planner<'a> {
         };
         let mut stages = Vec::new();
         if let Some(sample) = &recipe.sample {
-            let prompt = self.source().longest_prompt(&sample.sources, "sample-rows")?;
+            let prompt = self.source().longest_prompt(&sample.sources, "sample-rows", &[Asking::Plain, Asking::Control])?;
             stages.push(stage("sample", &sample.draw, prompt, judge.into_iter().collect()));
         }
-        let prompt = self.source().longest_prompt(&recipe.evaluate.sources, "evaluate-rows")?;
+        let prompt = self.source().longest_prompt(&recipe.evaluate.sources, "evaluate-rows", &Asking::ALL)?;
         stages.push(stage("evaluate", &recipe.evaluate.draw, prompt, Vec::new()));
         Ok(stages)
     }

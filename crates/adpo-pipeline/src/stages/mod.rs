@@ -24,6 +24,7 @@ use crate::recipe::Recipe;
 use crate::resources::{Checkpoint, Resources, adapters};
 use crate::stage::Manifest;
 
+pub(crate) use asking::Asking;
 pub(crate) use compare::compare;
 pub use evaluate::Answered;
 pub use sample::Candidates;
