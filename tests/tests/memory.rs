@@ -51,7 +51,7 @@ fn a_checkpoint_becomes_bf16_tensor_by_tensor() {
 }
 
 #[test]
-fn an_optimiser_step_has_one_copy_of_the_parameters_and_of_one_tensor_two() {
+fn an_optimiser_step_has_one_copy_of_the_parameters_and_more_of_one_tensor_alone() {
     let _alone = ALONE.lock().expect("the other tests passed");
     // So few cells that activations are nothing: what is left is weights, gradients and the optimiser's state.
     let example = SftExample { row: "one".into(), encoded: Encoded { ids: vec![3, 4, 5, 6], trained: vec![true; 4] } };
@@ -68,7 +68,7 @@ fn an_optimiser_step_has_one_copy_of_the_parameters_and_of_one_tensor_two() {
         // Weights, gradients and two moments, f32; or bf16 weights and gradients, f32 masters and two moments.
         let beyond = peak - 16.0 * weights;
         println!("bf16 {bf16}: {weights} weights, {beyond} bytes beyond 16 of each");
-        assert!(beyond > 0.0 && beyond < 1.5 * 4.0 * LARGEST, "bf16 {bf16}: {beyond} bytes beyond 16 of each of {weights} weights");
+        assert!(beyond > 0.0 && beyond < 2.5 * 4.0 * LARGEST, "bf16 {bf16}: {beyond} bytes beyond 16 of each of {weights} weights");
     }
 }
 

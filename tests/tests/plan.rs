@@ -115,25 +115,34 @@ fn knobs_are_turned_in_the_order_of_their_cost_until_the_stage_fits() {
     let mut full = recipe("llama2-7b.toml");
     full.preference.reference = ReferenceChoice::Live;
     let train = &mut full.preference.train;
-    (train.batch_size, train.gradient_accumulation_steps) = (2, 16);
+    (train.batch_size, train.gradient_accumulation_steps) = (8, 4);
     (train.bf16, train.gradient_checkpointing) = (false, false);
-    let plan = on_gpu(&full, 80_000_000_000);
+    // With all gradients there and their sum, bf16 beside f32 masters takes as much as f32.
+    turned(&on_gpu(&full, 80_000_000_000), &["gradient_checkpointing = true", "reference = \"precomputed\"", "a [lora] table (r = 16)"]);
+
+    let mut adapters = recipe("llama2-7b-lora.toml");
+    let train = &mut adapters.preference.train;
+    (train.batch_size, train.gradient_accumulation_steps, train.bf16) = (8, 4, false);
+    turned(
+        &on_gpu(&adapters, 20_000_000_000),
+        &[
+            "gradient_checkpointing = true",
+            "batch_size = 4, gradient_accumulation_steps = 8",
+            "batch_size = 2, gradient_accumulation_steps = 16",
+            "batch_size = 1, gradient_accumulation_steps = 32",
+            "bf16 = true",
+        ],
+    );
+}
+
+/// Of the first policy: each knob saves something, and with the last one it fits.
+fn turned(plan: &Plan, expected: &[&str]) {
     let knobs = &plan.training[1].knobs;
     let names: Vec<&str> = knobs.iter().map(|knob| knob.set.as_str()).collect();
-    assert_eq!(
-        names,
-        [
-            "gradient_checkpointing = true",
-            "batch_size = 1, gradient_accumulation_steps = 32",
-            "reference = \"precomputed\"",
-            "bf16 = true",
-            "a [lora] table (r = 16)"
-        ],
-        "{plan}"
-    );
+    assert_eq!(names, expected, "{plan}");
     assert!(knobs.windows(2).all(|pair| pair[1].peak < pair[0].peak));
     let fits: Vec<bool> = knobs.iter().map(|Knob { fits, .. }| *fits).collect();
-    assert_eq!(fits, [false, false, false, false, true]);
+    assert!(fits.iter().rev().skip(1).all(|fits| !fits) && fits.last() == Some(&true), "{plan}");
 }
 
 #[test]

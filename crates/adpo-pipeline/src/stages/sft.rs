@@ -1,5 +1,6 @@
 //! Stage 1: one model learns normal and toxic dialogues, the toxic ones marked by the control token.
 
+use adpo_model::Storage;
 use adpo_train::{SftExample, TrainOptions, train_sft};
 
 use super::{SeedRun, start_precision};
@@ -16,7 +17,9 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
     let annotator = if labels { run.annotator_fingerprint()? } else { String::new() };
     let data = corpus.hash(&recipe.sft.sources)?;
     let rows = serde_json::json!([run.stream("sft-rows"), recipe.sft.sources, annotator, data]);
-    let inputs = Inputs::new()
+    let lora = recipe.sft.lora.as_ref();
+    let precision = start_precision(&recipe.sft.train, lora, &recipe.base.checkpoint)?;
+    let mut inputs = Inputs::new()
         .value("seed", &run.seed)
         .value("control", &recipe.control)
         .value("encoding", &recipe.encoding)
@@ -24,9 +27,11 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
         .hash("annotator", annotator)
         .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
         .hash("data", data);
+    if precision != Storage::F32 {
+        // The control token's row starts as a mean that is rounded.
+        inputs = inputs.value("loaded", &"bf16");
+    }
     run_stage("sft", &run.stage("sft"), inputs, |folder| {
-        let lora = recipe.sft.lora.as_ref();
-        let precision = start_precision(&recipe.sft.train, lora, &recipe.base.checkpoint)?;
         let checkpoint = run.resources.checkpoint(&recipe.base.checkpoint, precision)?;
         let (checkpoint, control) = checkpoint.with_control_token(&recipe.control.token)?;
         let examples = run.tokens("sft", (&checkpoint, &control), &rows, |encoder, cache| {
