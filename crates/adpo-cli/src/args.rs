@@ -416,15 +416,21 @@ pub(crate) enum BenchObjective {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchStepArgs {
-    /// Shape of the model, with random weights.
-    #[arg(long, value_enum, default_value = "7m")]
-    pub(crate) size: Size,
+    /// Shape of the model, with random weights: `7m`, `15m`, `110m`, `1b`, `7b`, or a config.json.
+    #[arg(long, default_value = "7m")]
+    pub(crate) size: String,
     /// What a step computes.
     #[arg(long, value_enum, default_value = "adpo")]
     pub(crate) objective: BenchObjective,
     /// Sequences per role.
     #[arg(long, default_value_t = 4)]
     pub(crate) batch: usize,
+    /// Batches per step.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) gradient_accumulation_steps: usize,
+    /// Several sequences in a row of so many tokens.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) packing: Option<usize>,
     /// Tokens per sequence; the second half is the answer.
     #[arg(long, default_value_t = 128)]
     pub(crate) seq: usize,
@@ -458,6 +464,9 @@ pub(crate) struct BenchStepArgs {
 pub(crate) struct BenchLoadArgs {
     /// A Hugging Face folder.
     pub(crate) checkpoint: PathBuf,
+    /// What the weights become in memory.
+    #[arg(long, value_enum, default_value = "float32")]
+    pub(crate) dtype: BenchDtype,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }
@@ -495,6 +504,9 @@ pub(crate) struct BenchSampleArgs {
     /// New tokens per sequence.
     #[arg(long, default_value_t = 64)]
     pub(crate) generate: usize,
+    /// How weights, activations and the key/value cache are stored.
+    #[arg(long, value_enum, default_value = "float32")]
+    pub(crate) dtype: BenchDtype,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }

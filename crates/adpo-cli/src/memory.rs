@@ -1,4 +1,71 @@
-//! Memory: what the allocator does with freed blocks, which is a third of a training step; how much the machine has.
+//! Memory: what the allocator does with freed blocks, which is a third of a training step; how much of it is in use at most; how much the
+//! machine has.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+/// The system's allocator, which counts while [`peak_of`] runs.
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static COUNTS: AtomicBool = AtomicBool::new(false);
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// What `work` gives, and the most bytes that were allocated at one time while it ran, beyond those that were before: no code, no stacks,
+/// no mapped files, and none of what the allocator holds back.
+pub(crate) fn peak_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    LIVE.store(0, Relaxed);
+    PEAK.store(0, Relaxed);
+    COUNTS.store(true, Relaxed);
+    let done = work();
+    COUNTS.store(false, Relaxed);
+    (done, PEAK.load(Relaxed) as u64)
+}
+
+fn more(bytes: usize) {
+    if COUNTS.load(Relaxed) {
+        let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
+        PEAK.fetch_max(live, Relaxed);
+    }
+}
+
+fn less(bytes: usize) {
+    if COUNTS.load(Relaxed) {
+        // Blocks of before may go: never below nothing.
+        let _ = LIVE.try_update(Relaxed, Relaxed, |live| Some(live.saturating_sub(bytes)));
+    }
+}
+
+// SAFETY: all of it is the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        more(layout.size());
+        // SAFETY: the caller's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        more(layout.size());
+        // SAFETY: the caller's.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        more(size);
+        less(layout.size());
+        // SAFETY: the caller's.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        less(layout.size());
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
 
 /// Keeps freed memory in the process. glibc gives large blocks back at once and the top of its heap soon after, and a step
 /// allocates the same gradients and activations again: the kernel then clears every page of them anew.

@@ -18,7 +18,8 @@
 //! never used, unless its workspace has a stand-in for `cubecl-llvm` in `[patch.crates-io]`, as this project's has
 //! (`shims/cubecl-llvm`).
 //!
-//! Weights are loaded as f32, whatever the checkpoint stores; [`Llama::with_precision`] makes them bf16. A model is trained by
+//! Weights are loaded as f32, whatever the checkpoint stores; [`Llama::load_as`] loads them in bf16, in which the model then computes
+//! and its key/value cache is. A model is trained by
 //! moving it to an autodiff device with Burn's `Module::train`, and taken off it with `valid`; with [`Llama::with_lora`] only
 //! adapters are.
 #![warn(missing_docs)]

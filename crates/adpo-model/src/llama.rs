@@ -1,7 +1,7 @@
 //! The model; read top to bottom it is the figure of the paper.
 
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use crate::attention::{Attention, attend};
 use crate::config::LlamaConfig;
@@ -217,7 +217,7 @@ impl Llama {
                 if vocab <= old {
                     return rows.slice(0..vocab);
                 }
-                let mean = rows.clone().mean_dim(0).repeat_dim(0, vocab - old);
+                let mean = mean_row(&rows).repeat_dim(0, vocab - old);
                 Tensor::cat(vec![rows, mean], 0)
             })
         };
@@ -261,7 +261,7 @@ impl Llama {
             param.map(|rows| {
                 let rows = rows.without_autodiff();
                 let others = Tensor::cat(vec![rows.clone().slice(0..id), rows.clone().slice(id + 1..vocab)], 0);
-                let mean = others.mean_dim(0);
+                let mean = mean_row(&others);
                 Tensor::cat(vec![rows.clone().slice(0..id), mean, rows.slice(id + 1..vocab)], 0)
             })
         };
@@ -304,6 +304,11 @@ impl Llama {
             rotary: RotaryTable::new(config),
         }
     }
+}
+
+/// The mean of rows, `[1, hidden]`, in their type; summed in f32, since in bf16 the sum of a vocabulary would stand still.
+fn mean_row(rows: &Tensor<2>) -> Tensor<2> {
+    rows.clone().cast(FloatDType::F32).mean_dim(0).cast(rows.dtype())
 }
 
 fn without_numbers<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {

@@ -1,10 +1,10 @@
 //! The type of a model's numbers in memory.
 
 use burn::module::Param;
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 use crate::parameters::ParameterMap;
-use crate::{Llama, Storage};
+use crate::{Llama, ModelError, Storage};
 
 impl Llama {
     /// The type of the weights in memory, which activations have as well. Adapters are f32 whatever they stand beside; sums,
@@ -26,6 +26,18 @@ impl Llama {
 }
 
 impl Storage {
+    /// Refuses a type that the device does not compute in.
+    ///
+    /// # Errors
+    /// [`ModelError::Device`].
+    pub fn check_device(self, device: &Device) -> Result<(), ModelError> {
+        if device.supports_dtype(self.float()) {
+            return Ok(());
+        }
+        let problem = format!("it does not compute in {} (WGSL has no bf16); use f32", self.torch_name());
+        Err(ModelError::Device { device: format!("{device:?}"), problem })
+    }
+
     fn float(self) -> FloatDType {
         match self {
             Self::F32 => FloatDType::F32,

@@ -56,8 +56,8 @@ pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, P
         return Err(PipelineError::file(out, "is the model's own folder; choose another, so that the original is kept"));
     }
     let mut checkpoint = match base {
-        Some(base) => resources.with_adapters(model, base)?,
-        None => resources.checkpoint(&name)?,
+        Some(base) => resources.with_adapters(model, base, Storage::F32)?,
+        None => resources.checkpoint(&name, Storage::F32)?,
     }
     .merged();
     let mut removed_token = None;

@@ -29,6 +29,9 @@ pub enum JudgeChoice {
         checkpoint: String,
         /// Longest verdict in tokens.
         max_new_tokens: usize,
+        /// Loads it, and lets it compute, in bf16.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        bf16: bool,
     },
     /// A chat model behind OpenAI-compatible endpoints, with the rubric prompt at temperature 0.
     Endpoint(EndpointOptions),
@@ -64,7 +67,7 @@ impl FromStr for JudgeChoice {
         if let Some(folder) = text.strip_prefix("llama:") {
             return match folder {
                 "" => problem("names no folder"),
-                folder => Ok(Self::Llama { checkpoint: folder.to_owned(), max_new_tokens: VERDICT_TOKENS }),
+                folder => Ok(Self::Llama { checkpoint: folder.to_owned(), max_new_tokens: VERDICT_TOKENS, bf16: false }),
             };
         }
         if text.starts_with("http://") || text.starts_with("https://") {
@@ -92,8 +95,8 @@ impl JudgeChoice {
     ) -> Result<Box<dyn Judge>, PipelineError> {
         match self {
             Self::Embedded => Ok(Box::new(embedded()?)),
-            Self::Llama { checkpoint, max_new_tokens } => {
-                Ok(Box::new(LlmJudge::new(LlamaChat::load(resources, checkpoint, *max_new_tokens)?)))
+            Self::Llama { checkpoint, max_new_tokens, bf16 } => {
+                Ok(Box::new(LlmJudge::new(LlamaChat::load(resources, checkpoint, *max_new_tokens, *bf16)?)))
             }
             Self::Endpoint(options) => endpoints::chat_judge(options, cache),
             Self::Classifier(options) => endpoints::classifier_judge(options, embedded()?, cache),
@@ -108,8 +111,8 @@ impl JudgeChoice {
     ) -> Result<String, PipelineError> {
         let parts = match self {
             Self::Embedded => vec![embedded()?.fingerprint()],
-            Self::Llama { checkpoint, max_new_tokens } => {
-                vec![LlamaChat::fingerprint_of(resources, checkpoint, *max_new_tokens)?, rubric::fingerprint()]
+            Self::Llama { checkpoint, max_new_tokens, bf16 } => {
+                vec![LlamaChat::fingerprint_of(resources, checkpoint, *max_new_tokens, *bf16)?, rubric::fingerprint()]
             }
             Self::Endpoint(_) => vec![self.identity().written(), rubric::fingerprint()],
             Self::Classifier(_) => vec![self.identity().written(), embedded()?.fingerprint()],
@@ -151,7 +154,9 @@ mod tests {
     #[test]
     fn each_form_of_the_command_line_is_the_judge_that_it_says() {
         assert_eq!(parsed("embedded"), JudgeChoice::Embedded);
-        assert_eq!(parsed("llama:models/judge"), JudgeChoice::Llama { checkpoint: "models/judge".to_owned(), max_new_tokens: 512 });
+        let llama = |bf16| JudgeChoice::Llama { checkpoint: "models/judge".to_owned(), max_new_tokens: 512, bf16 };
+        assert_eq!(parsed("llama:models/judge"), llama(false));
+        assert_eq!(parsed(r#"{ llama = { checkpoint = "models/judge", max_new_tokens = 512, bf16 = true } }"#), llama(true));
         let urls = ["http://a:8000/v1", "https://b/v1"].map(str::to_owned).to_vec();
         assert_eq!(
             parsed("http://a:8000/v1,https://b/v1#org/model:7b"),

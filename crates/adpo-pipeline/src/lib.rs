@@ -38,8 +38,8 @@ use std::path::Path;
 use burn::tensor::Device;
 
 pub use bench::{
-    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, LoadFigures, RowsBench, RowsFigures, SampleFigures,
-    StepBench, StepFigures, bench_kernels, bench_load, bench_rows, bench_sample, bench_step,
+    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, LoadFigures, RowsBench, RowsFigures, SampleBench,
+    SampleFigures, StepBench, StepFigures, bench_kernels, bench_load, bench_rows, bench_sample, bench_step,
 };
 pub use error::PipelineError;
 pub use export::{Export, Exported, export};

@@ -17,22 +17,29 @@ pub struct LlamaChat {
 }
 
 impl LlamaChat {
-    /// Loads the checkpoint.
+    /// Loads the checkpoint, in f32 or bf16.
     ///
     /// # Errors
     /// [`PipelineError`] if the folder is not a usable checkpoint.
-    pub fn load(resources: &Resources, checkpoint: &str, max_new_tokens: usize) -> Result<Self, PipelineError> {
+    pub fn load(resources: &Resources, checkpoint: &str, max_new_tokens: usize, bf16: bool) -> Result<Self, PipelineError> {
+        let draw = Draw { max_new_tokens, batch_size: 8, bf16, ..Draw::default() };
         Ok(Self {
-            checkpoint: resources.checkpoint(checkpoint)?.merged(),
+            checkpoint: resources.checkpoint(checkpoint, draw.precision())?.merged(),
             name: format!("llama:{checkpoint}"),
-            fingerprint: Self::fingerprint_of(resources, checkpoint, max_new_tokens)?,
-            draw: Draw { max_new_tokens, batch_size: 8, ..Draw::default() },
+            fingerprint: Self::fingerprint_of(resources, checkpoint, max_new_tokens, bf16)?,
+            draw,
         })
     }
 
     /// What [`ChatModel::fingerprint`] will be, without loading the weights.
-    pub(crate) fn fingerprint_of(resources: &Resources, checkpoint: &str, max_new_tokens: usize) -> Result<String, PipelineError> {
-        Ok(stage::hash_bytes(format!("{}\n{max_new_tokens}", resources.checkpoint_hash(checkpoint)?).as_bytes()))
+    pub(crate) fn fingerprint_of(
+        resources: &Resources,
+        checkpoint: &str,
+        max_new_tokens: usize,
+        bf16: bool,
+    ) -> Result<String, PipelineError> {
+        let precision = if bf16 { "\nbf16" } else { "" };
+        Ok(stage::hash_bytes(format!("{}\n{max_new_tokens}{precision}", resources.checkpoint_hash(checkpoint)?).as_bytes()))
     }
 
     /// A prompt as ids, or why it cannot be asked.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adpo_data::{ChatTokenizer, ControlToken, write_folder};
-use adpo_model::{Llama, LlamaConfig, LoraConfig, SaveOptions};
+use adpo_model::{Llama, LlamaConfig, LoraConfig, SaveOptions, Storage};
 use burn::tensor::Device;
 
 use crate::PipelineError;
@@ -50,8 +50,8 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(crate) fn load(folder: &Path, device: &Device) -> Result<Self, PipelineError> {
-        Ok(Self { model: Llama::load(folder, device)?, tokenizer: ChatTokenizer::from_folder(folder)? })
+    pub(crate) fn load(folder: &Path, precision: Storage, device: &Device) -> Result<Self, PipelineError> {
+        Ok(Self { model: Llama::load_as(folder, precision, device)?, tokenizer: ChatTokenizer::from_folder(folder)? })
     }
 
     /// For sampling and scoring: adapters are merged, which makes every token cheaper.
@@ -103,19 +103,20 @@ impl Checkpoint {
 }
 
 impl Resources {
-    /// Loads a checkpoint by its name in a recipe. A PEFT folder is loaded into the base that it names.
-    pub(crate) fn checkpoint(&self, name: &str) -> Result<Checkpoint, PipelineError> {
+    /// Loads a checkpoint by its name in a recipe, with weights of this type. A PEFT folder is loaded into the base that it names;
+    /// adapters are f32.
+    pub(crate) fn checkpoint(&self, name: &str, precision: Storage) -> Result<Checkpoint, PipelineError> {
         match adapters(name)? {
-            None => self.whole(name),
+            None => self.whole(name, precision),
             Some(adapters) => {
                 let base = base_of(name, &adapters)?;
-                self.with_adapters(Path::new(name), &base)
+                self.with_adapters(Path::new(name), &base, precision)
             }
         }
     }
 
     /// Loads the adapters in `folder` into the model `base`; without a tokenizer of their own they have the base's.
-    pub(crate) fn with_adapters(&self, folder: &Path, base: &str) -> Result<Checkpoint, PipelineError> {
+    pub(crate) fn with_adapters(&self, folder: &Path, base: &str, precision: Storage) -> Result<Checkpoint, PipelineError> {
         if adapters(base)?.is_some() {
             return Err(PipelineError::file(
                 folder,
@@ -124,15 +125,17 @@ impl Resources {
                 ),
             ));
         }
-        let Checkpoint { model, tokenizer } = self.whole(base)?;
+        let Checkpoint { model, tokenizer } = self.whole(base, precision)?;
         let own = folder.join("tokenizer.json").exists();
         let tokenizer = if own { ChatTokenizer::from_folder(folder)? } else { tokenizer };
         Ok(Checkpoint { model: model.load_adapter(folder)?, tokenizer })
     }
 
-    fn whole(&self, name: &str) -> Result<Checkpoint, PipelineError> {
-        let Some(embedded) = self.embedded(name)? else { return Checkpoint::load(Path::new(name), &self.device) };
-        Ok(Checkpoint { model: Llama::load_bytes(embedded.config, embedded.weights, &self.device)?, tokenizer: self.tokenizer(name)? })
+    fn whole(&self, name: &str, precision: Storage) -> Result<Checkpoint, PipelineError> {
+        let Some(embedded) = self.embedded(name)? else { return Checkpoint::load(Path::new(name), precision, &self.device) };
+        precision.check_device(&self.device)?;
+        let model = Llama::load_bytes(embedded.config, embedded.weights, &self.device)?.with_precision(precision);
+        Ok(Checkpoint { model, tokenizer: self.tokenizer(name)? })
     }
 
     /// A checkpoint's shape, without its weights.

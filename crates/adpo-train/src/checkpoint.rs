@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use adpo_data::{remove_folder, write_file, write_folder};
-use adpo_model::{Llama, SaveOptions, StoredTensor, TensorFile};
+use adpo_model::{Llama, SaveOptions, Storage, StoredTensor, TensorFile};
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
@@ -37,12 +37,15 @@ const MOMENTS: &str = "optimizer.safetensors";
 const STATE: &str = "trainer.json";
 
 impl Checkpoint {
-    /// The model as it was. `start`, where the run began, gives its base to a checkpoint of adapters.
-    pub(crate) fn load_model(&self, start: Llama) -> Result<Llama, TrainError> {
+    /// The model as it was, in the precision that it was trained in. `start`, where the run began, gives its base to a checkpoint of
+    /// adapters; otherwise it goes before anything is loaded.
+    pub(crate) fn load_model(&self, start: Llama, precision: Storage) -> Result<Llama, TrainError> {
         let loaded = if start.lora().is_some() {
             start.without_lora().load_adapter(&self.folder)
         } else {
-            Llama::load(&self.folder, &start.device().inner())
+            let device = start.device().inner();
+            drop(start);
+            Llama::load_as(&self.folder, precision, &device)
         };
         loaded.map_err(|error| unusable(&self.folder, error))
     }

@@ -169,7 +169,7 @@ impl<'a, T: Task> Session<'a, T> {
                     "belongs to another run (other options, data, objective or starting weights); use a new folder, or delete this one",
                 ));
             }
-            model = found.load_model(model)?;
+            model = found.load_model(model, options.precision())?;
             found.with_moments(|state| optimizer.restore(found.state.step as u64, state, &model, options.precision()))?;
             saved_step = Some(found.state.step);
             state = found.state;

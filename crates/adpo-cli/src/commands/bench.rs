@@ -1,28 +1,36 @@
 use adpo_model::DeviceChoice;
 use adpo_pipeline::{
-    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, RowsBench, StepBench, bench_kernels, bench_load,
-    bench_rows, bench_sample, bench_step,
+    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, RowsBench, SampleBench, StepBench, bench_kernels,
+    bench_load, bench_rows, bench_sample, bench_step,
 };
 use anyhow::{Result, ensure};
+use serde::Serialize;
 
 use crate::args::{
     BenchDtype as DtypeArg, BenchKernelsArgs, BenchLoadArgs, BenchObjective as ObjectiveArg, BenchRowsArgs, BenchSampleArgs, BenchStepArgs,
     Size,
 };
+use crate::memory;
 
 pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
-    ensure!(args.steps > 0 && args.batch > 0 && args.seq > 1, "--steps and --batch must be at least 1, --seq at least 2");
+    let BenchStepArgs { steps, batch, gradient_accumulation_steps, packing, seq, .. } = *args;
+    let counts = [steps, batch, gradient_accumulation_steps, packing.unwrap_or(1)];
+    ensure!(!counts.contains(&0), "--steps, --batch, --gradient-accumulation-steps and --packing must be at least 1");
+    ensure!(seq > 1, "--seq must be at least 2");
     let objective = match args.objective {
         ObjectiveArg::Sft => BenchObjective::Sft,
         ObjectiveArg::Dpo => BenchObjective::Dpo,
         ObjectiveArg::Adpo => BenchObjective::Adpo,
     };
     let bench = StepBench {
-        shape: shape(args.size),
+        size: &args.size,
+        config: &super::plan::shape(&args.size)?,
         objective,
-        batch: args.batch,
-        seq: args.seq,
-        steps: args.steps,
+        batch,
+        gradient_accumulation_steps,
+        packing,
+        seq,
+        steps,
         precomputed_reference: args.precomputed_reference,
         share_prompts: !args.no_share_prompts,
         lora_r: args.lora_r,
@@ -30,7 +38,8 @@ pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
         gradient_checkpointing: args.gradient_checkpointing,
         rows: args.rows.as_deref(),
     };
-    super::print(&serde_json::to_string(&bench_step(&bench, &args.device.device.open()?)?)?)
+    let device = args.device.device.open()?;
+    print_with_peak(|| Ok(bench_step(&bench, &device)?))
 }
 
 pub(crate) fn rows(args: &BenchRowsArgs) -> Result<()> {
@@ -42,12 +51,15 @@ pub(crate) fn rows(args: &BenchRowsArgs) -> Result<()> {
 
 pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {
     ensure!(args.batch > 0 && args.seq > 0 && args.generate > 0, "--batch, --seq and --generate must be at least 1");
-    let figures = bench_sample(shape(args.size), args.batch, args.seq, args.generate, &args.device.device.open()?)?;
-    super::print(&serde_json::to_string(&figures)?)
+    let BenchSampleArgs { batch, seq, generate, .. } = *args;
+    let bench = SampleBench { shape: shape(args.size), batch, seq, generate, dtype: dtype(args.dtype) };
+    let device = args.device.device.open()?;
+    print_with_peak(|| Ok(bench_sample(&bench, &device)?))
 }
 
 pub(crate) fn load(args: &BenchLoadArgs) -> Result<()> {
-    super::print(&serde_json::to_string(&bench_load(&args.checkpoint, &args.device.device.open()?)?)?)
+    let device = args.device.device.open()?;
+    print_with_peak(|| Ok(bench_load(&args.checkpoint, dtype(args.dtype), &device)?))
 }
 
 /// A line for each kernel, a table for the eye, and a failure where a kernel is wrong.
@@ -62,6 +74,14 @@ pub(crate) fn kernels(args: &BenchKernelsArgs) -> Result<()> {
     let wrong: Vec<&str> = figures.iter().filter(|f| !f.agrees).map(|f| f.kernel).collect();
     ensure!(wrong.is_empty(), "these differ from the CPU by more than rounding: {}", wrong.join(", "));
     Ok(())
+}
+
+/// A line of figures, to which `peak_allocated_bytes` is added: what was allocated on this machine at one time while they were made.
+fn print_with_peak<F: Serialize>(measure: impl FnOnce() -> Result<F>) -> Result<()> {
+    let (figures, peak) = memory::peak_of(measure);
+    let mut line = serde_json::to_value(figures?)?;
+    line["peak_allocated_bytes"] = peak.into();
+    super::print(&line.to_string())
 }
 
 fn dtype(dtype: DtypeArg) -> BenchDtype {

@@ -30,13 +30,12 @@ fn hint(error: anyhow::Error, no_data: bool) -> anyhow::Error {
 }
 
 /// The shape of a bench, or of a `config.json`.
-fn shape(name: &str) -> Result<LlamaConfig> {
+pub(super) fn shape(name: &str) -> Result<LlamaConfig> {
     if let Some(shape) = BENCH_SHAPES.iter().find(|shape| shape.name == name) {
         return Ok(shape.config()?);
     }
     let names: Vec<&str> = BENCH_SHAPES.iter().map(|shape| shape.name).collect();
-    let text =
-        std::fs::read_to_string(name).with_context(|| format!("--shape {name} is neither {} nor a config.json", names.join(", ")))?;
+    let text = std::fs::read_to_string(name).with_context(|| format!("`{name}` is neither {} nor a config.json", names.join(", ")))?;
     Ok(LlamaConfig::from_json(&text, name)?)
 }
 

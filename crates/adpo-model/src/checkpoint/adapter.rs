@@ -60,7 +60,7 @@ pub(super) fn load(model: Llama, folder: &Path) -> Result<Llama, ModelError> {
     model.visit_adapters(&mut compare);
     compare.finish(&path)?;
     let device = model.device();
-    Ok(model.map_adapters(&mut Fill { found, device: &device }))
+    Ok(model.map_adapters(&mut Fill { found, precision: Storage::F32, device: &device }))
 }
 
 pub(super) fn save(model: &Llama, folder: &Path) -> Result<(), ModelError> {

@@ -50,13 +50,24 @@ impl Llama {
     /// Loads a Hugging Face folder: `config.json` and one `model.safetensors`, or many with
     /// `model.safetensors.index.json`; f32, f16 or bf16.
     ///
-    /// Nothing of the model's size is allocated before the files were found to hold it.
+    /// The weights are f32 in memory. Nothing of the model's size is allocated before the files were found to hold it.
     ///
     /// # Errors
     /// [`ModelError`] for a configuration that is not supported, files that are missing, cut off or malformed, and one
     /// error that lists every tensor that is missing, unexpected or of the wrong shape.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
-        read::folder(folder, device)
+        Self::load_as(folder, Storage::F32, device)
+    }
+
+    /// [`Llama::load`] with weights of another type in memory, as `from_pretrained(dtype=…)` of transformers: each tensor is rounded
+    /// to nearest even on its way from the file, and taken as it is where the file has it so. The same weights as of
+    /// [`Llama::with_precision`] after a load in f32, without its copy of the model.
+    ///
+    /// # Errors
+    /// As [`Llama::load`], and [`ModelError::Device`] for a type that the device does not have.
+    pub fn load_as(folder: &Path, precision: Storage, device: &Device) -> Result<Self, ModelError> {
+        precision.check_device(device)?;
+        read::folder(folder, precision, device)
     }
 
     /// Loads a model that is part of a program: the text of its `config.json` and the bytes of its safetensors.

@@ -48,7 +48,8 @@ pub(super) fn folder(model: &Llama, folder: &Path, options: &SaveOptions) -> Res
 }
 
 impl Storage {
-    fn torch_name(self) -> &'static str {
+    /// What PyTorch and transformers call it.
+    pub(crate) fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
             Self::F16 => "float16",

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use adpo_model::Storage;
 use burn::tensor::{DType, Device};
 use serde::Serialize;
 
@@ -17,6 +18,15 @@ pub enum BenchDtype {
     Float32,
     /// 16 bits, the exponent of f32.
     Bfloat16,
+}
+
+impl BenchDtype {
+    pub(super) fn storage(self) -> Storage {
+        match self {
+            Self::Float32 => Storage::F32,
+            Self::Bfloat16 => Storage::BF16,
+        }
+    }
 }
 
 /// What is measured.

@@ -9,13 +9,15 @@ use adpo_model::Llama;
 use burn::tensor::Device;
 use serde::Serialize;
 
-use super::median;
+use super::{BenchDtype, median};
 use crate::PipelineError;
 
 /// Medians of three, the files in the system's cache.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoadFigures {
     what: &'static str,
+    dtype: BenchDtype,
+    /// Of the files.
     bytes: u64,
     /// From the folder to a model on the device.
     median_s: f64,
@@ -24,17 +26,17 @@ pub struct LoadFigures {
     read_gb_per_s: f64,
 }
 
-/// Times [`Llama::load`], after one load that does not count.
+/// Times [`Llama::load_as`], after one load that does not count.
 ///
 /// # Errors
 /// [`PipelineError`] if the folder cannot be read or holds no model.
-pub fn bench_load(folder: &Path, device: &Device) -> Result<LoadFigures, PipelineError> {
+pub fn bench_load(folder: &Path, dtype: BenchDtype, device: &Device) -> Result<LoadFigures, PipelineError> {
     let files = weights(folder)?;
     let (mut loads, mut reads) = (Vec::new(), Vec::new());
     let mut bytes = 0;
     for _ in 0..4 {
         let started = Instant::now();
-        let model = Llama::load(folder, device)?;
+        let model = Llama::load_as(folder, dtype.storage(), device)?;
         loads.push(started.elapsed().as_secs_f64());
         drop(model);
         let started = Instant::now();
@@ -47,7 +49,7 @@ pub fn bench_load(folder: &Path, device: &Device) -> Result<LoadFigures, Pipelin
         median(&counted)
     });
     let rate = |seconds: f64| bytes as f64 / seconds / 1e9;
-    Ok(LoadFigures { what: "load", bytes, median_s: load, gb_per_s: rate(load), read_gb_per_s: rate(read) })
+    Ok(LoadFigures { what: "load", dtype, bytes, median_s: load, gb_per_s: rate(load), read_gb_per_s: rate(read) })
 }
 
 /// The files that hold a folder's weights: `model.safetensors`, or its shards.

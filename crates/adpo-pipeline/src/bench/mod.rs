@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::PipelineError;
 use crate::lora::Lora;
-use crate::plan::{Place, ReferenceMemory, Rows, Setting, Trainee};
+use crate::plan::{Place, ReferenceMemory, Rows, Setting, Trainee, calibrate, seconds};
 
 pub use kernels::{BenchDtype, KernelBench, KernelFigures, bench_kernels};
 pub use load::{LoadFigures, bench_load};
@@ -71,12 +71,18 @@ pub enum BenchObjective {
 /// What is measured.
 #[derive(Debug, Clone)]
 pub struct StepBench<'a> {
+    /// What the model is called in the figures.
+    pub size: &'a str,
     /// The model's shape; weights are random.
-    pub shape: BenchShape,
+    pub config: &'a LlamaConfig,
     /// What a step computes.
     pub objective: BenchObjective,
     /// Sequences per role.
     pub batch: usize,
+    /// Batches per step.
+    pub gradient_accumulation_steps: usize,
+    /// Several sequences in a row of so many tokens.
+    pub packing: Option<usize>,
     /// Tokens per sequence; the second half is the answer.
     pub seq: usize,
     /// Steps that count, after two that do not.
@@ -99,9 +105,11 @@ pub struct StepBench<'a> {
 #[derive(Debug, Clone, Serialize)]
 pub struct StepFigures {
     what: &'static str,
-    size: &'static str,
+    size: String,
     objective: BenchObjective,
     batch: usize,
+    gradient_accumulation_steps: usize,
+    packing: Option<usize>,
     seq: usize,
     steps: usize,
     precomputed_reference: bool,
@@ -119,8 +127,26 @@ pub struct StepFigures {
     tokens_per_s: f64,
     /// What `adpo plan` says of such a step.
     planned_bytes: u64,
-    /// What the process had in memory at most, beyond what it had before the model; where the system tells (Linux, CPU).
-    peak_bytes: Option<u64>,
+    planned_flops: f64,
+    /// By the rate of matrix products that was measured after the steps.
+    planned_s: f64,
+    /// Physical memory that the process had at most, beyond what it had before the model; where the system tells (Linux, CPU).
+    peak_resident_bytes: Option<u64>,
+}
+
+/// What is measured of sampling.
+#[derive(Debug, Clone, Copy)]
+pub struct SampleBench {
+    /// The model's shape; weights are random.
+    pub shape: BenchShape,
+    /// Sequences at once.
+    pub batch: usize,
+    /// Tokens per prompt.
+    pub seq: usize,
+    /// New tokens per sequence.
+    pub generate: usize,
+    /// The type of weights, activations and key/value cache.
+    pub dtype: BenchDtype,
 }
 
 /// One line of figures for sampling.
@@ -131,7 +157,7 @@ pub struct SampleFigures {
     batch: usize,
     seq: usize,
     generate: usize,
-    dtype: &'static str,
+    dtype: BenchDtype,
     median_s: f64,
     new_tokens_per_s: f64,
 }
@@ -143,11 +169,13 @@ pub struct SampleFigures {
 /// [`PipelineError`] if the rows cannot be read or a step fails.
 pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures, PipelineError> {
     let before = resident("VmRSS:");
-    let model = model(bench.shape, device)?;
+    let model = Llama::init(bench.config, 0, device);
     let parameters = model.num_parameters();
     let rows = rows(bench)?;
     let options = TrainOptions {
         batch_size: bench.batch,
+        gradient_accumulation_steps: bench.gradient_accumulation_steps,
+        packing: bench.packing,
         share_prompts: bench.share_prompts,
         bf16: bench.dtype == BenchDtype::Bfloat16,
         gradient_checkpointing: bench.gradient_checkpointing,
@@ -161,10 +189,9 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         Some(r) => {
             // As in a run, where the newest token's rows are trained too.
             let newest = model.config().vocab_size as u32 - 1;
-            model.with_lora(&Lora { r, lora_alpha: 2.0 * r as f64, ..Lora::default() }.config(&[newest], bench.shape.name), 0)
+            model.with_lora(&Lora { r, lora_alpha: 2.0 * r as f64, ..Lora::default() }.config(&[newest], bench.size), 0)
         }
     };
-    let planned_bytes = planned(bench, &rows, &options, device)?;
     let timed: Vec<BenchStep> = match bench.objective {
         BenchObjective::Sft => bench_sft(policy(model)?, &rows.iter().map(sft_row).collect::<Vec<_>>(), &options, steps)?,
         BenchObjective::Dpo | BenchObjective::Adpo => {
@@ -181,15 +208,18 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
             bench_preference(policy(model)?, &reference, &rows, &objective, &options, steps)?
         }
     };
+    let planned = planned(bench, &rows, &options, device)?;
     let counted = &timed[2..];
-    let mut seconds: Vec<f64> = counted.iter().map(|s| s.seconds).collect();
-    seconds.sort_by(f64::total_cmp);
+    let mut sorted: Vec<f64> = counted.iter().map(|s| s.seconds).collect();
+    sorted.sort_by(f64::total_cmp);
     let tokens: usize = counted.iter().map(|s| s.tokens).sum();
     Ok(StepFigures {
         what: "step",
-        size: bench.shape.name,
+        size: bench.size.to_owned(),
         objective: bench.objective,
         batch: bench.batch,
+        gradient_accumulation_steps: bench.gradient_accumulation_steps,
+        packing: bench.packing,
         seq: bench.seq,
         steps: bench.steps,
         precomputed_reference: bench.precomputed_reference,
@@ -201,17 +231,29 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         loss: counted.last().map_or(f64::NAN, |s| s.loss),
         tokens,
         cells: counted.iter().map(|s| s.cells).sum(),
-        median_s: median(&seconds),
-        min_s: seconds.first().copied().unwrap_or(f64::NAN),
-        tokens_per_s: tokens as f64 / seconds.iter().sum::<f64>(),
-        planned_bytes,
-        peak_bytes: resident("VmHWM:").zip(before).filter(|_| *device == Device::flex()).map(|(peak, before)| peak.saturating_sub(before)),
+        median_s: median(&sorted),
+        min_s: sorted.first().copied().unwrap_or(f64::NAN),
+        tokens_per_s: tokens as f64 / sorted.iter().sum::<f64>(),
+        planned_bytes: planned.bytes,
+        planned_flops: planned.flops,
+        planned_s: planned.seconds,
+        peak_resident_bytes: resident("VmHWM:")
+            .zip(before)
+            .filter(|_| *device == Device::flex())
+            .map(|(peak, before)| peak.saturating_sub(before)),
     })
 }
 
+/// What `adpo plan` says of a step.
+struct Planned {
+    bytes: u64,
+    flops: f64,
+    seconds: f64,
+}
+
 /// The plan for the steps of a bench.
-fn planned(bench: &StepBench<'_>, rows: &[EncodedTriple], options: &TrainOptions, device: &Device) -> Result<u64, PipelineError> {
-    let lora = bench.lora_r.map(|r| Lora { r, ..Lora::default() }.config(&[], bench.shape.name));
+fn planned(bench: &StepBench<'_>, rows: &[EncodedTriple], options: &TrainOptions, device: &Device) -> Result<Planned, PipelineError> {
+    let lora = bench.lora_r.map(|r| Lora { r, ..Lora::default() }.config(&[], bench.size));
     let reference = match bench.objective {
         BenchObjective::Sft => ReferenceMemory::None,
         _ if bench.precomputed_reference => ReferenceMemory::Precomputed,
@@ -223,9 +265,12 @@ fn planned(bench: &StepBench<'_>, rows: &[EncodedTriple], options: &TrainOptions
         BenchObjective::Dpo => Rows::Triples(rows.to_vec(), Objective::Dpo(Dpo::default())),
         BenchObjective::Adpo => Rows::Triples(rows.to_vec(), Objective::Adpo(Adpo::default())),
     };
-    let trainee = Trainee::new(bench.shape.config()?, lora.as_ref())?;
+    let trainee = Trainee::new(bench.config.clone(), lora.as_ref())?;
     let setting = Setting { trainee, reference, train: options.clone(), pairs: 1, place: Place::new(*device == Device::flex()) };
-    Ok(setting.largest(&rows).0.peak)
+    let (memory, passes) = setting.largest(&rows);
+    let rate = calibrate(&setting.trainee, passes.first().map_or(1, |pass| pass.cells), device);
+    let flops = setting.flops_per_step(rows);
+    Ok(Planned { bytes: memory.peak, flops, seconds: seconds(flops, rate) })
 }
 
 /// A figure of this process's memory in bytes, by its name in Linux's `/proc/self/status`.
@@ -239,9 +284,10 @@ fn resident(name: &str) -> Option<u64> {
 ///
 /// # Errors
 /// [`PipelineError`] if sampling fails.
-pub fn bench_sample(shape: BenchShape, batch: usize, seq: usize, generate: usize, device: &Device) -> Result<SampleFigures, PipelineError> {
-    let model = model(shape, device)?;
-    let prompts: Vec<Vec<u32>> = (0..batch).map(|row| ids(shape, seq, row as u64)).collect();
+pub fn bench_sample(bench: &SampleBench, device: &Device) -> Result<SampleFigures, PipelineError> {
+    let SampleBench { shape, batch, seq, generate, dtype } = *bench;
+    let model = Llama::init(&shape.config()?, 0, device).with_precision(dtype.storage());
+    let prompts: Vec<Vec<u32>> = (0..batch).map(|row| ids(model.config().vocab_size, seq, row as u64)).collect();
     let requests: Vec<SampleRequest<'_>> = prompts.iter().zip(0..).map(|(prompt, row)| SampleRequest { prompt, row }).collect();
     let options = SamplingOptions {
         temperature: 1.0,
@@ -257,11 +303,7 @@ pub fn bench_sample(shape: BenchShape, batch: usize, seq: usize, generate: usize
     counted.sort_by(f64::total_cmp);
     let median_s = median(&counted);
     let new_tokens_per_s = (batch * generate) as f64 / median_s;
-    Ok(SampleFigures { what: "generate", size: shape.name, batch, seq, generate, dtype: "float32", median_s, new_tokens_per_s })
-}
-
-fn model(shape: BenchShape, device: &Device) -> Result<Llama, PipelineError> {
-    Ok(Llama::init(&shape.config()?, 0, device))
+    Ok(SampleFigures { what: "generate", size: shape.name, batch, seq, generate, dtype, median_s, new_tokens_per_s })
 }
 
 fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {
@@ -269,9 +311,10 @@ fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {
         return rows::read(path);
     }
     let half = bench.seq / 2;
-    let answer = |row: usize, role: u64| ids(bench.shape, bench.seq - half, (row as u64) << 2 | role);
-    let rows = (bench.steps + 2) * bench.batch;
-    Ok((0..rows).map(|i| triple(i, ids(bench.shape, half, (i as u64) << 2), [answer(i, 1), answer(i, 2), answer(i, 3)])).collect())
+    let ids = |row: usize, role: u64, length: usize| ids(bench.config.vocab_size, length, (row as u64) << 2 | role);
+    let answer = |row: usize, role: u64| ids(row, role, bench.seq - half);
+    let rows = (bench.steps + 2) * bench.batch * bench.gradient_accumulation_steps;
+    Ok((0..rows).map(|i| triple(i, ids(i, 0, half), [answer(i, 1), answer(i, 2), answer(i, 3)])).collect())
 }
 
 fn triple(row: usize, prompt: Vec<u32>, [chosen, rejected, toxic]: [Vec<u32>; 3]) -> EncodedTriple {
@@ -284,8 +327,8 @@ fn sft_row(triple: &EncodedTriple) -> SftExample {
     SftExample { row: triple.row.clone(), encoded: Encoded { ids, trained } }
 }
 
-fn ids(shape: BenchShape, length: usize, stream: u64) -> Vec<u32> {
-    let vocab = shape.dims[5] as u64;
+fn ids(vocab: usize, length: usize, stream: u64) -> Vec<u32> {
+    let vocab = vocab as u64;
     (0..length).map(|i| 3 + (derive_seed(stream, &i.to_string()) % (vocab - 3)) as u32).collect()
 }
 

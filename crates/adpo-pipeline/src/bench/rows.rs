@@ -61,7 +61,7 @@ pub struct RowsFigures {
 /// [`PipelineError`] if the source cannot be read or encoded, holds fewer than two rows that fit, or `out` cannot be written.
 pub fn bench_rows(bench: &RowsBench<'_>, resources: &Resources) -> Result<RowsFigures, PipelineError> {
     let (rows, _) = adpo_data::read_preferences(bench.source)?;
-    let tokenizer = resources.checkpoint(bench.checkpoint)?.tokenizer;
+    let tokenizer = resources.tokenizer(bench.checkpoint)?;
     let options = EncodingOptions { max_length: bench.max_length, over_length: OverLength::Drop, mask: Mask::Last, control: None };
     let mut encoder = Encoder::new(&tokenizer, options);
     let mut triples = Vec::with_capacity(rows.len());

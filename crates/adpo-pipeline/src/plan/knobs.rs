@@ -23,7 +23,7 @@ pub struct Knob {
     pub fits: bool,
 }
 
-/// Turns knobs, each beside those before it, until the stage fits into `memory` or none is left. One that saves nothing stays.
+/// Turns knobs, each beside those before it, until the stage fits into `memory` or none is left. One that saves next to nothing stays.
 pub(super) fn turn(setting: &Setting, work: &Work, memory: u64, max_length: usize) -> Result<Vec<Knob>, PipelineError> {
     let peak = setting.largest(&work.rows).0.peak;
     let mut panel = Panel { work, memory, setting: setting.clone(), peak, turned: Vec::new() };
@@ -45,10 +45,10 @@ struct Panel<'a> {
 }
 
 impl Panel<'_> {
-    /// Turns a knob if the stage does not fit yet and the knob saves something.
+    /// Turns a knob if the stage does not fit yet and the knob saves a hundredth at least.
     fn turn(&mut self, next: Setting, set: String, cost: &'static str) -> bool {
         let with = next.largest(&self.work.rows).0.peak;
-        let saves = self.peak > self.memory && with < self.peak;
+        let saves = self.peak > self.memory && with < self.peak - self.peak / 100;
         if saves {
             self.turned.push(Knob { set, cost, peak: with, fits: with <= self.memory });
             (self.setting, self.peak) = (next, with);

@@ -3,6 +3,8 @@
 //! Each entry of [`Trainee::saved_per_cell`] is a tensor that one of `adpo-model/src/kernels/*/autodiff.rs` lists in its `State`; whoever
 //! changes such a list changes the entry. A tensor that two operations keep is one tensor and stands here once.
 
+use std::ops::Range;
+
 use adpo_model::{LlamaConfig, LoraConfig, ModelError};
 use adpo_train::{PassSize, TrainOptions};
 use serde::Serialize;
@@ -27,13 +29,16 @@ const F32: u64 = 4;
 
 /// The linear layers of a block, in the order of `LoraConfig::modules`.
 const LAYERS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-const QKV: std::ops::Range<usize> = 0..3;
-const GATE_UP: std::ops::Range<usize> = 4..6;
+const QKV: Range<usize> = 0..3;
+const GATE_UP: Range<usize> = 4..6;
 const DOWN: usize = 6;
 
 /// Tokens of a block of logits on a GPU (`token_log_probs/cube.rs`); on the CPU a thread's block is 1 MiB (`flex.rs`).
 const GPU_CHUNK: u64 = 16 * 1024;
 const CPU_CHUNK: u64 = 1 << 20;
+
+/// What a thread of the CPU keeps to rearrange products in: gemm takes as much as the cache of a core holds, 2 MiB where this was measured.
+const CPU_PACKING: u64 = 2 << 20;
 
 /// Where a step runs.
 #[derive(Debug, Clone, Copy)]
@@ -102,19 +107,19 @@ pub struct MemoryItem {
 
 impl MemoryItem {
     /// A model that is only asked.
-    pub(crate) fn weights(what: &'static str, model: &Trainee) -> Self {
-        Self { what, bytes: F32 * model.base_numbers() }
+    pub(crate) fn weights(what: &'static str, model: &Trainee, bf16: bool) -> Self {
+        Self { what, bytes: if bf16 { 2 } else { F32 } * model.base_numbers() }
     }
 }
 
 /// A step's memory, in bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepMemory {
-    /// The sum over all items, or `loading` if that is more.
+    /// The most that is allocated at one time, loading included.
     pub peak: u64,
-    /// What a step's memory is made of.
+    /// What a step's memory is made of, each kind at its most; not all of them are so at one time.
     pub items: Vec<MemoryItem>,
-    /// The weights before the first step: they are f32 until they are made narrower one by one.
+    /// The weights before the first step.
     pub loading: u64,
     /// What one block keeps of the largest micro-batch for its backward pass.
     pub activations_per_block: u64,
@@ -173,12 +178,18 @@ impl Trainee {
 
     /// Numbers of all adapters.
     pub(crate) fn adapter_numbers(&self) -> u64 {
-        (0..self.blocks()).map(|block| self.block_adapters(block)).sum()
+        if self.has_adapters() { (0..self.blocks()).map(|block| self.trained_layers(block, 0..LAYERS.len())).sum() } else { 0 }
     }
 
-    fn block_adapters(&self, block: usize) -> u64 {
-        let Some(Adapters { r, blocks }) = &self.adapters else { return 0 };
-        blocks[block].iter().zip(self.layers()).filter(|(has, _)| **has).map(|(_, (input, out))| r * (input + out)).sum()
+    /// Trained numbers of some of a block's linear layers: their weights, or their adapters.
+    fn trained_layers(&self, block: usize, layers: Range<usize>) -> u64 {
+        let shapes = self.layers();
+        match &self.adapters {
+            None => shapes[layers].iter().map(|(input, out)| input * out).sum(),
+            Some(Adapters { r, blocks }) => {
+                layers.filter(|layer| blocks[block][*layer]).map(|layer| r * (shapes[layer].0 + shapes[layer].1)).sum()
+            }
+        }
     }
 
     /// Numbers of the model as it is loaded, without adapters.
@@ -189,7 +200,7 @@ impl Trainee {
 
     /// Trained numbers of a block, of the head with the final norm, and of an embedding of its own.
     fn trained(&self, block: usize) -> u64 {
-        if self.has_adapters() { self.block_adapters(block) } else { self.block_products() + 2 * self.hidden() }
+        self.trained_layers(block, 0..LAYERS.len()) + if self.has_adapters() { 0 } else { 2 * self.hidden() }
     }
     fn trained_head(&self) -> u64 {
         if self.has_adapters() { self.hidden() } else { self.embedding() + self.hidden() }
@@ -208,34 +219,51 @@ impl Trainee {
     }
 
     /// Whether an input of these layers is kept: by the gradient of a weight that is trained, or by an adapter.
-    fn keeps_input(&self, block: usize, mut layers: std::ops::Range<usize>) -> bool {
+    fn keeps_input(&self, block: usize, mut layers: Range<usize>) -> bool {
         self.adapters.as_ref().is_none_or(|adapters| layers.any(|layer| adapters.blocks[block][layer]))
     }
 
     /// What a block keeps of each cell, in numbers.
     fn saved_per_cell(&self, block: usize) -> u64 {
-        let (d, f, (q, k)) = (self.hidden(), self.inner(), self.widths());
-        let where_kept = |numbers: u64, kept: bool| if kept { numbers } else { 0 };
+        self.saved_by_attention(block) + self.saved_by_feed_forward(block)
+    }
+
+    fn saved_by_attention(&self, block: usize) -> u64 {
+        let (d, (q, k)) = (self.hidden(), self.widths());
         [
             // rms_norm: x, the block's input, and 1 / √(mean(x²) + ε).
             d + 1,
             // linear, q_proj, k_proj and v_proj: their common input.
-            where_kept(d, self.keeps_input(block, QKV)),
+            if self.keeps_input(block, QKV) { d } else { 0 },
             // attention: q and k after rope, which itself keeps angles alone; v, o, lse. o is o_proj's input as well.
             q + k + k + q + self.heads(),
-            // rms_norm: x with the attention's result, and its scale.
-            d + 1,
-            // linear, gate_proj and up_proj: their common input.
-            where_kept(d, self.keeps_input(block, GATE_UP)),
-            // swiglu: gate and up.
-            2 * f,
-            // linear, down_proj: its input.
-            where_kept(f, self.keeps_input(block, DOWN..DOWN + 1)),
             // linear, each adapter's B: x·Aᵀ·s.
-            self.adapters.as_ref().map_or(0, |adapters| adapters.r * adapters.blocks[block].iter().filter(|has| **has).count() as u64),
+            self.saved_by_adapters(block, 0..GATE_UP.start),
         ]
         .iter()
         .sum()
+    }
+
+    fn saved_by_feed_forward(&self, block: usize) -> u64 {
+        let (d, f) = (self.hidden(), self.inner());
+        [
+            // rms_norm: x with the attention's result, and its scale.
+            d + 1,
+            // linear, gate_proj and up_proj: their common input.
+            if self.keeps_input(block, GATE_UP) { d } else { 0 },
+            // swiglu: gate and up.
+            2 * f,
+            // linear, down_proj: its input.
+            if self.keeps_input(block, DOWN..LAYERS.len()) { f } else { 0 },
+            self.saved_by_adapters(block, GATE_UP.start..LAYERS.len()),
+        ]
+        .iter()
+        .sum()
+    }
+
+    fn saved_by_adapters(&self, block: usize, layers: Range<usize>) -> u64 {
+        let with_adapter = |adapters: &Adapters| adapters.blocks[block][layers].iter().filter(|has| **has).count() as u64;
+        self.adapters.as_ref().map_or(0, |adapters| adapters.r * with_adapter(adapters))
     }
 
     /// What the head keeps of a pass besides blocks: the final norm's input and scale; of each target its hidden state and lse; with
@@ -248,7 +276,7 @@ impl Trainee {
     /// What comes and goes as the backward pass goes through a block: the residual stream's gradient, and those of gate and up
     /// while both are still there, of which one takes the place of down's input where that was kept.
     fn working_in_block(&self, block: usize, pass: &PassSize) -> u64 {
-        let gradients = if self.keeps_input(block, DOWN..DOWN + 1) { 1 } else { 2 };
+        let gradients = if self.keeps_input(block, DOWN..LAYERS.len()) { 1 } else { 2 };
         cells(pass) * (self.hidden() + gradients * self.inner())
     }
 
@@ -276,54 +304,124 @@ fn targets(pass: &PassSize) -> u64 {
 }
 
 impl Step<'_> {
-    /// Kinds are not there all at once: gradients come as activations go. Their sum is the peak all the same, because the one kind's
-    /// holes do not serve the other, in glibc's heap and in a GPU's pool; docs/gpu.md has the measurements.
+    /// The most bytes that are allocated at one time. Gradients come as activations go, so the kinds of memory are not all at their most
+    /// at once: the peak is at one of the moments of [`Step::moments_of_step`].
     pub(crate) fn memory(&self) -> StepMemory {
         let (t, Precision { number, master }) = (self.trainee, self.precision);
         let trained = t.trained_numbers();
-        let (masters, gradient, adapters) = if t.has_adapters() { (0, F32, F32 * trained) } else { (master * trained, number, 0) };
-        // A tied embedding's two gradients are there at once.
-        let second = if t.config.tie_word_embeddings && !t.has_adapters() { t.embedding() } else { 0 };
-        // Sums of several passes are f32; where gradients are too, the first pass's become the sum.
-        let sums = self.accumulates || (number < F32 && self.passes.len() > 1);
-        let accumulated = if sums { F32 * trained } else { 0 };
-        let per_cell: Vec<u64> = (0..t.blocks()).map(|block| t.saved_per_cell(block)).collect();
-        let block = per_cell.iter().copied().max().unwrap_or(0);
-        // The blocks' inputs, what the last one gave, and one block's activations.
-        let recomputed = t.hidden() * (t.blocks() as u64 + 1) + block;
-        let cells = self.sum(cells);
-        let in_blocks = self.sum(|pass| (0..t.blocks()).map(|block| t.working_in_block(block, pass)).max().unwrap_or(0));
-        let in_reference = match self.reference {
-            ReferenceMemory::None | ReferenceMemory::Precomputed => 0,
-            // It looks at the batch when the policy has done so, and keeps nothing.
-            ReferenceMemory::SharedBase | ReferenceMemory::LiveCopy => t.working_forward(cells),
+        let (masters, adapters) = if t.has_adapters() { (0, F32 * trained) } else { (master * trained, 0) };
+        let kept = Kept {
+            weights: number * t.base_numbers() + adapters,
+            masters,
+            moments: 2 * F32 * trained,
+            // Sums of several passes are f32; where gradients are too, the first pass's become the sum.
+            sums: if self.accumulates || (number < F32 && self.passes.len() > 1) { F32 * trained } else { 0 },
+            reference: if self.reference == ReferenceMemory::LiveCopy { number * t.base_numbers() } else { 0 },
         };
-        let head = number * self.sum(|pass| t.saved_by_head(pass)) + self.sum(|pass| t.working_in_head(pass, self.place, self.precision));
-        let loading = F32 * t.base_numbers();
+        let moments = self.moments_of_step();
+        let most = |of: fn(&Moment) -> u64| moments.iter().map(of).max().unwrap_or(0);
+        let during = most(|moment| moment.gradients + moment.activations + moment.head + moment.working);
+        let packing = if self.place.on_cpu { self.place.threads * CPU_PACKING } else { 0 };
         let items: Vec<MemoryItem> = [
-            ("weights", number * t.base_numbers() + adapters),
-            ("f32 masters", masters),
-            ("moments", 2 * F32 * trained),
-            ("gradients", accumulated + self.passes.len() as u64 * gradient * (trained + second)),
-            ("reference", if self.reference == ReferenceMemory::LiveCopy { number * t.base_numbers() } else { 0 }),
-            ("activations of the blocks", number * cells * if self.recompute { recomputed } else { per_cell.iter().sum() }),
-            ("head and log-prob chunk", head),
-            ("working memory", number * in_blocks.max(in_reference)),
+            ("weights", kept.weights),
+            ("f32 masters", kept.masters),
+            ("moments", kept.moments),
+            ("gradients", kept.sums + most(|moment| moment.gradients)),
+            ("reference", kept.reference),
+            ("activations of the blocks", most(|moment| moment.activations)),
+            ("head and log-prob chunk", most(|moment| moment.head)),
+            ("working memory", packing + most(|moment| moment.working)),
         ]
         .map(|(what, bytes)| MemoryItem { what, bytes })
         .into();
+        let per_cell = (0..t.blocks()).map(|block| t.saved_per_cell(block)).max().unwrap_or(0);
+        let cells = self.sum(cells);
         StepMemory {
-            peak: items.iter().map(|item| item.bytes).sum::<u64>().max(loading),
+            peak: (kept.weights + kept.masters + kept.moments + kept.sums + kept.reference + during + packing).max(self.loading()),
             items,
-            loading,
-            activations_per_block: number * cells * block,
-            activations_recomputed: number * cells * recomputed,
+            loading: self.loading(),
+            activations_per_block: number * cells * per_cell,
+            activations_recomputed: number * cells * (t.hidden() * (t.blocks() as u64 + 1) + per_cell),
         }
+    }
+
+    /// Frozen weights are loaded as they compute. Those that are trained are loaded in f32, and are the masters while they become
+    /// narrower one by one.
+    fn loading(&self) -> u64 {
+        let base = self.trainee.base_numbers();
+        let Precision { number, master } = self.precision;
+        if self.trainee.has_adapters() { number * base } else { (master + number) * base }
+    }
+
+    /// What there is besides weights and the optimiser's state: after the forward pass, with the loss and the head's gradients, as each
+    /// block's gradients come, and with the embedding's.
+    fn moments_of_step(&self) -> Vec<Moment> {
+        let (t, number) = (self.trainee, self.precision.number);
+        let gradient = if t.has_adapters() { F32 } else { number };
+        let (passes, cells) = (self.passes.len() as u64, self.sum(cells));
+        let of_cells = |numbers: u64| number * cells * numbers;
+        let input = of_cells(t.hidden());
+        // What is kept of the blocks below `block`.
+        let below = |block: usize| {
+            if self.recompute { input * block as u64 } else { (0..block).map(|block| of_cells(t.saved_per_cell(block))).sum() }
+        };
+        let all = below(t.blocks());
+        let head = number * self.sum(|pass| t.saved_by_head(pass));
+        let mut gradients = passes * gradient * t.trained_head();
+        let in_reference = match self.reference {
+            ReferenceMemory::None | ReferenceMemory::Precomputed => 0,
+            // It looks at the batch when the policy has done so, and keeps nothing.
+            ReferenceMemory::SharedBase | ReferenceMemory::LiveCopy => number * t.working_forward(cells),
+        };
+        let in_head = self.sum(|pass| t.working_in_head(pass, self.place, self.precision));
+        let mut moments = vec![
+            Moment { gradients: 0, activations: all, head, working: in_reference },
+            Moment { gradients, activations: all, head: head + in_head, working: 0 },
+        ];
+        for block in (0..t.blocks()).rev() {
+            let (below, attention) = (below(block), of_cells(t.saved_by_attention(block)));
+            let with = |layers: Range<usize>| gradients + passes * gradient * t.trained_layers(block, layers);
+            // As down's gradient is there and gate and up are; as those have gone back; as all have.
+            let activations = below + attention + of_cells(t.saved_by_feed_forward(block));
+            let working = number * self.sum(|pass| t.working_in_block(block, pass));
+            moments.push(Moment { gradients: with(DOWN..LAYERS.len()), activations, head: 0, working });
+            moments.push(Moment {
+                gradients: with(GATE_UP.start..LAYERS.len()),
+                activations: below + attention,
+                head: 0,
+                working: 2 * input,
+            });
+            gradients += passes * gradient * t.trained(block);
+            moments.push(Moment { gradients, activations: below + input, head: 0, working: 2 * input });
+        }
+        // A tied embedding's two gradients are there at once.
+        let embedding = if t.config.tie_word_embeddings && !t.has_adapters() { t.embedding() } else { t.trained_embedding() };
+        gradients += passes * gradient * embedding;
+        moments.push(Moment { gradients, activations: 0, head: 0, working: input });
+        moments
     }
 
     fn sum(&self, of_pass: impl Fn(&PassSize) -> u64) -> u64 {
         self.passes.iter().map(of_pass).sum()
     }
+}
+
+/// What is there for as long as a step takes, in bytes.
+struct Kept {
+    weights: u64,
+    masters: u64,
+    moments: u64,
+    /// Gradients of the passes before.
+    sums: u64,
+    reference: u64,
+}
+
+/// What comes and goes in a step, in bytes, at one moment of its backward pass.
+struct Moment {
+    gradients: u64,
+    activations: u64,
+    head: u64,
+    working: u64,
 }
 
 /// Memory of sampling, in bytes.
@@ -335,18 +433,41 @@ pub struct SampleMemory {
     pub items: Vec<MemoryItem>,
 }
 
+/// What a model is asked for where answers are drawn.
+pub(crate) struct Drawing<'a> {
+    pub trainee: &'a Trainee,
+    /// Whether weights, activations and cache are bf16.
+    pub bf16: bool,
+    /// Answers at once.
+    pub rows: usize,
+    /// Tokens of the longest prompt.
+    pub prompt: usize,
+    /// Tokens of the longest answer.
+    pub new: usize,
+    /// Whether answers are scored afterwards, each with its prompt.
+    pub scores: bool,
+}
+
 impl SampleMemory {
-    /// Of `rows` at once, prompts of up to `prompt` tokens, each answered by up to `new`; `others` are models beside it.
-    pub(crate) fn new(trainee: &Trainee, rows: usize, prompt: usize, new: usize, others: Vec<MemoryItem>) -> Self {
-        let (rows, prompt, new) = (rows as u64, prompt as u64, new as u64);
+    /// `others` are models beside it.
+    pub(crate) fn new(drawing: &Drawing<'_>, others: Vec<MemoryItem>) -> Self {
+        let Drawing { trainee, bf16, .. } = *drawing;
+        let number = if bf16 { 2 } else { F32 };
+        let [rows, prompt, new] = [drawing.rows, drawing.prompt, drawing.new].map(|count| count as u64);
         let (_, keys) = trainee.widths();
-        let item = |what, numbers: u64| MemoryItem { what, bytes: F32 * numbers };
-        let mut items = vec![
-            item("weights", trainee.base_numbers()),
-            // Keys and values of all layers, for the longest prompt and answer from the start.
-            item("KV cache", 2 * trainee.blocks() as u64 * rows * (prompt + new) * keys),
-            item("working memory", trainee.working_forward(rows * prompt).max(2 * rows * trainee.config.vocab_size as u64)),
-        ];
+        let (vocab, cells) = (trainee.config.vocab_size as u64, rows * (prompt + new));
+        // Keys and values of all layers, for the longest prompt and answer from the start.
+        let cache = 2 * trainee.blocks() as u64 * cells * keys;
+        // Logits are f32 where a token is chosen.
+        let working = (number * trainee.working_forward(rows * prompt)).max((number + F32) * rows * vocab);
+        // Then there is no cache.
+        let scoring = if drawing.scores { number * trainee.working_forward(cells) } else { 0 };
+        let item = |what, bytes: u64| MemoryItem { what, bytes };
+        let mut items =
+            vec![item("weights", number * trainee.base_numbers()), item("KV cache", number * cache), item("working memory", working)];
+        if scoring > number * cache + working {
+            items.push(item("more to score the answers", scoring - number * cache - working));
+        }
         items.extend(others);
         Self { peak: items.iter().map(|item| item.bytes).sum(), items }
     }

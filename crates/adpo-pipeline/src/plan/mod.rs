@@ -9,7 +9,7 @@ mod work;
 
 use std::path::Path;
 
-use adpo_data::ChatTokenizer;
+use adpo_data::{ChatTokenizer, EncodeReport};
 use adpo_model::{LlamaConfig, LoraConfig};
 use adpo_train::{PassSize, SideBySide, TrainOptions, passes_at_once};
 use burn::tensor::Device;
@@ -19,15 +19,16 @@ use crate::PipelineError;
 use crate::judge_choice::JudgeChoice;
 use crate::recipe::{Draw, Pairs, Recipe, ReferenceChoice};
 use crate::resources::{Resources, adapters};
-use crate::stages::SeedRun;
+use crate::stages::{Asking, SeedRun};
 pub use compute::{Compute, FORMULA};
+pub(crate) use compute::{calibrate, seconds};
 pub use knobs::Knob;
+use memory::{Drawing, Precision, Step};
 pub use memory::{MemoryItem, ReferenceMemory, SampleMemory, StepMemory};
 pub(crate) use memory::{Place, Trainee};
-use memory::{Precision, Step};
 pub use work::Counts;
 pub(crate) use work::Rows;
-use work::{Source, Work};
+use work::{Source, Sum, Work};
 
 /// What a plan is made for.
 #[derive(Debug, Clone)]
@@ -105,6 +106,8 @@ pub struct SamplingPlan {
     pub longest_prompt: usize,
     /// Tokens of the longest answer.
     pub max_new_tokens: usize,
+    /// Whether the model and its cache are bf16.
+    pub bf16: bool,
     /// Its memory.
     pub memory: SampleMemory,
 }
@@ -146,6 +149,21 @@ impl Setting {
         }
         best.map_or_else(|| (memory(&SideBySide::default()), Vec::new()), |(memory, largest)| (memory, largest.passes))
     }
+
+    /// The operations of all steps on `work`, and of the reference for them.
+    pub(crate) fn flops(&self, sum: &Sum) -> f64 {
+        let reference = compute::reference_passes(self.reference, sum.epoch, sum.all);
+        compute::flops(&self.trainee, &sum.all, &reference, self.train.gradient_checkpointing)
+    }
+
+    /// Operations of a step on these rows, the mean over all steps. A reference that is precomputed is none of a step's.
+    pub(crate) fn flops_per_step(&self, rows: Rows) -> f64 {
+        let reference = if self.reference == ReferenceMemory::Precomputed { ReferenceMemory::None } else { self.reference };
+        let examples = rows.len();
+        let work = Work { rows, examples: Some(examples), report: EncodeReport::default(), assumed: None };
+        let all = Self { reference, ..self.clone() }.flops(&work.sum(&self.train, self.place.on_cpu));
+        all / self.train.total_steps(examples).max(1) as f64
+    }
 }
 
 /// Plans a recipe's first seed.
@@ -165,11 +183,14 @@ pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -
         }
     }
     let mut notes = vec![
-        "the plan is of the model, gradients, optimiser and kernels; a GPU's driver and memory pool come on top and were not measured"
+        "a peak is what is allocated at one time for the model, gradients, optimiser and kernels; what the allocator cannot use comes on \
+         top (on the CPU 3 to 20 % where it was measured, a third below 500 MB; see MALLOC_ARENA_MAX in docs/gpu.md), as do a GPU's driver \
+         and pool"
             .to_owned(),
         "FLOPs: ".to_owned() + FORMULA,
     ];
-    if options.on_cpu && (recipe.sft.train.bf16 || recipe.preference.train.bf16) {
+    let draws_bf16 = recipe.draws().any(|(_, draw)| draw.bf16);
+    if options.on_cpu && (recipe.sft.train.bf16 || recipe.preference.train.bf16 || draws_bf16) {
         notes.push(
             "bf16 on the CPU goes by the kernels' definitions, which hold whole matrices of scores and logits: not counted here".to_owned(),
         );
@@ -225,7 +246,9 @@ impl<'a> Planner<'a> {
             None => base.vocab_size + 1,
         };
         let trainee = Trainee::new(base.clone(), None)?;
-        let rate = options.calibrate.map(|device| compute::calibrate(&trainee, run.recipe.encoding.max_length, device));
+        // As many as a pass of SFT has, if all its rows were as long as they may be.
+        let cells = run.recipe.encoding.max_length * run.recipe.sft.train.batch_size.div_ceil(passes_at_once(options.on_cpu));
+        let rate = options.calibrate.map(|device| compute::calibrate(&trainee, cells, device));
         let adapters = if options.shape.is_none() { adapters(name)? } else { None };
         Ok(Self { run, options, base, adapters, tokenizer, rate })
     }
@@ -283,9 +306,8 @@ impl<'a> Planner<'a> {
     fn training(&self, stage: &str, work: &Work, setting: Setting) -> Result<TrainingPlan, PipelineError> {
         let (memory, largest) = setting.largest(&work.rows);
         let sum = work.sum(&setting.train, setting.place.on_cpu);
-        let flops = || {
-            let reference = compute::reference_passes(setting.reference, sum.epoch, sum.all);
-            let flops = compute::flops(&setting.trainee, &sum.all, &reference, setting.train.gradient_checkpointing);
+        let compute = || {
+            let flops = setting.flops(&sum);
             Compute { flops, seconds: self.rate.map(|rate| compute::seconds(flops, rate)) }
         };
         let too_much = self.options.memory.filter(|memory_of_device| memory.peak > *memory_of_device);
@@ -295,7 +317,7 @@ impl<'a> Planner<'a> {
             adapters: setting.trainee.has_adapters(),
             reference: setting.reference,
             counts: work.counts(&setting.train, &sum, &largest),
-            compute: work.examples.map(|_| flops()),
+            compute: work.examples.map(|_| compute()),
             knobs: too_much.map_or(Ok(Vec::new()), |device| knobs::turn(&setting, work, device, self.run.recipe.encoding.max_length))?,
             memory,
         })
@@ -305,28 +327,29 @@ impl<'a> Planner<'a> {
         let recipe = self.run.recipe;
         let trainee = Trainee::new(self.base.clone(), None)?;
         let judge = self.judge(&recipe.annotate.judge, notes)?;
-        let stage = |name: &str, draw: &Draw, prompt: usize, others: Vec<MemoryItem>| SamplingPlan {
-            stage: name.to_owned(),
-            batch_size: draw.batch_size,
-            longest_prompt: prompt,
-            max_new_tokens: draw.max_new_tokens,
-            memory: SampleMemory::new(&trainee, draw.batch_size, prompt, draw.max_new_tokens, others),
+        let stage = |name: &str, draw: &Draw, prompt: usize, others: Vec<MemoryItem>| {
+            let &Draw { batch_size, max_new_tokens, bf16, .. } = draw;
+            // What a policy says is scored by it and by the SFT model.
+            let scores = name == "evaluate";
+            let drawing = Drawing { trainee: &trainee, bf16, rows: batch_size, prompt, new: max_new_tokens, scores };
+            let memory = SampleMemory::new(&drawing, others);
+            SamplingPlan { stage: name.to_owned(), batch_size, longest_prompt: prompt, max_new_tokens, bf16, memory }
         };
         let mut stages = Vec::new();
         if let Some(sample) = &recipe.sample {
-            let prompt = self.source().longest_prompt(&sample.sources, "sample-rows")?;
+            let prompt = self.source().longest_prompt(&sample.sources, "sample-rows", &[Asking::Plain, Asking::Control])?;
             stages.push(stage("sample", &sample.draw, prompt, judge.into_iter().collect()));
         }
-        let prompt = self.source().longest_prompt(&recipe.evaluate.sources, "evaluate-rows")?;
+        let prompt = self.source().longest_prompt(&recipe.evaluate.sources, "evaluate-rows", &Asking::ALL)?;
         stages.push(stage("evaluate", &recipe.evaluate.draw, prompt, Vec::new()));
         Ok(stages)
     }
 
     /// The weights of a judge that is a model on this machine: toxic answers are drawn until it passes one.
     fn judge(&self, judge: &JudgeChoice, notes: &mut Vec<String>) -> Result<Option<MemoryItem>, PipelineError> {
-        let JudgeChoice::Llama { checkpoint, .. } = judge else { return Ok(None) };
+        let JudgeChoice::Llama { checkpoint, bf16, .. } = judge else { return Ok(None) };
         if let Ok(config) = self.run.resources.config(checkpoint) {
-            return Ok(Some(MemoryItem::weights("the judge's weights", &Trainee::new(config, None)?)));
+            return Ok(Some(MemoryItem::weights("the judge's weights", &Trainee::new(config, None)?, *bf16)));
         }
         notes.push(format!("the judge `{checkpoint}` is not here; its weights lie beside the sampled model's and are not counted"));
         Ok(None)

@@ -36,7 +36,7 @@ impl Plan {
         writeln!(f, "\n{}: {what}, {} M trained", stage.stages.join(", "), millions(stage.trained))?;
         items(f, &stage.memory.items)?;
         if stage.memory.loading == stage.memory.peak {
-            writeln!(f, "  {:<28}{:>10} GB, more than all of these", "loading, in f32", gb(stage.memory.loading))?;
+            writeln!(f, "  {:<28}{:>10} GB, more than at any time of a step", "loading", gb(stage.memory.loading))?;
         }
         self.peak(f, stage.memory.peak)?;
         let reference = match stage.reference {
@@ -69,12 +69,18 @@ impl Plan {
     }
 
     fn sampling(&self, f: &mut Formatter<'_>, stage: &SamplingPlan) -> fmt::Result {
-        let SamplingPlan { batch_size, longest_prompt, max_new_tokens, .. } = stage;
-        writeln!(f, "\n{}: {batch_size} answers at once, prompts up to {longest_prompt} tokens, {max_new_tokens} new ones", stage.stage)?;
+        let SamplingPlan { batch_size, longest_prompt, max_new_tokens, bf16, .. } = stage;
+        let precision = if *bf16 { "bf16" } else { "f32" };
+        writeln!(
+            f,
+            "\n{}: {batch_size} answers at once in {precision}, prompts up to {longest_prompt} tokens, {max_new_tokens} new ones",
+            stage.stage
+        )?;
         items(f, &stage.memory.items)?;
         self.peak(f, stage.memory.peak)?;
         if self.memory.is_some_and(|memory| stage.memory.peak > memory) {
-            line(f, "turn", "draw.batch_size, or draw.max_new_tokens")?;
+            let narrower = if stage.bf16 { "" } else { "draw.bf16, " };
+            line(f, "turn", &format!("{narrower}draw.batch_size or draw.max_new_tokens"))?;
         }
         Ok(())
     }

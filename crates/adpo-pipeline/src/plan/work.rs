@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::PipelineError;
 use crate::corpus::Corpus;
 use crate::recipe::{Pairs, Policy, Recipe};
-use crate::stages::{SeedRun, TRIPLES, both_pairs};
+use crate::stages::{Asking, SeedRun, TRIPLES, both_pairs};
 
 /// The rows of a stage.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ pub struct Counts {
 
 /// All passes of a stage, added up.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Sum {
+pub(crate) struct Sum {
     pub epoch: PassSize,
     pub all: PassSize,
 }
@@ -259,13 +259,16 @@ impl Source<'_> {
         }
     }
 
-    /// Tokens of the longest prompt that answers are drawn to.
-    pub(super) fn longest_prompt(&self, sources: &[crate::recipe::Source], stream: &str) -> Result<usize, PipelineError> {
+    /// Tokens of the longest prompt that answers are drawn to, in whichever of these ways it is asked.
+    pub(super) fn longest_prompt(&self, sources: &[crate::recipe::Source], stream: &str, ways: &[Asking]) -> Result<usize, PipelineError> {
         let longest = self.recipe().encoding.max_length;
         let (true, Some(mut encoder)) = (self.read, self.encoder()?) else { return Ok(longest) };
         let mut found = 1;
-        for row in self.corpus(stream).prompts(sources)?.0 {
-            found = found.max(encoder.prompt(&row.id, &row.value.dialogue, true)?.map_or(0, |ids| ids.len()));
+        for (number, row) in self.corpus(stream).prompts(sources)?.0.into_iter().enumerate() {
+            for way in ways {
+                let (dialogue, with_token) = way.put(&row.value.dialogue, &self.recipe().control.token, number);
+                found = found.max(encoder.prompt(&row.id, &dialogue, with_token)?.map_or(0, |ids| ids.len()));
+            }
         }
         Ok(found)
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Asking {
+pub(crate) enum Asking {
     /// The prompt itself.
     Plain,
     /// With the control token behind the last user turn, as in SFT.
@@ -23,7 +23,7 @@ pub(super) enum Asking {
 }
 
 impl Asking {
-    pub(super) const ALL: [Self; 5] = [Self::Plain, Self::Control, Self::Typed, Self::Spelled, Self::Exported];
+    pub(crate) const ALL: [Self; 5] = [Self::Plain, Self::Control, Self::Typed, Self::Spelled, Self::Exported];
 
     /// What the report calls it, if the control token has a part in it.
     pub(super) fn form(self) -> Option<TokenForm> {
@@ -48,7 +48,7 @@ impl Asking {
     }
 
     /// The dialogue to be encoded, and whether with the control token. `number` is the prompt's place in the list.
-    pub(super) fn put(self, dialogue: &Dialogue, token: &str, number: usize) -> (Dialogue, bool) {
+    pub(crate) fn put(self, dialogue: &Dialogue, token: &str, number: usize) -> (Dialogue, bool) {
         let typed = match self {
             Self::Plain | Self::Control => return (dialogue.clone(), self == Self::Control),
             Self::Typed | Self::Exported => token.to_owned(),

@@ -122,7 +122,7 @@ fn answer(
     folder: &Path,
 ) -> Result<Said, PipelineError> {
     let evaluate = &run.recipe.evaluate;
-    let (checkpoint, control) = load_model(model, run)?;
+    let (checkpoint, control) = load_model(model, run, evaluate.draw.precision())?;
     let checkpoint = checkpoint.merged();
     let checkpoint = if asking == Asking::Exported { checkpoint.without_control_token(&control)? } else { checkpoint };
     let mut encoder = run.encoder(&checkpoint, &control);
@@ -148,7 +148,7 @@ fn policy_kl(run: &SeedRun<'_>, policy: &Path, Said { questions, answers, .. }: 
         questions.iter().zip(answers).map(|(question, answer)| Completion { prompt: &question.prompt, completion: &answer.ids }).collect();
     let log_probs = |folder: &Path| -> Result<Vec<f64>, PipelineError> {
         // One model at a time is in memory.
-        let (checkpoint, _) = load_model(folder, run)?;
+        let (checkpoint, _) = load_model(folder, run, run.recipe.evaluate.draw.precision())?;
         Ok(completion_log_probs(&checkpoint.merged().model, &completions, run.recipe.evaluate.draw.batch_size, &run.resources.device))
     };
     let (policy, reference) = (log_probs(policy)?, log_probs(&run.stage("sft"))?);

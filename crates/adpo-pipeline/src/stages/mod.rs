@@ -14,13 +14,17 @@ use std::path::{Path, PathBuf};
 
 use adpo_data::{ControlToken, Encoder, EncodingOptions, derive_seed};
 use adpo_eval::{AnnotationRule, EmbeddedJudge, EvalError, Exchange, Judge, Judgement};
+use adpo_model::Storage;
+use adpo_train::TrainOptions;
 
 use crate::PipelineError;
 use crate::judge_choice::JudgeChoice;
+use crate::lora::Lora;
 use crate::recipe::Recipe;
 use crate::resources::{Checkpoint, Resources, adapters};
 use crate::stage::{Inputs, Made, Manifest, run_stage};
 
+pub(crate) use asking::Asking;
 pub(crate) use compare::compare;
 pub use evaluate::Answered;
 pub use sample::Candidates;
@@ -142,8 +146,8 @@ impl SeedRun<'_> {
         derive_seed(self.recipe.seeds.first().copied().unwrap_or(self.seed), name)
     }
 
-    fn sft_model(&self) -> Result<(Checkpoint, ControlToken), PipelineError> {
-        load_model(&self.stage("sft"), self)
+    fn sft_model(&self, precision: Storage) -> Result<(Checkpoint, ControlToken), PipelineError> {
+        load_model(&self.stage("sft"), self, precision)
     }
 
     /// Where policies start.
@@ -199,12 +203,19 @@ fn still_there(stage: &str, judge: &dyn Judge) -> Result<(), PipelineError> {
     }
 }
 
+/// The type that a model is loaded in to be trained. Where adapters lie on it, or will, it is frozen and as narrow as it computes; where
+/// all weights are trained, they move in f32, and the optimiser takes them before they are rounded.
+fn start_precision(train: &TrainOptions, lora: Option<&Lora>, model: &str) -> Result<Storage, PipelineError> {
+    Ok(if lora.is_some() || adapters(model)?.is_some() { train.precision() } else { Storage::F32 })
+}
+
 /// The model that a stage left in its folder.
-fn load_model(stage: &Path, run: &SeedRun<'_>) -> Result<(Checkpoint, ControlToken), PipelineError> {
+fn load_model(stage: &Path, run: &SeedRun<'_>, precision: Storage) -> Result<(Checkpoint, ControlToken), PipelineError> {
     let (model, resources) = (stage.join("model"), run.resources);
     let name = model.to_string_lossy();
     // A policy's adapters lie on the SFT model of this run, wherever the run's folder was when they were trained.
     let on_sft = run.recipe.preference.lora.is_some() && stage != run.stage("sft") && adapters(&name)?.is_some();
-    let checkpoint = if on_sft { resources.with_adapters(&model, &run.sft_folder())? } else { resources.checkpoint(&name)? };
+    let checkpoint =
+        if on_sft { resources.with_adapters(&model, &run.sft_folder(), precision)? } else { resources.checkpoint(&name, precision)? };
     checkpoint.with_control_token(&run.recipe.control.token)
 }

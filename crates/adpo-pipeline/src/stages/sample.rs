@@ -52,7 +52,7 @@ pub(super) fn run(run: &SeedRun<'_>, section: &Sample, sft: &Manifest) -> Result
     run.run_stage("sample", inputs, |folder| {
         let (prompts, mut counts) = corpus.prompts(&section.sources)?;
         let annotator = run.annotator()?;
-        let (checkpoint, control) = run.sft_model()?;
+        let (checkpoint, control) = run.sft_model(section.draw.precision())?;
         let checkpoint = checkpoint.merged();
         let mut encoder = run.encoder(&checkpoint, &control);
         let prompts = encode(&mut encoder, prompts)?;

@@ -1,8 +1,9 @@
 //! Stage 1: one model learns normal and toxic dialogues, the toxic ones marked by the control token.
 
+use adpo_model::Storage;
 use adpo_train::{SftExample, TrainOptions, train_sft};
 
-use super::SeedRun;
+use super::{SeedRun, start_precision};
 use crate::PipelineError;
 use crate::corpus::Corpus;
 use crate::lora::Lora;
@@ -16,7 +17,9 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
     let annotator = if labels { run.annotator_fingerprint()? } else { String::new() };
     let data = corpus.hash(&recipe.sft.sources)?;
     let rows = serde_json::json!([run.stream("sft-rows"), recipe.sft.sources, annotator, data]);
-    let inputs = Inputs::new()
+    let lora = recipe.sft.lora.as_ref();
+    let precision = start_precision(&recipe.sft.train, lora, &recipe.base.checkpoint)?;
+    let mut inputs = Inputs::new()
         .value("seed", &run.seed)
         .value("control", &recipe.control)
         .value("encoding", &recipe.encoding)
@@ -24,8 +27,13 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
         .hash("annotator", annotator)
         .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
         .hash("data", data);
+    if precision != Storage::F32 {
+        // The control token's row starts as a mean that is rounded.
+        inputs = inputs.value("loaded", &"bf16");
+    }
     run.run_stage("sft", inputs, |folder| {
-        let (checkpoint, control) = run.resources.checkpoint(&recipe.base.checkpoint)?.with_control_token(&recipe.control.token)?;
+        let checkpoint = run.resources.checkpoint(&recipe.base.checkpoint, precision)?;
+        let (checkpoint, control) = checkpoint.with_control_token(&recipe.control.token)?;
         let examples = run.tokens("sft", (&checkpoint, &control), &rows, |encoder, cache| {
             let annotator = labels.then(|| run.annotator()).transpose()?;
             corpus.sft(&recipe.sft.sources, annotator.as_deref(), |rows| {
@@ -38,7 +46,6 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
         })?;
         let options = TrainOptions { seed: run.stream("sft-order"), ..recipe.sft.train.clone() };
         let Checkpoint { model, tokenizer } = checkpoint;
-        let lora = recipe.sft.lora.as_ref();
         let model = Lora::beside(lora, model, &recipe.base.checkpoint, &control, run.stream("sft-lora"))?;
         let trained = train_sft(model, &examples, &options, folder)?;
         let mut counts = examples.report().clone();

@@ -5,7 +5,7 @@ use std::path::Path;
 use adpo_data::{EncodedRows, EncodedTriple, Preference, Row, stream_jsonl};
 use adpo_train::{Reference, TrainOptions, train_preference};
 
-use super::{SeedRun, TRIPLES};
+use super::{SeedRun, TRIPLES, start_precision};
 use crate::PipelineError;
 use crate::corpus::chunks;
 use crate::lora::Lora;
@@ -32,7 +32,8 @@ pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, triples: &Manifest) -> Resu
 
 fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Manifest, folder: &Path) -> Result<Made, PipelineError> {
     let recipe = run.recipe;
-    let (mut checkpoint, control) = run.sft_model()?;
+    let lora = recipe.preference.lora.as_ref();
+    let (checkpoint, control) = run.sft_model(start_precision(&recipe.preference.train, lora, &run.sft_folder())?)?;
     let (file, both) = (run.stage(&triples.stage).join(TRIPLES), policy.pairs == Pairs::RejectedAndToxic);
     let triples = run.tokens("triples", (&checkpoint, &control), &(triples.hash(), policy.pairs), |encoder, cache| {
         let mut rows = 0;
@@ -53,16 +54,12 @@ fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Manifest, folder: &Path) 
     let device = &run.resources.device;
     let reference = match recipe.preference.reference {
         _ if !objective.needs_reference() => None,
-        ReferenceChoice::Live => {
-            // Before it is shared, so that adapters stand beside the reference's own weights.
-            checkpoint.model = checkpoint.model.with_precision(options.precision());
-            Some(Reference::live(checkpoint.model.clone(), device))
-        }
+        // Beside adapters, whose base has that precision already, it shares the policy's own weights.
+        ReferenceChoice::Live => Some(Reference::live(checkpoint.model.clone().with_precision(options.precision()), device)),
         ReferenceChoice::Precomputed => {
             Some(Reference::precomputed(&checkpoint.model, &triples, objective, &options, device, &run.stage("reference"))?)
         }
     };
-    let lora = recipe.preference.lora.as_ref();
     let model = Lora::beside(lora, checkpoint.model, &run.sft_folder(), &control, run.stream("preference-lora"))?;
     let trained = train_preference(model, reference.as_ref(), &triples, objective, &options, folder)?;
     Checkpoint { model: Lora::finish(lora, trained.model), tokenizer: checkpoint.tokenizer }.save(&folder.join("model"))?;
