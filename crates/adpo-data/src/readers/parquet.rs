@@ -85,7 +85,7 @@ fn value(field: Field) -> Value {
         Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).map_or(Value::Null, Value::from),
         Field::Group(row) => object(row).into(),
         Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
-        // Dates, decimals, maps, …: no format has a use for them.
-        other => other.to_string().into(),
+        // Dates, decimals, maps, …: no field of any format either.
+        _ => Value::Null,
     }
 }
