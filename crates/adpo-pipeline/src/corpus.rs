@@ -407,7 +407,7 @@ mod tests {
         let source = source(json!({"id": "rows.jsonl", "buckets": [0], "limit": 6}));
         let (prompts, counts) = Corpus::new(&resources, SEED).prompts(&[source])?;
         let ids: Vec<&str> = prompts.iter().map(|row| row.id.as_str()).collect();
-        assert_eq!(ids, [""; 6]);
+        assert_eq!(ids, ["r543", "r867", "r1008", "r3558", "r3586", "r4168"]);
         assert_eq!(counts["sources"]["rows.jsonl"]["repeated"], 0);
         Ok(())
     }
