@@ -62,7 +62,7 @@ fn all_the_way(folder: &Path, tokenizer: &ChatTokenizer) -> Result<usize, DataEr
             if chunk.is_empty() {
                 return Ok::<_, DataError>(serde_json::Value::Null);
             }
-            let encoded = encoder.in_parallel(&chunk, |encoder, row| encoder.preference(row))?;
+            let encoded = encoder.in_parallel(&chunk, Encoder::preference)?;
             encoded.iter().flatten().try_for_each(|triple| cache.push(triple))?;
         }
     })?;

@@ -49,14 +49,12 @@ const IN_MEMORY: &str = "rows that lie in memory can be read";
 
 /// The policy's passes of supervised fine-tuning, micro-batch by micro-batch, over all its steps; of each micro-batch those that
 /// run `at_once`.
-#[expect(clippy::missing_panics_doc, reason = "rows that lie in memory can be read")]
 pub fn sft_passes<'a>(examples: &'a [SftExample], options: &'a TrainOptions, at_once: usize) -> impl Iterator<Item = Vec<PassSize>> + 'a {
     let task = Sft::new(examples, options);
     micro_batches(examples.len(), options, at_once, move |part| batch(&task, part))
 }
 
 /// The same for preference training.
-#[expect(clippy::missing_panics_doc, reason = "rows that lie in memory can be read")]
 pub fn preference_passes<'a>(
     triples: &'a [EncodedTriple],
     objective: &'a Objective,
