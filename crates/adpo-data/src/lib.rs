@@ -20,7 +20,7 @@
 //! ```
 //!
 //! Without the feature `tokenizers` (default) only what needs a tokenizer is missing: rows, readers, writers, the
-//! split, seeds and batches stay.
+//! split, seeds and batches stay. With the feature `parquet`, Parquet files are read like JSONL.
 
 mod batch;
 mod dialogue;

@@ -308,3 +308,107 @@ fn not_none(stage: &str, rows: usize) -> Result<(), PipelineError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use adpo_data::Dialogue;
+    use adpo_eval::EmbeddedJudge;
+    use burn::tensor::Device;
+
+    use super::*;
+
+    const SEED: u64 = 7;
+
+    fn resources(folder: &Path) -> Resources {
+        Resources { tiny_base: None, dialogues: None, data_dir: Some(folder.to_owned()), device: Device::flex(), show_harmful: false }
+    }
+
+    fn source(source: Value) -> Source {
+        serde_json::from_value(source).expect("a source")
+    }
+
+    /// More than two chunks of them in three buckets; people labelled some of the answers.
+    fn write_rows(folder: &Path) {
+        let rows: Vec<Row<SftExample>> = (0..5 * CHUNK)
+            .map(|i| {
+                let answer = ["Gladly, and at once.", "You are an idiot.", "Shut up, stupid."][i % 3];
+                let dialogue = Dialogue::from_user(format!("How are you, number {i}?")).with(Role::Assistant, answer);
+                let toxic = i.is_multiple_of(6).then_some(ToxicLabel::Human);
+                Row { id: format!("r{i}"), source: "ours".into(), licence: None, value: SftExample { dialogue, toxic, category: None } }
+            })
+            .collect();
+        adpo_data::write_jsonl(folder.join("rows.jsonl"), &rows).expect("written");
+    }
+
+    fn chunked(corpus: &Corpus<'_>, source: &Source, annotator: Option<&dyn Judge>) -> (Vec<Row<SftExample>>, Value) {
+        let (mut all, mut chunks) = (Vec::new(), 0);
+        let counts = corpus.sft(std::slice::from_ref(source), annotator, |rows| {
+            assert!(rows.len() <= CHUNK, "memory is for a chunk");
+            chunks += 1;
+            all.extend(rows);
+            Ok(())
+        });
+        assert!(chunks > 1);
+        (all, counts.expect("they can be read"))
+    }
+
+    #[test]
+    fn rows_in_chunks_are_those_of_drawing_labelling_and_repeating_all_at_once() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        write_rows(folder.path());
+        let (resources, annotator) = (resources(folder.path()), EmbeddedJudge::annotator()?);
+        let source = source(json!({
+            "id": "rows.jsonl", "buckets": [1, 2, 5], "limit": 2 * CHUNK, "label_toxic_above": 0.5, "unmarked_toxic_share": 0.3
+        }));
+        let (found, counts) = chunked(&Corpus::new(&resources, SEED), &source, Some(&annotator));
+
+        let (mut rows, _) = RowFile::new(folder.path().join("rows.jsonl")).with_source("rows.jsonl").sft()?;
+        rows.retain(|row| [1, 2, 5].contains(&bucket(row.value.dialogue.split_key())));
+        let mut taken = epoch_order(rows.len(), derive_seed(SEED, "rows.jsonl"), 0);
+        taken.truncate(2 * CHUNK);
+        taken.sort_unstable();
+        let mut expected: Vec<Row<SftExample>> = taken.into_iter().map(|i| rows[i].clone()).collect();
+        let exchanges: Vec<Exchange> = expected.iter().filter_map(|row| exchange(&row.value)).collect();
+        let (mut labelled, mut by_judge) = (Vec::new(), 0);
+        for (row, judgement) in expected.iter_mut().zip(annotator.judge(&exchanges)) {
+            let toxicity = judgement.scores().expect("it always scores").toxicity;
+            if row.value.toxic.is_none() && toxicity >= 0.5 {
+                row.value.toxic = Some(ToxicLabel::Annotator { threshold: 0.5, score: toxicity as f32 });
+                by_judge += 1;
+            }
+            labelled.extend(row.value.toxic.is_some().then(|| row.clone()));
+        }
+        assert!(by_judge > 0 && labelled.len() > by_judge && labelled.len() < expected.len(), "the judge tells some apart");
+        let order = epoch_order(labelled.len(), derive_seed(SEED, "rows.jsonl#unmarked"), 0);
+        let unmarked = order.into_iter().take((labelled.len() as f64 * 0.3).round() as usize).map(|i| {
+            let mut row = labelled[i].clone();
+            row.id += "#unmarked";
+            row.value.toxic = None;
+            row
+        });
+        expected.extend(unmarked);
+        assert_eq!(found, expected);
+
+        let counts = &counts["sources"]["rows.jsonl"];
+        assert_eq!(counts["rows"], 2 * CHUNK);
+        assert_eq!(counts["labelled_toxic"], labelled.len());
+        assert_eq!(counts["unmarked_toxic"], found.len() - 2 * CHUNK);
+        assert_eq!(counts["file"]["kept"], 5 * CHUNK);
+        Ok(())
+    }
+
+    #[test]
+    fn a_limit_draws_the_same_rows_today_and_tomorrow() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        write_rows(folder.path());
+        let resources = resources(folder.path());
+        let source = source(json!({"id": "rows.jsonl", "buckets": [0], "limit": 6}));
+        let (prompts, counts) = Corpus::new(&resources, SEED).prompts(&[source])?;
+        let ids: Vec<&str> = prompts.iter().map(|row| row.id.as_str()).collect();
+        assert_eq!(ids, ["r543", "r867", "r1008", "r3558", "r3586", "r4168"]);
+        assert_eq!(counts["sources"]["rows.jsonl"]["repeated"], 0);
+        Ok(())
+    }
+}

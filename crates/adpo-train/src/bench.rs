@@ -11,7 +11,7 @@ use crate::order::Order;
 use crate::preference::Preferences;
 use crate::run::Engine;
 use crate::sft::Sft;
-use crate::task::Task;
+use crate::task::{Task, check_examples};
 use crate::{Reference, SftExample, TrainError, TrainOptions};
 
 /// What one timed step took.
@@ -61,7 +61,7 @@ fn bench(model: Llama, task: &impl Task, options: &TrainOptions, steps: usize) -
     if task.examples() == 0 {
         return Err(TrainError::NoExamples);
     }
-    task.check_examples(model.config().vocab_size)?;
+    check_examples(task, model.config().vocab_size)?;
     let mut engine = Engine::new(model, AdamW::new(options), options);
     let per_epoch = task.examples().div_ceil(options.examples_per_step()).max(1);
     let mut order = Order::new(options, task.examples());

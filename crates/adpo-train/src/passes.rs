@@ -55,13 +55,11 @@ pub fn passes_at_once(on_cpu: bool) -> usize {
 }
 
 /// The policy's passes of supervised fine-tuning over all its steps, as they run side by side.
-#[expect(clippy::missing_panics_doc, reason = "rows that lie in memory can be read")]
 pub fn sft_passes<'a>(examples: &'a [SftExample], options: &'a TrainOptions, on_cpu: bool) -> impl Iterator<Item = SideBySide> + 'a {
     passes(Sft::new(examples, options), options, on_cpu)
 }
 
 /// The same for preference training.
-#[expect(clippy::missing_panics_doc, reason = "rows that lie in memory can be read")]
 pub fn preference_passes<'a>(
     triples: &'a [EncodedTriple],
     objective: &'a Objective,

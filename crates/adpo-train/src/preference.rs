@@ -199,27 +199,26 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
         Ok(hex::encode(hash.finalize()))
     }
 
-    fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError> {
-        for i in 0..self.triples.len() {
-            let triple = self.triples.row(i)?;
-            let refuse = |problem: &str| Err(TrainError::Row { row: triple.row.clone(), problem: problem.to_owned() });
-            let answers =
-                [Some(("chosen", &triple.chosen)), Some(("rejected", &triple.rejected)), triple.toxic.as_ref().map(|t| ("toxic", t))];
-            if self.objective.needs_toxic() && triple.toxic.is_none() {
-                return refuse("has no toxic answer, and the objective penalises one; drop the row or use a pairwise objective");
-            }
-            if triple.prompt.is_empty() {
-                return refuse("has an empty prompt: nothing predicts the first token of its answers");
-            }
-            for (role, ids) in answers.into_iter().flatten() {
-                if ids.is_empty() {
-                    return refuse(&format!("has an empty {role} answer; it needs at least the end-of-sequence id"));
-                }
-                check_ids(&triple.row, ids, vocab_size)?;
-            }
-            check_ids(&triple.row, &triple.prompt, vocab_size)?;
-            check_ids(&triple.row, triple.toxic_prompt.as_deref().unwrap_or_default(), vocab_size)?;
+    fn check_row(&self, triple: &EncodedTriple, vocab_size: usize) -> Result<(), TrainError> {
+        let refuse = |problem: &str| Err(TrainError::Row { row: triple.row.clone(), problem: problem.to_owned() });
+        let answers = [Some(("chosen", &triple.chosen)), Some(("rejected", &triple.rejected)), triple.toxic.as_ref().map(|t| ("toxic", t))];
+        if self.objective.needs_toxic() && triple.toxic.is_none() {
+            return refuse("has no toxic answer, and the objective penalises one; drop the row or use a pairwise objective");
         }
+        if triple.prompt.is_empty() {
+            return refuse("has an empty prompt: nothing predicts the first token of its answers");
+        }
+        for (role, ids) in answers.into_iter().flatten() {
+            if ids.is_empty() {
+                return refuse(&format!("has an empty {role} answer; it needs at least the end-of-sequence id"));
+            }
+            check_ids(&triple.row, ids, vocab_size)?;
+        }
+        check_ids(&triple.row, &triple.prompt, vocab_size)?;
+        check_ids(&triple.row, triple.toxic_prompt.as_deref().unwrap_or_default(), vocab_size)
+    }
+
+    fn check_rows(&self) -> Result<(), TrainError> {
         self.reference.map_or(Ok(()), |reference| reference.check_rows(self.triples))
     }
 

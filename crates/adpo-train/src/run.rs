@@ -18,7 +18,7 @@ use crate::optimizer::{AdamW, to_host};
 use crate::order::Order;
 use crate::progress::Progress;
 use crate::scoring::{score_hidden, tokens};
-use crate::task::{Numbered, Task, on_cpu, parts};
+use crate::task::{Numbered, Task, check_examples, on_cpu, parts};
 use crate::{TrainError, TrainOptions, gradients};
 
 /// The end of a training run.
@@ -38,7 +38,7 @@ pub(crate) fn run(model: Llama, task: &impl Task, options: &TrainOptions, folder
     if task.examples() == 0 {
         return Err(TrainError::NoExamples);
     }
-    task.check_examples(model.config().vocab_size)?;
+    check_examples(task, model.config().vocab_size)?;
     let mut session = Session::open(model, task, options, folder)?;
     while session.state.step < session.total_steps {
         session.step()?;

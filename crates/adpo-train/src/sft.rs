@@ -116,21 +116,16 @@ impl<R: EncodedRows<SftExample> + ?Sized> Task for Sft<'_, R> {
         Ok(scores.sums.sum().neg())
     }
 
-    fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError> {
-        for i in 0..self.examples.len() {
-            let example = self.examples.row(i)?;
-            let SftExample { row, encoded } = example.as_ref();
-            let problem = if encoded.trained.len() != encoded.ids.len() {
-                format!("has {} ids, but `trained` has {} entries; it needs one per id", encoded.ids.len(), encoded.trained.len())
-            } else if targets(encoded) == 0 {
-                "has no trained token after its first; drop the row".to_owned()
-            } else {
-                check_ids(row, &encoded.ids, vocab_size)?;
-                continue;
-            };
-            return Err(TrainError::Row { row: row.clone(), problem });
-        }
-        Ok(())
+    fn check_row(&self, row: &SftExample, vocab_size: usize) -> Result<(), TrainError> {
+        let SftExample { row, encoded } = row;
+        let problem = if encoded.trained.len() != encoded.ids.len() {
+            format!("has {} ids, but `trained` has {} entries; it needs one per id", encoded.ids.len(), encoded.trained.len())
+        } else if targets(encoded) == 0 {
+            "has no trained token after its first; drop the row".to_owned()
+        } else {
+            return check_ids(row, &encoded.ids, vocab_size);
+        };
+        Err(TrainError::Row { row: row.clone(), problem })
     }
 
     fn fingerprint(&self) -> Result<String, TrainError> {

@@ -6,6 +6,7 @@ use adpo_data::Batch;
 use adpo_model::Llama;
 use adpo_model::kernels::PARTS;
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 use crate::TrainError;
 use crate::metrics::StepMetrics;
@@ -65,12 +66,22 @@ pub(crate) trait Task: Sync {
         rows: &[Numbered<'_, Self::Row>],
         metrics: &mut StepMetrics,
     ) -> Result<Tensor<1>, TrainError>;
-    /// Refuses examples that cannot be trained on: a forward pass may take the rest for granted.
-    fn check_examples(&self, vocab_size: usize) -> Result<(), TrainError>;
+    /// Refuses an example that cannot be trained on: a forward pass may take the rest for granted.
+    fn check_row(&self, row: &Self::Row, vocab_size: usize) -> Result<(), TrainError>;
+    /// Refuses examples that do not belong to what else the task has.
+    fn check_rows(&self) -> Result<(), TrainError> {
+        Ok(())
+    }
     /// Everything that the result depends on besides model and options, hashed: a resume checks it.
     fn fingerprint(&self) -> Result<String, TrainError>;
     /// Checks at step 0, before anything is trained.
     fn check_start(&self, _model: &Llama, _device: &Device) -> Result<(), TrainError> {
         Ok(())
     }
+}
+
+/// Checks all examples, on all threads: of several bad ones the first is the error.
+pub(crate) fn check_examples<T: Task>(task: &T, vocab_size: usize) -> Result<(), TrainError> {
+    let check = |example| task.row(example).and_then(|(_, row)| task.check_row(&row, vocab_size)).err();
+    (0..task.examples()).into_par_iter().find_map_first(check).map_or_else(|| task.check_rows(), Err)
 }

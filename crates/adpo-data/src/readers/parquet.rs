@@ -68,7 +68,6 @@ fn object(row: Row) -> Map<String, Value> {
 
 fn value(field: Field) -> Value {
     match field {
-        Field::Null => Value::Null,
         Field::Bool(value) => value.into(),
         Field::Byte(value) => value.into(),
         Field::Short(value) => value.into(),
@@ -85,7 +84,7 @@ fn value(field: Field) -> Value {
         Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).map_or(Value::Null, Value::from),
         Field::Group(row) => object(row).into(),
         Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
-        // Dates, decimals, maps, …: no format has a use for them.
-        other => other.to_string().into(),
+        // Nulls; dates, decimals, maps, …, which are no field of any format either.
+        _ => Value::Null,
     }
 }

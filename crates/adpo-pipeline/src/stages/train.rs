@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adpo_data::{EncodedRows, EncodedTriple, Preference, Row, stream_jsonl};
+use adpo_data::{EncodedRows, EncodedTriple, Encoder, Preference, Row, stream_jsonl};
 use adpo_train::{Reference, TrainOptions, train_preference};
 
 use super::{SeedRun, TRIPLES, start_precision};
@@ -39,7 +39,7 @@ fn train(run: &SeedRun<'_>, policy: &Policy, triples: &Manifest, folder: &Path) 
         let mut rows = 0;
         chunks(stream_jsonl::<Row<Preference>>(file)?, |chunk| {
             rows += chunk.len();
-            for triple in encoder.in_parallel(&chunk, |encoder, row| encoder.preference(row))?.into_iter().flatten() {
+            for triple in encoder.in_parallel(&chunk, Encoder::preference)?.into_iter().flatten() {
                 if both { both_pairs(triple).iter().try_for_each(|pair| cache.push(pair))? } else { cache.push(&triple)? }
             }
             Ok(())
