@@ -118,7 +118,15 @@ fn knobs_are_turned_in_the_order_of_their_cost_until_the_stage_fits() {
     (train.batch_size, train.gradient_accumulation_steps) = (8, 4);
     (train.bf16, train.gradient_checkpointing) = (false, false);
     // With all gradients there and their sum, bf16 beside f32 masters takes as much as f32.
-    turned(&on_gpu(&full, 80_000_000_000), &["gradient_checkpointing = true", "reference = \"precomputed\"", "a [lora] table (r = 16)"]);
+    turned(
+        &on_gpu(&full, 80_000_000_000),
+        &[
+            "gradient_checkpointing = true",
+            "batch_size = 4, gradient_accumulation_steps = 8",
+            "reference = \"precomputed\"",
+            "a [lora] table (r = 16)",
+        ],
+    );
 
     let mut adapters = recipe("llama2-7b-lora.toml");
     let train = &mut adapters.preference.train;

@@ -218,6 +218,7 @@ struct Planner<'a> {
     base: LlamaConfig,
     /// Where the base is adapters itself.
     adapters: Option<LoraConfig>,
+    /// With the control token in it.
     tokenizer: Option<ChatTokenizer>,
     rate: Option<f64>,
 }
@@ -240,11 +241,12 @@ impl<'a> Planner<'a> {
             _ => None,
         };
         // As in a run: the control token gets a row where the model has none to spare.
-        let control = tokenizer.clone().map(|tokenizer| tokenizer.with_control_token(&run.recipe.control.token)).transpose()?;
-        base.vocab_size = match control {
+        let with_token = tokenizer.map(|tokenizer| tokenizer.with_control_token(&run.recipe.control.token)).transpose()?;
+        base.vocab_size = match &with_token {
             Some((_, control)) => base.vocab_size.max(control.id as usize + 1),
             None => base.vocab_size + 1,
         };
+        let tokenizer = with_token.map(|(tokenizer, _)| tokenizer);
         let trainee = Trainee::new(base.clone(), None)?;
         // As many as a pass of SFT has, if all its rows were as long as they may be.
         let cells = run.recipe.encoding.max_length * run.recipe.sft.train.batch_size.div_ceil(passes_at_once(options.on_cpu));

@@ -131,7 +131,7 @@ fn scaled(pass: &PassSize, times: f64) -> PassSize {
 /// Where rows come from.
 pub(super) struct Source<'a> {
     pub run: &'a SeedRun<'a>,
-    /// Absent where a shape stands in for the checkpoint, or no data are to be read.
+    /// With the control token; absent where a shape stands in for the checkpoint, or no data are to be read.
     pub tokenizer: Option<&'a ChatTokenizer>,
     pub read: bool,
 }
