@@ -1,7 +1,7 @@
 //! What the CPU implementations share: Flex tensors as slices, matrix products on slices, rows over threads, `exp`.
 //!
-//! Loops are plain Rust over lanes of a fixed width, which [`vectorised`] compiles once per instruction set. Work is cut into
-//! pieces by the shape and the number of threads alone, so that no sum depends on who ran first.
+//! Loops are plain Rust over lanes of a fixed width, which [`vectorised`] compiles once per instruction set. What is
+//! summed in one go is cut by the shape alone, so that no result depends on the number of threads or on who ran first.
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wider vectors")]
 
 use burn::backend::Flex;
