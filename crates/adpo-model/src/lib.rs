@@ -50,4 +50,4 @@ pub use kernels::TokenScores;
 pub use llama::{Llama, TokenInput};
 pub use lora::{LoraConfig, TargetModules, TrainableTokens};
 pub use parameters::{ParameterMap, ParameterVisitor};
-pub use sample::{Completion, Finish, SampleRequest, SampleRun, SamplingOptions, sample};
+pub use sample::{Completion, Finish, SampleRequest, SampleRun, SamplingOptions, sample, sampled_at_once};

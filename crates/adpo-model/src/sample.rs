@@ -98,7 +98,7 @@ pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingO
     for chunk in order.chunks(options.batch_size.max(1)) {
         let parts = kernels::on_pool(|| {
             let answers = |part: &[usize]| batch(&model, &part.iter().map(|i| requests[*i]).collect::<Vec<_>>(), options);
-            chunk.par_chunks(rows_together(chunk.len(), &model.device())).map(answers).collect::<Vec<_>>()
+            chunk.par_chunks(rows_together(chunk.len(), model.device() == Device::flex())).map(answers).collect::<Vec<_>>()
         });
         for (i, answer) in chunk.iter().zip(parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten()) {
             new_tokens += answer.ids.len() + usize::from(answer.finish != Finish::Length);
@@ -111,10 +111,16 @@ pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingO
 /// How many rows of a batch go through the model together. On the CPU each thread takes rows of its own: a token's kernels are
 /// so short that threads would wait for each other longer than they compute. Each of them then reads all weights, which
 /// only a few rows pay for.
-fn rows_together(rows: usize, device: &Device) -> usize {
+fn rows_together(rows: usize, on_cpu: bool) -> usize {
     const ENOUGH: usize = 4;
-    let parts = if *device == Device::flex() { kernels::PARTS.min(rows / ENOUGH).max(1) } else { 1 };
+    let parts = if on_cpu { kernels::PARTS.min(rows / ENOUGH).max(1) } else { 1 };
     rows.div_ceil(parts).max(1)
+}
+
+/// How many rows of a batch have caches in memory at the same time: those that threads are at.
+pub fn sampled_at_once(rows: usize, on_cpu: bool) -> usize {
+    let threads = if on_cpu { rayon::current_num_threads() } else { 1 };
+    rows.min(threads * rows_together(rows, on_cpu))
 }
 
 fn check(requests: &[SampleRequest<'_>], options: &SamplingOptions, config: &LlamaConfig) -> Result<(), ModelError> {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use adpo_model::{LlamaConfig, LoraConfig, ModelError};
+use adpo_model::{LlamaConfig, LoraConfig, ModelError, sampled_at_once};
 use adpo_train::{PassSize, TrainOptions};
 use serde::Serialize;
 
@@ -438,8 +438,10 @@ pub(crate) struct Drawing<'a> {
     pub trainee: &'a Trainee,
     /// Whether weights, activations and cache are bf16.
     pub bf16: bool,
-    /// Answers at once.
+    /// Answers of a batch.
     pub rows: usize,
+    /// Whether on the CPU, which draws them in parts.
+    pub on_cpu: bool,
     /// Tokens of the longest prompt.
     pub prompt: usize,
     /// Tokens of the longest answer.
@@ -455,13 +457,13 @@ impl SampleMemory {
         let number = if bf16 { 2 } else { F32 };
         let [rows, prompt, new] = [drawing.rows, drawing.prompt, drawing.new].map(|count| count as u64);
         let (_, keys) = trainee.widths();
-        let (vocab, cells) = (trainee.config.vocab_size as u64, rows * (prompt + new));
+        let at_once = sampled_at_once(drawing.rows, drawing.on_cpu) as u64;
         // Keys and values of all layers, for the longest prompt and answer from the start.
-        let cache = 2 * trainee.blocks() as u64 * cells * keys;
+        let cache = 2 * trainee.blocks() as u64 * at_once * (prompt + new) * keys;
         // Logits are f32 where a token is chosen.
-        let working = (number * trainee.working_forward(rows * prompt)).max((number + F32) * rows * vocab);
-        // Then there is no cache.
-        let scoring = if drawing.scores { number * trainee.working_forward(cells) } else { 0 };
+        let working = (number * trainee.working_forward(at_once * prompt)).max((number + F32) * at_once * trainee.config.vocab_size as u64);
+        // Of the whole batch; then there is no cache.
+        let scoring = if drawing.scores { number * trainee.working_forward(rows * (prompt + new)) } else { 0 };
         let item = |what, bytes: u64| MemoryItem { what, bytes };
         let mut items =
             vec![item("weights", number * trainee.base_numbers()), item("KV cache", number * cache), item("working memory", working)];

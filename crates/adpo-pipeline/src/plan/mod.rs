@@ -333,7 +333,8 @@ impl<'a> Planner<'a> {
             let &Draw { batch_size, max_new_tokens, bf16, .. } = draw;
             // What a policy says is scored by it and by the SFT model.
             let scores = name == "evaluate";
-            let drawing = Drawing { trainee: &trainee, bf16, rows: batch_size, prompt, new: max_new_tokens, scores };
+            let drawing =
+                Drawing { trainee: &trainee, bf16, rows: batch_size, on_cpu: self.options.on_cpu, prompt, new: max_new_tokens, scores };
             let memory = SampleMemory::new(&drawing, others);
             SamplingPlan { stage: name.to_owned(), batch_size, longest_prompt: prompt, max_new_tokens, bf16, memory }
         };
