@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use adpo_model::{LlamaConfig, LoraConfig, ModelError, sampled_at_once};
+use adpo_model::kernels::PARTS;
+use adpo_model::{LlamaConfig, LoraConfig, ModelError};
 use adpo_train::{PassSize, TrainOptions};
 use serde::Serialize;
 
@@ -25,7 +26,7 @@ impl Precision {
 }
 
 /// Bytes of a number in f32: adapters, moments, sums of gradients, logits.
-const F32: u64 = 4;
+pub(super) const F32: u64 = 4;
 
 /// The linear layers of a block, in the order of `LoraConfig::modules`.
 const LAYERS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
@@ -154,14 +155,14 @@ impl Trainee {
         self.config.num_attention_heads as u64
     }
     /// Width of all queries, of all keys.
-    fn widths(&self) -> (u64, u64) {
+    pub(super) fn widths(&self) -> (u64, u64) {
         let dim = self.config.head_dim as u64;
         (self.heads() * dim, self.config.num_key_value_heads as u64 * dim)
     }
     fn embedding(&self) -> u64 {
         self.config.vocab_size as u64 * self.hidden()
     }
-    fn blocks(&self) -> usize {
+    pub(super) fn blocks(&self) -> usize {
         self.config.num_hidden_layers
     }
 
@@ -281,15 +282,16 @@ impl Trainee {
     }
 
     /// What comes and goes in a block's forward pass of which nothing is kept: stream, norm, gate and up.
-    fn working_forward(&self, cells: u64) -> u64 {
+    pub(super) fn working_forward(&self, cells: u64) -> u64 {
         cells * (2 * self.hidden() + 2 * self.inner())
     }
 
-    /// Bytes that come and go in the head's backward pass: the hidden states' gradient, a share of it per thread, blocks of logits.
+    /// Bytes that come and go in the head's backward pass: the hidden states' gradient, a share of it from each part of the vocabulary, blocks of
+    /// logits.
     fn working_in_head(&self, pass: &PassSize, place: Place, precision: Precision) -> u64 {
         let of_targets = targets(pass) * self.hidden() * precision.number;
         if place.on_cpu {
-            return (1 + place.threads) * of_targets + place.threads * CPU_CHUNK;
+            return (1 + PARTS as u64) * of_targets + place.threads * CPU_CHUNK;
         }
         2 * of_targets + 2 * targets(pass) * GPU_CHUNK.min(self.config.vocab_size as u64) * F32
     }
@@ -422,55 +424,4 @@ struct Moment {
     activations: u64,
     head: u64,
     working: u64,
-}
-
-/// Memory of sampling, in bytes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SampleMemory {
-    /// The sum.
-    pub peak: u64,
-    /// What it is made of.
-    pub items: Vec<MemoryItem>,
-}
-
-/// What a model is asked for where answers are drawn.
-pub(crate) struct Drawing<'a> {
-    pub trainee: &'a Trainee,
-    /// Whether weights, activations and cache are bf16.
-    pub bf16: bool,
-    /// Answers of a batch.
-    pub rows: usize,
-    /// Whether on the CPU, which draws them in parts.
-    pub on_cpu: bool,
-    /// Tokens of the longest prompt.
-    pub prompt: usize,
-    /// Tokens of the longest answer.
-    pub new: usize,
-    /// Whether answers are scored afterwards, each with its prompt.
-    pub scores: bool,
-}
-
-impl SampleMemory {
-    /// `others` are models beside it.
-    pub(crate) fn new(drawing: &Drawing<'_>, others: Vec<MemoryItem>) -> Self {
-        let Drawing { trainee, bf16, .. } = *drawing;
-        let number = if bf16 { 2 } else { F32 };
-        let [rows, prompt, new] = [drawing.rows, drawing.prompt, drawing.new].map(|count| count as u64);
-        let (_, keys) = trainee.widths();
-        let at_once = sampled_at_once(drawing.rows, drawing.on_cpu) as u64;
-        // Keys and values of all layers, for the longest prompt and answer from the start.
-        let cache = 2 * trainee.blocks() as u64 * at_once * (prompt + new) * keys;
-        // Logits are f32 where a token is chosen.
-        let working = (number * trainee.working_forward(at_once * prompt)).max((number + F32) * at_once * trainee.config.vocab_size as u64);
-        // Of the whole batch; then there is no cache.
-        let scoring = if drawing.scores { number * trainee.working_forward(rows * (prompt + new)) } else { 0 };
-        let item = |what, bytes: u64| MemoryItem { what, bytes };
-        let mut items =
-            vec![item("weights", number * trainee.base_numbers()), item("KV cache", number * cache), item("working memory", working)];
-        if scoring > number * cache + working {
-            items.push(item("more to score the answers", scoring - number * cache - working));
-        }
-        items.extend(others);
-        Self { peak: items.iter().map(|item| item.bytes).sum(), items }
-    }
 }

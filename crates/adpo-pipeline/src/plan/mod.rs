@@ -2,6 +2,7 @@
 //! not fit. Configuration, tokenizer and data are read, weights never.
 
 mod compute;
+mod drawing;
 mod knobs;
 mod memory;
 mod table;
@@ -22,10 +23,12 @@ use crate::resources::{Resources, adapters};
 use crate::stages::{Asking, SeedRun};
 pub use compute::{Compute, FORMULA};
 pub(crate) use compute::{calibrate, seconds};
+use drawing::Drawing;
+pub use drawing::SampleMemory;
 pub use knobs::Knob;
-use memory::{Drawing, Precision, Step};
-pub use memory::{MemoryItem, ReferenceMemory, SampleMemory, StepMemory};
+pub use memory::{MemoryItem, ReferenceMemory, StepMemory};
 pub(crate) use memory::{Place, Trainee};
+use memory::{Precision, Step};
 pub use work::Counts;
 pub(crate) use work::Rows;
 use work::{Source, Sum, Work};
