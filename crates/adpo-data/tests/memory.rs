@@ -1,43 +1,24 @@
 //! On their way from a file of rows to a token cache, rows take memory by the handful, however many there are.
 #![cfg(feature = "tokenizers")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use adpo_data::{
     ChatTokenizer, DataError, EncodedRows, EncodedTriple, Encoder, EncodingOptions, Mask, OverLength, Preference, Row, RowFile, TokenCache,
     read_preferences, stream_jsonl, train_tokenizer, write_jsonl_with,
 };
-
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// Safety: the system's allocator does all of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Relaxed);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use peak_alloc::PeakAlloc;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// Bytes that `work` needed at most beyond those that were taken before.
 fn peak<T>(work: impl FnOnce() -> Result<T, DataError>) -> Result<usize, DataError> {
-    let before = NOW.load(Relaxed);
-    PEAK.store(before, Relaxed);
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
     work()?;
-    Ok(PEAK.load(Relaxed) - before)
+    Ok(ALLOCATOR.peak_usage() - before)
 }
 
 fn rows(count: usize) -> String {

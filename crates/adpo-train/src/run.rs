@@ -16,6 +16,7 @@ use crate::checkpoint::{self, TrainerState};
 use crate::metrics::{self, MetricsLog, StepMetrics, StepRecord};
 use crate::optimizer::{AdamW, to_host};
 use crate::order::Order;
+use crate::passes::passes_at_once;
 use crate::progress::Progress;
 use crate::scoring::{score_hidden, tokens};
 use crate::task::{Numbered, Task, check_examples, on_cpu, parts};
@@ -90,8 +91,8 @@ impl Engine {
         let mut stepped = Stepped { loss: 0.0, grad_norm: f64::NAN, metrics: StepMetrics::default(), not_finite: None };
         let mut gradients = GradientsParams::new();
         for micro in rows.chunks(self.batch_size) {
-            let parts = parts(micro, T::tokens, on_cpu(&self.device));
-            for side_by_side in parts.chunks(rayon::current_num_threads()) {
+            let on_cpu = on_cpu(&self.device);
+            for side_by_side in parts(micro, T::tokens, on_cpu).chunks(passes_at_once(on_cpu)) {
                 let passes: Vec<_> = side_by_side.par_iter().map(|part| self.pass(task, part, total_weight)).collect();
                 // With several devices, this is where their gradients would be reduced too.
                 for pass in passes {

@@ -1,38 +1,17 @@
 //! What checkpoints take of the heap, as the allocator counts it. A process of its own: nothing else may allocate meanwhile.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use adpo_data::Encoded;
 use adpo_model::{Llama, LlamaConfig, Storage, StoredTensor, TensorFile};
 use adpo_train::{SftExample, TrainOptions, train_sft};
 use burn::tensor::{Device, Tensor, TensorData};
-
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
+use peak_alloc::PeakAlloc;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: all of it is the system allocator's; sizes are counted beside.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// The counts are the whole process's: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -73,18 +52,18 @@ fn of_tensors_that_are_written_two_copies_of_one_are_in_memory() {
     let tensors: Vec<StoredTensor> = tensors.zip(0..).map(|(tensor, i)| StoredTensor::new(format!("{i}"), tensor, Storage::F32)).collect();
     drop(values);
     let path = folder.path().join("eight.safetensors");
-    let before = NOW.load(Relaxed);
-    PEAK.store(before, Relaxed);
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
     TensorFile::write(&path, tensors).expect("written");
-    let extra = largest(PEAK.load(Relaxed) - before);
+    let extra = largest(ALLOCATOR.peak_usage() - before);
     println!("writing 8 tensors takes {extra:.2} of one");
     assert!(extra < 3.0, "{extra:.2} tensors at the peak");
 
-    let before = NOW.load(Relaxed);
-    PEAK.store(before, Relaxed);
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
     let file = TensorFile::open(&path).expect("it is there");
     assert_eq!(file.tensors().expect("whole").tensor("7").expect("there").data().len(), LARGEST);
-    let extra = largest(PEAK.load(Relaxed) - before);
+    let extra = largest(ALLOCATOR.peak_usage() - before);
     assert!(extra < 0.1, "a file that is only mapped takes {extra:.2} of its tensors' heap");
 }
 
@@ -101,10 +80,10 @@ fn a_checkpoint_is_written_tensor_by_tensor_and_read_from_mapped_files() {
                 while !unfinished.exists() {
                     assert!(!done.load(Relaxed), "the folder was never seen");
                 }
-                PEAK.store(0, Relaxed);
+                ALLOCATOR.reset_peak_usage();
                 let (mut least, mut most) = (usize::MAX, 0);
                 loop {
-                    let (now, peak) = (NOW.load(Relaxed), PEAK.load(Relaxed));
+                    let (now, peak) = (ALLOCATOR.current_usage(), ALLOCATOR.peak_usage());
                     // Looked at after the numbers, so that these are of its time.
                     if !unfinished.exists() {
                         assert!(most > 0, "the folder was seen only when it was finished");
@@ -124,10 +103,10 @@ fn a_checkpoint_is_written_tensor_by_tensor_and_read_from_mapped_files() {
         let bytes = |folder: &Path, name: &str| std::fs::metadata(folder.join(name)).expect("it is there").len() as usize;
         let checkpoint = folder.path().join("checkpoints/step-00000001");
         let (weights, state) = (bytes(&checkpoint, "model.safetensors"), bytes(&checkpoint, "optimizer.safetensors"));
-        let before = NOW.load(Relaxed);
-        PEAK.store(before, Relaxed);
+        let before = ALLOCATOR.current_usage();
+        ALLOCATOR.reset_peak_usage();
         drop(train(start, bf16, folder.path()));
-        let reading = PEAK.load(Relaxed) - before;
+        let reading = ALLOCATOR.peak_usage() - before;
         // The weights where the run began are dropped before the state is read.
         let held = state.max(if bf16 { 2 * weights } else { weights });
         let beyond = largest(reading.saturating_sub(held));
