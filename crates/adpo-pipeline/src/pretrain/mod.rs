@@ -1,4 +1,4 @@
-//! A tokenizer and a small Llama from scratch, with a held-out perplexity beside two n-gram models.
+//! A tokenizer and a small Llama from scratch, with held-out bits per byte beside three n-gram models.
 
 mod ngram;
 
@@ -73,7 +73,7 @@ pub struct BaseShape {
     pub tie_word_embeddings: bool,
 }
 
-/// What the finished base model is worth, in nats per token on held-out dialogues.
+/// What the finished base model is worth on held-out dialogues.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaseEvaluation {
     /// Parameters of the model.
@@ -82,14 +82,27 @@ pub struct BaseEvaluation {
     pub trained_tokens: u64,
     /// Tokens of the held-out dialogues that are predicted.
     pub held_out_tokens: usize,
-    /// The model.
+    /// The model's mean negative log-likelihood, in nats per token.
     pub nll: f64,
     /// Exponential of `nll`.
     pub perplexity: f64,
-    /// Add-one unigram model on the same tokens.
-    pub unigram_perplexity: f64,
-    /// Witten–Bell bigram model on the same tokens.
-    pub bigram_perplexity: f64,
+    /// UTF-8 bytes of the held-out dialogues' text, without the tokens that mark turns.
+    pub held_out_bytes: usize,
+    /// What the model and three n-gram models on the same tokens need for it.
+    pub bits_per_byte: BitsPerByte,
+}
+
+/// Bits per byte of held-out text, marks of turns included in the bits: comparable across tokenizers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BitsPerByte {
+    /// The model.
+    pub model: f64,
+    /// Add-one unigram model.
+    pub unigram: f64,
+    /// Witten–Bell bigram model.
+    pub bigram: f64,
+    /// Interpolated Kneser–Ney trigram model.
+    pub trigram: f64,
 }
 
 impl BaseRecipe {
@@ -159,7 +172,9 @@ fn work(recipe: &BaseRecipe, data_dir: &Path, folder: &Path, device: &Device) ->
     for example in &train {
         counts.observe(&example.encoded.ids);
     }
-    let (unigram, bigram) = counts.mean_nll(held_out.iter().map(|e| e.encoded.ids.as_slice()));
+    let ngrams = counts.mean_nll(held_out.iter().map(|e| e.encoded.ids.as_slice()));
+    let held_out_bytes = held_out.iter().map(|e| tokenizer.decode(&e.encoded.ids).len()).sum::<usize>();
+    let bits_per_byte = |nats: f64| nats * held_out_tokens as f64 / std::f64::consts::LN_2 / held_out_bytes.max(1) as f64;
     let trained_tokens = trained.history.last().and_then(|s| s.get("num_tokens")).unwrap_or(0.0) as u64;
     let evaluation = BaseEvaluation {
         parameters: saved.num_parameters(),
@@ -167,8 +182,13 @@ fn work(recipe: &BaseRecipe, data_dir: &Path, folder: &Path, device: &Device) ->
         held_out_tokens,
         nll,
         perplexity: nll.exp(),
-        unigram_perplexity: unigram.exp(),
-        bigram_perplexity: bigram.exp(),
+        held_out_bytes,
+        bits_per_byte: BitsPerByte {
+            model: bits_per_byte(nll),
+            unigram: bits_per_byte(ngrams.unigram),
+            bigram: bits_per_byte(ngrams.bigram),
+            trigram: bits_per_byte(ngrams.trigram),
+        },
     };
     write_json(&folder.join("evaluation.json"), &evaluation)?;
     let counts = serde_json::json!({"dialogues": dialogues.len(), "train_windows": train.len(), "held_out_windows": held_out.len()});
