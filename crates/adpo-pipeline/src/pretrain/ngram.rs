@@ -129,9 +129,7 @@ impl<'a> KneserNey<'a> {
 /// never seen (`None`) leaves everything to that.
 fn interpolated(seen: u64, context: Option<(u64, u64)>, discount: f64, shorter: impl Fn() -> f64) -> f64 {
     match context {
-        Some((total, kinds)) if total > 0 => {
-            ((seen as f64 - discount).max(0.0) + discount * kinds as f64 * shorter()) / total as f64
-        }
+        Some((total, kinds)) if total > 0 => ((seen as f64 - discount).max(0.0) + discount * kinds as f64 * shorter()) / total as f64,
         _ => shorter(),
     }
 }
