@@ -104,21 +104,39 @@ pub(super) fn vectors() -> Vectors {
     }
 }
 
-/// Runs loops over explicit vectors with the widest that this machine has. Everything that `op` calls with vectors in hand has
-/// to be `#[inline(always)]`, and a closure handed to an iterator is not.
+/// Runs loops over explicit vectors with the widest that this machine has: [`LANES`] floats at a time, in one register of AVX-512
+/// or in two of AVX2, so that sums are the same to the last bit on both. Everything that `op` calls with vectors in hand has to be
+/// `#[inline(always)]`, and a closure handed to an iterator is not.
 pub(super) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     // pulp's own choice leaves out AVX2 where gemm did not ask for it.
     #[cfg(target_arch = "x86_64")]
     {
-        use pulp::x86::{V3, V4};
+        use pulp::x86::{V3, V3_512b, V4};
         if let Some(simd) = V4::try_new() {
             return Simd::vectorize(simd, op);
         }
         if let Some(simd) = V3::try_new() {
-            return Simd::vectorize(simd, op);
+            return Simd::vectorize(simd, InPairs { op, simd: V3_512b(simd) });
         }
     }
     pulp::Arch::new().dispatch(op)
+}
+
+/// Work on pairs of AVX2's registers, inside a function that is compiled for AVX2.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct InPairs<Op> {
+    pub(super) op: Op,
+    pub(super) simd: pulp::x86::V3_512b,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<Op: WithSimd> WithSimd for InPairs<Op> {
+    type Output = Op::Output;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Op::Output {
+        self.op.with_simd(self.simd)
+    }
 }
 
 /// Asks for a cache line before it is needed: a hint, which reads nothing and may point anywhere.

@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use super::{sum, vectorised};
+
 /// A matrix somewhere in a slice, one of its two strides usually 1.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Matrix<'a> {
@@ -121,6 +123,11 @@ pub(in crate::kernels) fn multiply(out: MatrixMut<'_>, write: Write, lhs: Matrix
     if m == 0 || n == 0 {
         return;
     }
+    // For these gemm takes dot products of its own, whose order of additions is another one with AVX2 than with AVX-512.
+    let along_sums = lhs.column_stride == 1 && rhs.row_stride == 1;
+    if along_sums && (m == 1 || n == 1 || m * n <= FEW_CELLS) {
+        return dots(out, write, lhs, rhs.t());
+    }
     for start in (0..k.max(1)).step_by(LONGEST_SUM) {
         // SAFETY: every (row, column) of the three matrices was checked to lie in its slice, their shapes agree, and the cells of
         // `out` are borrowed exclusively; `start` is a column of `lhs` and a row of `rhs`, or there are none.
@@ -146,6 +153,30 @@ pub(in crate::kernels) fn multiply(out: MatrixMut<'_>, write: Write, lhs: Matrix
                 false,
                 Parallelism::None,
             );
+        }
+    }
+}
+
+/// gemm's own bound (`gemm_basic_generic` of gemm-common 0.19).
+const FEW_CELLS: usize = 256;
+
+/// `out ← (out +) lhs · rhsᵀ`, cell by cell; both have their rows in one piece.
+fn dots(mut out: MatrixMut<'_>, write: Write, lhs: Matrix<'_>, rhs: Matrix<'_>) {
+    for i in 0..lhs.rows {
+        let (a, cells) = (&lhs.data[i * lhs.row_stride..][..lhs.columns], out.row(i));
+        if write == Write::Replace {
+            cells.fill(0.0);
+        }
+        add_dots(cells, a, rhs.data, rhs.row_stride);
+    }
+}
+
+vectorised! {
+    /// Adds to each cell the dot product of `a` with the row of `b` that begins `stride` after the one before it.
+    fn add_dots(cells: &mut [f32], a: &[f32], b: &[f32], stride: usize) {
+        for (j, cell) in cells.iter_mut().enumerate() {
+            let b = &b[j * stride..][..a.len()];
+            *cell += sum(a.len(), |k| a[k] * b[k]);
         }
     }
 }

@@ -83,7 +83,8 @@ impl WithSimd for Dots<'_> {
             let mut row = 0;
             while row < n {
                 let (columns, x) = (&mut columns[row..], &x[row * inner..]);
-                row += if n - row >= SIDE {
+                // AVX2 has no registers for so many sums.
+                row += if n - row >= SIDE && S::REGISTER_COUNT > SIDE * SIDE {
                     tile::<S, SIDE>(simd, columns, weight, x, inner, n)
                 } else {
                     tile::<S, 1>(simd, columns, weight, x, inner, n)
@@ -156,4 +157,31 @@ fn products<S: Simd, const ROWS: usize, const WEIGHTS: usize>(simd: S, weights: 
         }
     }
     products
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use pulp::x86::{V3, V3_512b, V4};
+
+    use super::*;
+    use crate::kernels::cpu::InPairs;
+
+    #[test]
+    fn avx2_sums_as_avx_512_does_to_the_last_bit() {
+        let (Some(narrow), Some(wide)) = (V3::try_new(), V4::try_new()) else {
+            eprintln!("skipped: this machine has no AVX-512 to compare with");
+            return;
+        };
+        for [n, inner, out] in [[1, 256, 9], [8, 688, 6], [5, 7, 4], [16, 37, 3], [3, 100, 1]] {
+            let numbers = |count: usize, step: f32| (0..count).map(|i| (i as f32 * step).sin()).collect::<Vec<_>>();
+            let (x, weight) = (numbers(n * inner, 0.37), numbers(out * inner, 0.59));
+            let (mut by_avx2, mut by_avx512) = (vec![0.0; n * out], vec![0.0; n * out]);
+            let in_pairs = InPairs { op: Dots { columns: &mut by_avx2, weight: &weight, x: &x, inner, n }, simd: V3_512b(narrow) };
+            Simd::vectorize(narrow, in_pairs);
+            Simd::vectorize(wide, Dots { columns: &mut by_avx512, weight: &weight, x: &x, inner, n });
+            assert!(by_avx2 == by_avx512, "{n} rows of {inner} numbers, {out} weights");
+            let exact: f64 = (0..inner).map(|i| f64::from(x[i]) * f64::from(weight[i])).sum();
+            assert!((f64::from(by_avx2[0]) - exact).abs() < 1e-4, "{} is not {exact}", by_avx2[0]);
+        }
+    }
 }
