@@ -269,11 +269,21 @@ pub struct Evaluate {
     /// Their temperature.
     #[serde(default = "one")]
     pub temperature: f64,
-    /// The token audit asks every system four times more; with this, only so many of the prompts, drawn by the seed.
+    /// Which systems the token audit asks, in four further ways: `sft` and policies, by name. Left out: all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Vec<String>>,
+    /// The audit asks only so many of the prompts, drawn by the seed.
     pub audit_limit: Option<usize>,
     /// How answers are drawn besides the temperature.
     #[serde(default)]
     pub draw: Draw,
+}
+
+impl Evaluate {
+    /// Whether the token audit asks this system.
+    pub(crate) fn audits(&self, system: &str) -> bool {
+        self.audit.as_ref().is_none_or(|names| names.iter().any(|name| name == system))
+    }
 }
 
 fn paper_temperatures() -> Vec<f64> {
@@ -342,7 +352,7 @@ impl Recipe {
         }
         let mut names = BTreeSet::from(["sft"]);
         for policy in &self.policies {
-            if !names.insert(&policy.name) || !names_a_folder(&policy.name) || policy.name.contains('+') {
+            if !names.insert(policy.name.as_str()) || !names_a_folder(&policy.name) || policy.name.contains('+') {
                 return Err(format!("policy name `{}` is taken or cannot name a folder; choose another", policy.name));
             }
             policy.objective.validate().map_err(|e| format!("policy `{}`: {e}", policy.name))?;
@@ -352,6 +362,10 @@ impl Recipe {
                     policy.name
                 ));
             }
+        }
+        if let Some(unknown) = self.evaluate.audit.iter().flatten().find(|name| !names.contains(name.as_str())) {
+            let known: Vec<&str> = names.into_iter().collect();
+            return Err(format!("`evaluate.audit` names `{unknown}`, which is no system of this recipe; they are {}", known.join(", ")));
         }
         if self.preference.lora.is_some() && self.sft.lora.as_ref().is_some_and(|lora| !lora.merge) {
             return Err(

@@ -85,8 +85,11 @@ fn devices(done: &[Manifest]) -> String {
     stages.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
-/// Adds what a system answered to prompts with the control token, in all its forms.
+/// Adds what a system answered to prompts with the control token, in all its forms, if the audit asked it.
 fn audited<'a>(mut report: ReportBuilder<'a>, run: &SeedRun<'_>, system: &str) -> Result<ReportBuilder<'a>, PipelineError> {
+    if !run.recipe.evaluate.audits(system) {
+        return Ok(report);
+    }
     for asking in Asking::ALL {
         if let Some(form) = asking.form() {
             report = report.with_token(system, form, replies(run, asking, system)?);
