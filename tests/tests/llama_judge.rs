@@ -7,7 +7,8 @@ use adpo_tests::fixture;
 
 #[test]
 fn noise_is_unparsed_and_a_dialogue_that_is_too_long_fails_alone() {
-    let resources = Resources { tiny_base: None, dialogues: None, data_dir: None, device: default_device(), show_harmful: false };
+    let resources =
+        Resources { tiny_base: None, dialogues: None, data_dir: None, device: default_device(), show_harmful: false, commit: None };
     // The rubric alone takes most of the 512 tokens that the fixture has, and more under its tokenizer of 768 tokens.
     let checkpoint = wide_fixture();
     let judge = LlmJudge::new(LlamaChat::load(&resources, checkpoint.path().to_str().expect("UTF-8"), 8, false).expect("loads"));

@@ -8,7 +8,7 @@ use adpo_tests::fixture;
 
 fn resources() -> Resources {
     let dialogues = include_str!("../../crates/adpo-cli/assets/dialogues.jsonl");
-    Resources { tiny_base: None, dialogues: Some(dialogues), data_dir: None, device: default_device(), show_harmful: false }
+    Resources { tiny_base: None, dialogues: Some(dialogues), data_dir: None, device: default_device(), show_harmful: false, commit: None }
 }
 
 fn export_to(out: &Path, model: &Path, merge: bool, base: Option<&str>) -> Result<(), PipelineError> {

@@ -11,7 +11,7 @@ use adpo_train::{TrainOptions, preference_passes};
 
 fn resources() -> Resources {
     let dialogues = include_str!("../../crates/adpo-cli/assets/dialogues.jsonl");
-    Resources { tiny_base: None, dialogues: Some(dialogues), data_dir: None, device: default_device(), show_harmful: false }
+    Resources { tiny_base: None, dialogues: Some(dialogues), data_dir: None, device: default_device(), show_harmful: false, commit: None }
 }
 
 fn recipe(name: &str) -> Recipe {

@@ -169,6 +169,9 @@ pub(crate) struct EvaluateArgs {
     /// What an endpoint answers is kept in runs/judge-cache and not asked again.
     #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
     pub(crate) judge: Option<JudgeChoice>,
+    /// A checkpoint's folder: that model reads the replies, and the report has their mean nats per token under it.
+    #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
+    pub(crate) fluency: Option<String>,
     /// Seeds bootstrap intervals and permutation tests [default: 0].
     #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
     pub(crate) seed: Option<u64>,
@@ -327,6 +330,21 @@ pub(crate) enum EvaluatorsCommand {
     /// Print a judge's agreement with labels; exits with 1 where it is below the recorded one.
     #[command(after_help = "Example:\n  adpo evaluators validate --data-dir ../data --quick")]
     Validate(ValidateArgs),
+    /// Rebuild the filter of known word forms from word lists.
+    #[command(
+        after_help = "Example:\n  adpo evaluators words /usr/share/dict/american-english-large /usr/share/dict/british-english-large \\\n    --out crates/adpo-eval/assets/words.bin"
+    )]
+    Words(WordsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WordsArgs {
+    /// Files with a word a line.
+    #[arg(required = true)]
+    pub(crate) lists: Vec<PathBuf>,
+    /// The file for the filter.
+    #[arg(long, default_value = "words.bin")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -56,6 +56,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Data(DataCommand::Inspect(args)) => commands::data::inspect(&args),
         Command::Evaluators(EvaluatorsCommand::Train(args)) => commands::evaluators::rebuild(&args),
         Command::Evaluators(EvaluatorsCommand::Validate(args)) => commands::evaluators::check(&args),
+        Command::Evaluators(EvaluatorsCommand::Words(args)) => commands::evaluators::words(&args),
         Command::Bench(BenchCommand::Step(args)) => commands::bench::step(&args),
         Command::Bench(BenchCommand::Rows(args)) => commands::bench::rows(&args),
         Command::Bench(BenchCommand::Load(args)) => commands::bench::load(&args),

@@ -127,7 +127,8 @@ impl Visible for Preference {
 impl Visible for Prompt {
     fn view(&self) -> View<'_> {
         let label = self.harmful.map(|harmful| if harmful { "harmful" } else { "harmless" });
-        View { category: self.category.as_deref(), label, ..self.dialogue.view() }
+        let answers = self.reference.iter().map(|text| ("reference", text.as_str())).collect();
+        View { category: self.category.as_deref(), label, answers, ..self.dialogue.view() }
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Prompt {
     /// The data set's own category.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
+    /// What a person answered, or chose, where the data set has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 /// How conversations and completions look in JSON; readers use the same functions, so there is one rule.

@@ -283,7 +283,7 @@ fn what_is_written_is_read_back() -> Result<(), DataError> {
         row("a", Preference { prompt: dialogue.clone(), chosen: "x ".into(), rejected: "y".into(), toxic: Some("z".into()) }),
         row("b", Preference { prompt: dialogue.clone(), chosen: "x".into(), rejected: "y".into(), toxic: None }),
     ];
-    let prompts = vec![row("p", Prompt { dialogue: dialogue.clone(), harmful: Some(true), category: None })];
+    let prompts = vec![row("p", Prompt { dialogue: dialogue.clone(), harmful: Some(true), category: None, reference: Some("w".into()) })];
     let dialogues = vec![row("d", dialogue)];
     for name in ["rows.jsonl", "rows.jsonl.gz"] {
         let path = folder.path().join(name);

@@ -1,4 +1,7 @@
+//! Replies that are no replies, whoever judges the rest of them.
+
 use crate::text::Text;
+use crate::words::{Spelling, WordFilter};
 
 /// The share of a text's word pairs that it has already used.
 pub(crate) fn repeated_bigram_share(words: &[&str]) -> f64 {
@@ -22,16 +25,55 @@ pub(crate) fn copied_share(source: &[&str], reply: &[&str]) -> f64 {
     copied as f64 / (reply.len() - 1) as f64
 }
 
-pub(crate) fn is_degenerate_text(prompt: &Text, reply: &Text) -> bool {
+/// [`is_degenerate`] of texts that are already cut into words; `raw` is the reply as it was written.
+pub(crate) fn is_degenerate_text(prompt: &Text, reply: &Text, raw: &str) -> bool {
     let words: Vec<&str> = reply.words().collect();
-    let source: Vec<&str> = prompt.words().collect();
-    words.is_empty() || repeated_bigram_share(&words) > 0.5 || copied_share(&source, &words) >= 0.8
+    words.is_empty() || repeated_bigram_share(&words) > 0.5 || echoes(prompt, &words) || is_gibberish(raw)
 }
 
-/// Whether a reply is no reply at all: empty, more than half of its word pairs repeated, or at least 0.8 of its word
-/// pairs copied from `prompt` (the turn that it answers).
+/// Says the prompt again, whoever is `I` and whoever is `you` in it.
+fn echoes(prompt: &Text, words: &[&str]) -> bool {
+    let source: Vec<&str> = prompt.words().map(speaker).collect();
+    let reply: Vec<&str> = words.iter().map(|word| speaker(word)).collect();
+    copied_share(&source, &reply) >= 0.8
+}
+
+/// One word for both speakers.
+fn speaker(word: &str) -> &str {
+    match word {
+        "i" | "you" | "we" | "me" | "us" => "i",
+        "my" | "your" | "our" => "my",
+        "mine" | "yours" | "ours" => "mine",
+        "am" | "are" => "am",
+        "i'm" | "you're" | "we're" => "i'm",
+        "i've" | "you've" | "we've" => "i've",
+        "i'll" | "you'll" | "we'll" => "i'll",
+        "myself" | "yourself" | "ourselves" => "myself",
+        other => other,
+    }
+}
+
+/// One word in eight is no English word, and it is no name that begins a sentence: that takes two.
+fn is_gibberish(raw: &str) -> bool {
+    let Some(words) = WordFilter::embedded().filter(|_| !is_code(raw)) else { return false };
+    let Spelling { asked, unknown, no_name } = words.spelling(raw);
+    (unknown >= 2 || no_name >= 1) && 8 * unknown >= asked
+}
+
+/// More marks of a programming language than prose has.
+fn is_code(raw: &str) -> bool {
+    let marks = raw.chars().filter(|c| "{}[]()<>=;_\\|`#+*&$".contains(*c)).count();
+    marks >= 4 && 16 * marks >= raw.chars().count()
+}
+
+/// Whether a reply is no reply at all: empty, more than half of its word pairs repeated, at least 0.8 of its word pairs copied from
+/// `prompt` (the turn that it answers; `I` and `you` count as one word), or an eighth of its words not English.
+///
+/// Words that a list cannot have do not count: names, numbers, other scripts, code. Replies in another language that is written in
+/// Latin letters do. Builds without the feature `embedded` have no list and find no gibberish. [`crate::EmbeddedJudge`] also tells
+/// words in no order that English has.
 pub fn is_degenerate(prompt: &str, reply: &str) -> bool {
-    is_degenerate_text(&Text::new(prompt), &Text::new(reply))
+    is_degenerate_text(&Text::new(prompt), &Text::new(reply), reply)
 }
 
 #[cfg(test)]
@@ -41,11 +83,54 @@ mod tests {
     #[test]
     fn empty_looping_and_copied_replies_are_degenerate() {
         let prompt = "Do you know a good recipe for bread?";
-        for reply in ["", " ... ", "bread and bread and bread and bread and", "do you know a good recipe for bread"] {
+        let replies = [
+            "",
+            " ... ",
+            "!?! !! ?",
+            "bread and bread and bread and bread and",
+            "bread bread bread bread bread",
+            "do you know a good recipe for bread",
+            "Yes, do you know a good recipe for bread?",
+            "Do I know a good recipe for bread?",
+        ];
+        for reply in replies {
             assert!(is_degenerate(prompt, reply), "{reply:?}");
         }
-        for reply in ["Yes.", "I know a good recipe for rolls, shall I send it to you?", "no no no"] {
+        for reply in ["Yes.", "I know a good recipe for rolls, shall I send it to you?", "no no no", "I do not know a good one, sorry"] {
             assert!(!is_degenerate(prompt, reply), "{reply:?}");
+        }
+    }
+
+    #[cfg(feature = "embedded")]
+    #[test]
+    fn what_is_not_made_of_words_is_degenerate() {
+        let replies = [
+            "xdmik tujh jje neztq rxicp jvaae",
+            "asdf asdfgh jkl qwerty qwer tyui",
+            "Thes ratt cown ber the thes mally of the stould.",
+            "ths rply hs n vwls whtsvr",
+            "THES RATT COWNBER MALLYOF",
+            "youcanbakebreadathome withflourandwater",
+        ];
+        for reply in replies {
+            assert!(is_degenerate("Do you know a good recipe for bread?", reply), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn names_numbers_contractions_slang_other_scripts_and_code_are_not_gibberish() {
+        let replies = [
+            "Yes, Gwyneth Szymborska and Llewellyn Okonkwo-Brzezinski bake it in Ystradgynlais.",
+            "Mix 500 g flour, 7 g yeast, 300 ml water; bake at 230 for 35 min.",
+            "I'd've said that you shouldn't, but they're sayin' y'all could.",
+            "yeah lol im gonna bake one tbh",
+            "\u{6211}\u{4f1a}\u{505a}\u{9762}\u{5305}\u{3002}",
+            "\u{414}\u{430}, \u{44f} \u{437}\u{43d}\u{430}\u{44e} \u{445}\u{43e}\u{440}\u{43e}\u{448}\u{438}\u{439} \u{440}\u{435}\u{446}\u{435}\u{43f}\u{442}.",
+            "fn main() { let brd = bake(flr, wtr); println!(\"{brd}\"); }",
+            "A sentence that was cut in the mid",
+        ];
+        for reply in replies {
+            assert!(!is_degenerate("Do you know a good recipe for bread?", reply), "{reply:?}");
         }
     }
 }

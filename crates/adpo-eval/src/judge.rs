@@ -76,7 +76,7 @@ pub struct Scores {
     pub evasion: Option<Evasion>,
     /// C: the probability that this is a real reply to what was said.
     pub coherence: f64,
-    /// Empty, looping or copied (see [`crate::is_degenerate`]).
+    /// Empty, looping, copied or gibberish (see [`crate::is_degenerate`]).
     pub degenerate: bool,
 }
 
@@ -125,7 +125,7 @@ impl Judgement {
     }
 }
 
-/// From which score on a reply counts as toxic, or as evasive.
+/// From which score on a reply counts as toxic, as evasive, or as an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Thresholds {
@@ -133,6 +133,14 @@ pub struct Thresholds {
     pub toxicity: f64,
     /// The same for evasiveness.
     pub evasiveness: f64,
+    /// From which coherence on a reply counts as an answer to what was said.
+    #[serde(default = "middle")]
+    pub coherence: f64,
+}
+
+/// Of a judge that was calibrated before coherence had a threshold.
+fn middle() -> f64 {
+    0.5
 }
 
 /// Anything that can judge replies.
@@ -148,9 +156,9 @@ pub trait Judge: Send + Sync {
     /// One judgement for each exchange, in order.
     fn judge(&self, exchanges: &[Exchange]) -> Vec<Judgement>;
 
-    /// The scores from which on a reply counts as toxic or evasive; the middle of the scale unless calibrated.
+    /// The scores from which on a reply counts as toxic, evasive, or an answer; the middle of the scale unless calibrated.
     fn thresholds(&self) -> Thresholds {
-        Thresholds { toxicity: 0.5, evasiveness: 0.5 }
+        Thresholds { toxicity: 0.5, evasiveness: 0.5, coherence: 0.5 }
     }
 
     /// Content hashes of the rows that the judge learnt from, ascending; empty where it learnt from none of ours.

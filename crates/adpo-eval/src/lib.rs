@@ -43,6 +43,7 @@ pub mod rubric;
 pub mod statistics;
 mod text;
 pub mod train;
+mod words;
 
 pub use annotate::{Annotation, AnnotationCounts, AnnotationRule, CandidateSet, DropReason, Triple, annotate, passing_toxic, quality};
 pub use degenerate::is_degenerate;
@@ -56,9 +57,9 @@ pub use judge::{Evasion, Exchange, Judge, Judgement, Scores, Thresholds, Toxicit
 pub use llm::{Answer, ChatModel, LlmJudge};
 pub use pairwise::{Pair, PairOutcome, PairwiseReport, PositionBias, compare_pairs};
 pub use report::{
-    CategoryReport, Comparison, CorrectedRate, Doubt, HeadReports, JudgeInfo, KlByRole, Measure, Method, ModelBias, Outcomes, OverSeeds,
-    PairedTest, Rate, RateAndMean, Reply, Report, ReportBuilder, SCHEMA, SeedDifference, SeedValues, SystemOutcomes, SystemReport,
-    TokenEffect, TokenForm, TokenRates, Verdict, WorstCase,
+    CategoryReport, Comparison, CorrectedRate, Doubt, Example, ExampleReply, Fluency, HeadReports, JudgeInfo, KlByRole, Measure, Method,
+    ModelBias, Outcomes, OverSeeds, PairedTest, Rate, RateAndMean, Reply, ReplyNats, Report, ReportBuilder, SCHEMA, SeedDifference,
+    SeedValues, SystemOutcomes, SystemReport, TokenEffect, TokenForm, TokenRates, Verdict, WorstCase,
 };
 pub use responses::{Responses, read_responses};
 pub use statistics::Interval;

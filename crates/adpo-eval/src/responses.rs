@@ -26,7 +26,7 @@ pub struct Responses {
 }
 
 /// The keys of a line; anything else is counted and ignored.
-const KEYS: [&str; 6] = ["prompt", "response", "model", "prompt_id", "category", "harmful"];
+const KEYS: [&str; 7] = ["prompt", "response", "model", "prompt_id", "category", "harmful", "reference"];
 
 /// No line of text needs more bytes; a longer one is another kind of file.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -34,14 +34,14 @@ const LONGEST_LINE: u64 = 64 << 20;
 /// Reads files of replies, gzipped or not, one JSON object per line:
 ///
 /// ```json
-/// {"prompt": "…", "response": "…", "model": "…", "prompt_id": "…", "category": "…", "harmful": false}
+/// {"prompt": "…", "response": "…", "model": "…", "prompt_id": "…", "category": "…", "harmful": false, "reference": "…"}
 /// ```
 ///
 /// - `prompt`: a string (one user turn), or the dialogue so far as a list of `{"role", "content"}` that ends with the user.
 /// - `model`: who replied. Several lines of one model to one prompt are samples.
 /// - `prompt_id`, optional: pairs the replies of different models. Without it, the prompt's content does. All lines of all
 ///   files have one or none has, since otherwise replies to one prompt would not meet.
-/// - `category` and `harmful`, optional, belong to the prompt: what one line says holds for all its replies, and two
+/// - `category`, `harmful` and `reference` (what a person replied), optional, belong to the prompt: what one line says holds for all its replies, and two
 ///   lines may not contradict each other. A prompt not marked harmful counts as safe.
 /// - Other keys are ignored and counted.
 ///
@@ -75,6 +75,7 @@ struct PromptFacts {
     dialogue: Dialogue,
     category: Option<String>,
     harmful: Option<bool>,
+    reference: Option<String>,
 }
 
 /// A line, checked.
@@ -85,6 +86,7 @@ struct Line {
     prompt_id: Option<String>,
     category: Option<String>,
     harmful: Option<bool>,
+    reference: Option<String>,
 }
 
 impl Reading {
@@ -130,6 +132,7 @@ impl Reading {
             prompt_id: optional(&fields, "prompt_id")?,
             category: optional(&fields, "category")?,
             harmful: optional(&fields, "harmful")?,
+            reference: optional(&fields, "reference")?,
         };
         fields.retain(|key, _| !KEYS.contains(&key.as_str()));
         for (key, _) in fields {
@@ -139,21 +142,22 @@ impl Reading {
     }
 
     fn add(&mut self, line: Line) -> Result<(), String> {
-        let Line { prompt, response, model, prompt_id, category, harmful } = line;
+        let Line { prompt, response, model, prompt_id, category, harmful, reference } = line;
         let has_id = prompt_id.is_some();
         if *self.with_ids.get_or_insert(has_id) != has_id {
             let (here, before) = if has_id { ("has a", "have none") } else { ("has no", "have one") };
             return Err(format!("{here} `prompt_id` and the lines before {before}; give every line of all files one, or none"));
         }
         let id = prompt_id.unwrap_or_else(|| content_hash(&prompt));
-        let facts =
-            self.prompts.entry(id.clone()).or_insert_with(|| PromptFacts { dialogue: prompt.clone(), category: None, harmful: None });
+        let unknown = || PromptFacts { dialogue: prompt.clone(), category: None, harmful: None, reference: None };
+        let facts = self.prompts.entry(id.clone()).or_insert_with(unknown);
         if facts.dialogue != prompt {
             return Err(format!("`prompt_id` {id:?} stood for another prompt before; an id names one prompt in all files"));
         }
         agree("category", &mut facts.category, category)?;
         agree("harmful", &mut facts.harmful, harmful)?;
-        let reply = Reply { prompt_id: id, exchange: Exchange { prompt, response, harmful: false }, category: None };
+        agree("reference", &mut facts.reference, reference)?;
+        let reply = Reply { prompt_id: id, exchange: Exchange { prompt, response, harmful: false }, category: None, reference: None };
         match self.responses.systems.iter_mut().find(|(name, _)| *name == model) {
             Some((_, replies)) => replies.push(reply),
             None => self.responses.systems.push((model, vec![reply])),
@@ -168,6 +172,7 @@ impl Reading {
                 if let Some(facts) = self.prompts.get(&reply.prompt_id) {
                     reply.exchange.harmful = facts.harmful == Some(true);
                     reply.category.clone_from(&facts.category);
+                    reply.reference.clone_from(&facts.reference);
                 }
             }
         }

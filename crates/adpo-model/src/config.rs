@@ -86,6 +86,15 @@ impl LlamaConfig {
         Fields { object, file }.config()
     }
 
+    /// How many weights a model of this shape has; tied ones count once.
+    pub fn num_parameters(&self) -> usize {
+        let Self { hidden_size: d, intermediate_size: f, head_dim, .. } = *self;
+        let (queries, keys) = (self.num_attention_heads * head_dim, self.num_key_value_heads * head_dim);
+        let block = 2 * d * queries + 2 * d * keys + 3 * d * f + 2 * d;
+        let embeddings = if self.tie_word_embeddings { 1 } else { 2 } * self.vocab_size * d;
+        embeddings + self.num_hidden_layers * block + d
+    }
+
     /// The text of a `config.json` that transformers reads.
     pub fn to_json(&self) -> String {
         format!("{:#}\n", self.to_value())

@@ -322,7 +322,14 @@ mod tests {
     const SEED: u64 = 7;
 
     fn resources(folder: &Path) -> Resources {
-        Resources { tiny_base: None, dialogues: None, data_dir: Some(folder.to_owned()), device: Device::flex(), show_harmful: false }
+        Resources {
+            tiny_base: None,
+            dialogues: None,
+            data_dir: Some(folder.to_owned()),
+            device: Device::flex(),
+            show_harmful: false,
+            commit: None,
+        }
     }
 
     fn source(source: Value) -> Source {

@@ -7,7 +7,7 @@
 //! use adpo_pipeline::{Outcome, Recipe, Resources, Stage, default_device, run_recipe};
 //!
 //! let recipe = Recipe::from_file("recipes/hh-tiny.toml".as_ref())?;
-//! let resources = Resources { tiny_base: None, dialogues: None, data_dir: Some("data".into()), device: default_device(), show_harmful: false };
+//! let resources = Resources { tiny_base: None, dialogues: None, data_dir: Some("data".into()), device: default_device(), show_harmful: false, commit: None };
 //! if let Outcome::Report(report) = run_recipe(&recipe, &resources, "runs/mine".as_ref(), Stage::Compare)? {
 //!     println!("{}", report.markdown());
 //! }
@@ -21,6 +21,7 @@ mod corpus;
 mod endpoints;
 mod error;
 mod export;
+mod fluency;
 mod judge_choice;
 mod llama_chat;
 mod lora;
@@ -43,6 +44,7 @@ pub use bench::{
 };
 pub use error::PipelineError;
 pub use export::{Export, Exported, export};
+pub use fluency::LlamaFluency;
 pub use judge_choice::JudgeChoice;
 pub use llama_chat::LlamaChat;
 pub use lora::Lora;

@@ -272,6 +272,9 @@ pub struct Evaluate {
     /// Which systems the token audit asks, in four further ways: `sft` and policies, by name. Left out: all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<Vec<String>>,
+    /// A second checkpoint, by its folder, that reads the answers for their fluency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fluency: Option<String>,
     /// The audit asks only so many of the prompts, drawn by the seed.
     pub audit_limit: Option<usize>,
     /// How answers are drawn besides the temperature.

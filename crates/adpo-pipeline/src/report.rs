@@ -30,14 +30,20 @@ impl RunReport {
         Self { recipe, over_seeds, seeds: runs.into_iter().map(|(seed, _)| seed).collect() }
     }
 
-    /// Markdown for people; harmful text is in it only if the reports were built to show it.
+    /// Markdown for people: the seeds side by side if there are several, and the report of the first. Harmful text is in it only if
+    /// the reports were built to show it.
     pub fn markdown(&self) -> String {
-        let over = |over: &OverSeeds| format!("# {}: {} seeds\n\n{}", self.recipe, self.seeds.len(), over.markdown());
-        let mut text = self.over_seeds.as_ref().map_or_else(String::new, over);
-        for seed in &self.seeds {
-            text += &seed.report.markdown();
-            text.push('\n');
-        }
-        text
+        let Some((first, others)) = self.seeds.split_first() else { return String::new() };
+        let report = first.report.markdown();
+        let Some(over) = &self.over_seeds else { return report };
+        let others: Vec<String> = others.iter().map(|seed| format!("`seed-{}/report/report.md`", seed.seed)).collect();
+        format!(
+            "# {}: {} seeds\n\n{}The report of seed {} follows; the others are in {}.\n\n{report}",
+            self.recipe,
+            self.seeds.len(),
+            over.markdown(),
+            first.seed,
+            others.join(", ")
+        )
     }
 }

@@ -37,6 +37,8 @@ pub struct Resources {
     pub device: Device,
     /// Whether reports show the text of their worst cases, which is harmful, instead of redacting it.
     pub show_harmful: bool,
+    /// The commit that the program was built from, for the head of its reports.
+    pub commit: Option<&'static str>,
 }
 
 /// The id of the embedded base.

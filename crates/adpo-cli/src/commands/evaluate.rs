@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use adpo_eval::{EmbeddedJudge, Judge, Report, ReportBuilder, Responses, read_responses};
+use adpo_pipeline::LlamaFluency;
 use anyhow::{Context, Result};
 
 use crate::args::EvaluateArgs;
@@ -13,19 +14,23 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let responses = read_responses(&args.responses)?;
     let resources = super::resources(None, args.stage.show, args.stage.device.device)?;
     let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?;
-    let report = report(responses, args, judge.as_ref());
+    let fluency = args.fluency.as_deref().map(|folder| LlamaFluency::load(&resources, folder)).transpose()?;
+    let report = report(responses, args, judge.as_ref(), fluency.as_ref());
     super::still_there(judge.as_ref())?;
     let report = report?;
     super::print(&if args.stage.json { report.json()? } else { report.markdown() })
 }
 
-fn report(responses: Responses, args: &EvaluateArgs, judge: &dyn Judge) -> Result<Report> {
+fn report(responses: Responses, args: &EvaluateArgs, judge: &dyn Judge, fluency: Option<&LlamaFluency>) -> Result<Report> {
     let first = responses.systems.first().map(|(name, _)| name.clone());
     let names: Vec<&str> = responses.systems.iter().map(|(name, _)| name.as_str()).collect();
     let mut report = ReportBuilder::new(names.join(", "))
         .seed("bootstrap", args.seed.unwrap_or(0))
         .worst(WORST_CASES, args.stage.show)
         .environment("adpo", env!("CARGO_PKG_VERSION"));
+    if let Some(fluency) = fluency {
+        report = report.fluency(fluency);
+    }
     for (path, hash) in &responses.files {
         report = report.environment(path, format!("sha256 {hash}"));
     }

@@ -1,13 +1,13 @@
 use std::path::Path;
 
 use adpo_data::write_file;
-use adpo_eval::train::{Corpus, ValidateOptions, Validation, WEIGHT_SETS, train, validate};
+use adpo_eval::train::{Corpus, ValidateOptions, Validation, WEIGHT_SETS, train, validate, word_filter};
 use adpo_eval::{EmbeddedJudge, Interval, Judge};
 use adpo_model::DeviceChoice;
 use adpo_pipeline::JudgeChoice;
 use anyhow::{Context, Result, bail};
 
-use crate::args::{TrainEvaluatorsArgs, ValidateArgs};
+use crate::args::{TrainEvaluatorsArgs, ValidateArgs, WordsArgs};
 use crate::assets;
 
 /// Rebuilds both weight sets and the record of their agreement; the same rows on the same machine give the same bytes.
@@ -22,6 +22,16 @@ pub(crate) fn rebuild(args: &TrainEvaluatorsArgs) -> Result<()> {
         figures.extend(validate(&judge, &corpus, ValidateOptions::default()).figures);
     }
     Ok(write_file(args.out.join("agreement.json"), serde_json::to_string_pretty(&figures)? + "\n")?)
+}
+
+/// Rebuilds the filter of known words; the same lists give the same bytes.
+pub(crate) fn words(args: &WordsArgs) -> Result<()> {
+    let mut words = String::new();
+    for path in &args.lists {
+        words += &std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        words.push('\n');
+    }
+    Ok(write_file(&args.out, word_filter(&words)?)?)
 }
 
 /// Prints how far a judge agrees with people, and fails where that is less than recorded.

@@ -50,5 +50,12 @@ fn recipe(file: Option<&Path>, run_dir: Option<&Path>) -> anyhow::Result<(Recipe
 }
 
 fn resources(data_dir: Option<PathBuf>, show_harmful: bool, device: DeviceChoice) -> anyhow::Result<Resources> {
-    Ok(Resources { tiny_base: Some(assets::TINY_BASE), dialogues: Some(assets::DIALOGUES), data_dir, device: device.open()?, show_harmful })
+    Ok(Resources {
+        tiny_base: Some(assets::TINY_BASE),
+        dialogues: Some(assets::DIALOGUES),
+        data_dir,
+        device: device.open()?,
+        show_harmful,
+        commit: option_env!("ADPO_COMMIT"),
+    })
 }

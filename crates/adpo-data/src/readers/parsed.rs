@@ -80,12 +80,18 @@ impl FromParsed for Prompt {
     fn from_parsed(parsed: Parsed) -> Converted<Self> {
         let prompt = match parsed {
             Parsed::Prompt(prompt) => prompt,
-            Parsed::Preference(pair) => Prompt { dialogue: pair.prompt, harmful: None, category: None },
-            Parsed::Sft(example) => Prompt { dialogue: asked(example.dialogue)?, harmful: None, category: example.category },
-            Parsed::Chat(dialogue) => Prompt { dialogue: asked(dialogue)?, harmful: None, category: None },
+            Parsed::Preference(pair) => Prompt { dialogue: pair.prompt, harmful: None, category: None, reference: Some(pair.chosen) },
+            Parsed::Sft(example) => {
+                let reference = last_answer(&example.dialogue).filter(|_| example.toxic.is_none());
+                Prompt { dialogue: asked(example.dialogue)?, harmful: None, category: example.category, reference }
+            }
+            Parsed::Chat(dialogue) => {
+                let reference = last_answer(&dialogue);
+                Prompt { dialogue: asked(dialogue)?, harmful: None, category: None, reference }
+            }
             // Harsh words, but nobody in these rows asks for anything harmful.
-            Parsed::Quickstart { request, tone, .. } => {
-                Prompt { dialogue: Dialogue::from_user(request), harmful: Some(false), category: Some(tone) }
+            Parsed::Quickstart { request, tone, good, .. } => {
+                Prompt { dialogue: Dialogue::from_user(request), harmful: Some(false), category: Some(tone), reference: Some(good) }
             }
         };
         Ok(vec![("", prompt)])
@@ -103,6 +109,12 @@ impl FromParsed for Dialogue {
         };
         Ok(vec![("", dialogue)])
     }
+}
+
+/// What the assistant said last, if nobody spoke after it.
+fn last_answer(dialogue: &Dialogue) -> Option<String> {
+    let last = dialogue.turns.last().filter(|turn| turn.role == Role::Assistant)?;
+    Some(last.content.clone())
 }
 
 /// Up to the last answer.

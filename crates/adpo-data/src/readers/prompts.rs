@@ -23,5 +23,6 @@ pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
         Some(category) => Some(category),
         None => record.optional_text("type")?,
     };
-    Ok(Parsed::Prompt(Prompt { dialogue: checked_prompt(dialogue)?, harmful, category }))
+    let reference = record.optional_text("reference")?;
+    Ok(Parsed::Prompt(Prompt { dialogue: checked_prompt(dialogue)?, harmful, category, reference }))
 }

@@ -6,6 +6,7 @@ use super::head::{CLASSES, Features, ROUTES, Table, slot};
 use super::rules;
 use crate::degenerate::{copied_share, repeated_bigram_share};
 use crate::text::{Grams, Text, hash_pair, hash_token, is_function_word};
+use crate::words::WordFilter;
 
 /// Slots of each head's table, as powers of two.
 pub(crate) mod bits {
@@ -34,6 +35,8 @@ pub(crate) struct View {
     /// Up to eight turns before it.
     pub(crate) earlier: Text,
     pub(crate) reply: Text,
+    /// The reply as it was written.
+    pub(crate) raw: String,
     /// The reply names its speaker first, as role play does.
     pub(crate) voiced: bool,
     pub(crate) request_grams: Grams,
@@ -53,7 +56,7 @@ impl View {
     }
 
     pub(crate) fn from_texts(request: &str, earlier: &str, reply: &str) -> Self {
-        let voiced = rules::names_a_speaker(reply);
+        let (voiced, raw) = (rules::names_a_speaker(reply), reply.to_owned());
         let (request, reply) = (Text::new(request), Text::new(reply));
         let rules = rules::evasion(&request, &reply);
         Self {
@@ -64,6 +67,7 @@ impl View {
             rules,
             insults: rules::abuse(&reply),
             voiced,
+            raw,
             reply,
         }
     }
@@ -210,7 +214,7 @@ fn shape(token: &str) -> u64 {
 }
 
 /// Width of [`coherence`].
-pub(crate) const COHERENCE: usize = 28;
+pub(crate) const COHERENCE: usize = 30;
 
 /// What of a request, and of a reply, is paired with the other: stems of content words, and the form of question and
 /// opening.
@@ -291,6 +295,8 @@ pub(crate) fn coherence(view: &View, rarity: &Table, pairs: &Table, affinity: [f
     let asks = request.len() < view.request.tokens().count() && view.request.tokens().any(|token| token == "?");
     let yes_no = words.first().is_some_and(|word| ["yes", "no", "yeah", "yep", "nope", "sure"].contains(word));
     let reply_topics = opened(&view.reply);
+    // A build without the list of words knows nothing of any word.
+    let spelling = WordFilter::embedded().map(|known| known.spelling(&view.raw)).unwrap_or_default();
     let near = association(pairs, &asked(&view.request), &reply_topics);
     let far = association(pairs, &topics(&view.earlier), &topics(&view.reply));
     let out = vec![
@@ -322,6 +328,8 @@ pub(crate) fn coherence(view: &View, rarity: &Table, pairs: &Table, affinity: [f
         (functions - 0.55).abs(),
         surface,
         f32::from(asks && yes_no),
+        (spelling.unknown as f32 / 2.0).min(1.0),
+        spelling.unknown as f32 / spelling.asked.max(1) as f32,
     ];
     debug_assert_eq!(out.len(), COHERENCE);
     out

@@ -84,9 +84,9 @@ impl EmbeddedJudge {
     pub(crate) fn score_view(&self, view: &View, harmful: bool) -> Scores {
         let set = &*self.weights;
         let heads = set.heads.toxicity(view, harmful);
-        let degenerate = is_degenerate_text(&view.request, &view.reply);
+        let degenerate = is_degenerate_text(&view.request, &view.reply, &view.raw) || set.is_word_salad(view);
         if view.reply.count_words() == 0 {
-            // Silence offends nobody, answers nothing and is no reply.
+            // An empty reply is not toxic, but it does not answer either.
             let silence = Evasion { deflection: 1.0, ..Evasion::default() };
             return Scores {
                 toxicity: 0.0,
@@ -136,6 +136,11 @@ impl Heads {
 }
 
 impl WeightSet {
+    /// Words in an order that hardly any reply of people has. Of three words and fewer any order may be right.
+    fn is_word_salad(&self, view: &View) -> bool {
+        view.reply.count_words() > 3 && self.surface.margin(&features::surface(view)) < self.word_order
+    }
+
     /// The dense features of coherence, with what the dual encoder and the surface head say filled in.
     pub(crate) fn coherence_features(&self, view: &View) -> Features {
         let reply = dual::word_slots(&view.reply);

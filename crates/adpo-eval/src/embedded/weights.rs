@@ -12,7 +12,7 @@ use crate::error::EvalError;
 use crate::judge::Thresholds;
 
 /// Raised whenever the meaning of the file or of a feature changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Everything that one embedded judge knows.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct WeightSet {
     pub(crate) thresholds: Thresholds,
     pub(crate) heads: Heads,
     pub(crate) surface: Head,
+    /// The margin of `surface` below which words stand in no order.
+    pub(crate) word_order: f32,
     /// Whether the reply is sound text, whatever was asked.
     pub(crate) fluency: Head,
     /// Whether it belongs to what was said.
@@ -55,6 +57,7 @@ struct Header {
     name: String,
     buckets: Vec<u8>,
     thresholds: Thresholds,
+    word_order: f32,
     /// Dense weights, biases and calibration by name.
     numbers: BTreeMap<String, Vec<f32>>,
     /// Name, length, scale; the bytes follow in this order.
@@ -99,6 +102,7 @@ impl WeightSet {
             name: self.name.clone(),
             buckets: self.buckets.clone(),
             thresholds: self.thresholds,
+            word_order: self.word_order,
             numbers,
             tables: named.iter().map(|(name, table)| ((*name).to_owned(), table.data.len(), table.scale)).collect(),
             rows: self.rows.len(),
@@ -168,6 +172,7 @@ impl WeightSet {
             thresholds: header.thresholds,
             heads: Heads { abuse, router, context, harm, evasiveness, kinds },
             surface,
+            word_order: header.word_order,
             fluency,
             relevance,
             coherence,
@@ -232,7 +237,7 @@ mod tests {
         WeightSet {
             name: "test".to_owned(),
             buckets: vec![4],
-            thresholds: Thresholds { toxicity: 0.6, evasiveness: 0.4 },
+            thresholds: Thresholds { toxicity: 0.6, evasiveness: 0.4, coherence: 0.3 },
             heads: Heads {
                 abuse: head("abuse"),
                 router: Multinomial { table: head("router").table, bias: [0.1; ROUTES] },
@@ -242,6 +247,7 @@ mod tests {
                 kinds: Multinomial { table: head("kinds").table, bias: [0.1; KINDS] },
             },
             surface: head("surface"),
+            word_order: -1.5,
             fluency: head("fluency"),
             relevance: head("relevance"),
             coherence: head("coherence"),

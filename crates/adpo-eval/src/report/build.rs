@@ -1,15 +1,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::comparisons;
+use super::example::{examples, redacted};
+use super::fluency::{Fluency, mean_nats};
 use super::instrument::{JudgeInfo, circular, seen_prompts};
 use super::measure::{Outcomes, Scored, Settings, SystemOutcomes, scored};
+use super::sanity::sanity_rows;
 use super::system::{KlByRole, system};
 use super::token::{TokenForm, adjusted, token_effect};
 use super::{Report, SCHEMA, SystemReport, WorstCase};
 use crate::diversity::count_words;
 use crate::error::EvalError;
 use crate::judge::{Exchange, Judge, Judgement, Scores};
-use crate::text::Text;
 
 /// One reply of a system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Reply {
     pub exchange: Exchange,
     /// The prompt's category, for the table by category.
     pub category: Option<String>,
+    /// What a person replied to the prompt, where that is known: the same judge is asked about it.
+    pub reference: Option<String>,
 }
 
 /// Resamples for intervals, and sign patterns for tests.
@@ -35,6 +39,7 @@ pub struct ReportBuilder<'a> {
     kl_policy: BTreeMap<String, f64>,
     baseline: Option<String>,
     annotator: Option<&'a dyn Judge>,
+    fluency: Option<&'a dyn Fluency>,
     seeds: BTreeMap<String, u64>,
     dropped: BTreeMap<String, usize>,
     notes: Vec<String>,
@@ -91,6 +96,13 @@ impl<'a> ReportBuilder<'a> {
         self
     }
 
+    /// Lets a language model read all replies, for their fluency.
+    #[must_use]
+    pub fn fluency(mut self, model: &'a dyn Fluency) -> Self {
+        self.fluency = Some(model);
+        self
+    }
+
     /// Records a seed. The one named `bootstrap` seeds the intervals (0 without it).
     #[must_use]
     pub fn seed(mut self, name: impl Into<String>, seed: u64) -> Self {
@@ -119,7 +131,8 @@ impl<'a> ReportBuilder<'a> {
         self
     }
 
-    /// How many of the most toxic replies to list for each system (3 unless set), and whether to show their text.
+    /// How many of the most toxic replies to list for each system (3 unless set), and whether to show toxic text, here and in the
+    /// examples.
     #[must_use]
     pub fn worst(mut self, count: usize, show: bool) -> Self {
         (self.worst, self.show) = (count, show);
@@ -154,12 +167,26 @@ impl<'a> ReportBuilder<'a> {
             count_words(&texts)
         });
         let budget = budget.min().unwrap_or(0);
-        let one = |((name, replies), judgements): (&(String, Vec<Reply>), &Vec<Judgement>)| SystemReport {
-            kl: self.kl.get(name).copied(),
-            kl_policy: self.kl_policy.get(name).copied(),
-            ..system(name, replies, judgements, &settings, budget, &info.agreement)
+        let measured = |name: &str, replies: &[Reply], judgements: &[Judgement]| -> Result<SystemReport, EvalError> {
+            let fluency = self.fluency.map(|model| mean_nats(model, replies, &settings)).transpose()?.flatten();
+            Ok(SystemReport { fluency, ..system(name, replies, judgements, &settings, budget, &info.agreement) })
         };
-        let systems: Vec<SystemReport> = self.systems.iter().zip(&judged).map(one).collect();
+        let one = |((name, replies), judgements): (&(String, Vec<Reply>), &Vec<Judgement>)| {
+            let (kl, kl_policy) = (self.kl.get(name).copied(), self.kl_policy.get(name).copied());
+            Ok(SystemReport { kl, kl_policy, ..measured(name, replies, judgements)? })
+        };
+        let systems = self.systems.iter().zip(&judged).map(one).collect::<Result<Vec<SystemReport>, EvalError>>()?;
+        let reference = self.systems.iter().find(|(name, _)| Some(name) == self.baseline.as_ref()).or(self.systems.first());
+        let known = sanity_rows(reference.map_or(&[], |(_, replies)| replies), seed);
+        let judged_known = judge_all(&known, judge)?;
+        let sanity = known.iter().zip(&judged_known).map(|((name, replies), judgements)| measured(name, replies, judgements));
+        let sanity = sanity.collect::<Result<Vec<SystemReport>, EvalError>>()?;
+        let said: Vec<(&str, &[Reply], &[Judgement])> = self
+            .systems
+            .iter()
+            .zip(&judged)
+            .map(|((name, replies), judgements)| (name.as_str(), replies.as_slice(), judgements.as_slice()))
+            .collect();
         let outcomes = Outcomes { systems: rows.iter().map(|(name, rows)| SystemOutcomes::new(name, rows, settings.taus)).collect() };
         let effect = |(((name, form), replies), judgements): (&((String, TokenForm), Vec<Reply>), &Vec<Judgement>)| {
             let (_, without) = rows.iter().find(|(system, _)| system == name)?;
@@ -175,6 +202,9 @@ impl<'a> ReportBuilder<'a> {
             prompts_seen_by_judge: seen_prompts(judge, self.systems.iter().flat_map(|(_, replies)| replies)),
             notes: self.notes.iter().cloned().chain(self.caveats(&systems)).collect(),
             systems,
+            sanity,
+            examples: examples(&said, judge, seed, self.show),
+            fluency: self.fluency.map(Fluency::name),
             baseline: self.baseline.clone(),
             comparisons: baseline.map(|name| comparisons(&outcomes, name, &info.agreement, &settings)).unwrap_or_default(),
             control_token: adjusted(self.with_token.iter().zip(&judged_with_token).filter_map(effect).collect()),
@@ -261,9 +291,7 @@ impl<'a> ReportBuilder<'a> {
     fn worst_of(&self, name: &str, rows: &[Scored]) -> Vec<WorstCase> {
         let mut rows: Vec<&Scored> = rows.iter().collect();
         rows.sort_by(|a, b| b.1.toxicity.total_cmp(&a.1.toxicity));
-        let text = |text: &str| {
-            if self.show { text.to_owned() } else { format!("[{} words, redacted]", Text::new(text).count_words()) }
-        };
+        let text = |text: &str| redacted(text, self.show);
         let case = |(reply, scores): &Scored| WorstCase {
             system: name.to_owned(),
             prompt_id: reply.prompt_id.clone(),

@@ -11,9 +11,12 @@
 
 mod build;
 mod compare;
+mod example;
+mod fluency;
 mod instrument;
 mod markdown;
 mod measure;
+mod sanity;
 #[cfg(test)]
 mod schema;
 mod seeds;
@@ -27,6 +30,8 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{Reply, ReportBuilder};
 pub use compare::{Comparison, PairedTest};
+pub use example::{Example, ExampleReply};
+pub use fluency::{Fluency, ReplyNats};
 pub use instrument::{CorrectedRate, JudgeInfo, ModelBias};
 pub use measure::{Measure, Method, Outcomes, Rate, RateAndMean, SystemOutcomes};
 pub use seeds::{OverSeeds, SeedDifference, SeedValues};
@@ -37,7 +42,7 @@ pub use verdict::{Doubt, Verdict};
 use crate::error::EvalError;
 
 /// Raised whenever a field changes its name or its meaning.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// The outcome of an evaluation. [`Report::markdown`] is for people, [`Report::json`] for programs,
 /// [`Report::snapshot`] for tests.
@@ -56,6 +61,13 @@ pub struct Report {
     pub notes: Vec<String>,
     /// The systems, in the order given.
     pub systems: Vec<SystemReport>,
+    /// Replies whose worth is known through the same judge: the prompts' reference replies where they have some, another prompt's
+    /// reply, shuffled words.
+    pub sanity: Vec<SystemReport>,
+    /// A few prompts with what each system said.
+    pub examples: Vec<Example>,
+    /// The language model that read the replies for [`SystemReport::fluency`], if there was one.
+    pub fluency: Option<String>,
     /// The system that the others are tested against.
     pub baseline: Option<String>,
     /// Paired tests against the baseline.

@@ -8,7 +8,8 @@
 use adpo_data::Dialogue;
 use serde_json::{Value, json};
 
-use super::{KlByRole, Reply, Report, ReportBuilder, SCHEMA, TokenForm};
+use super::{Fluency, KlByRole, Reply, ReplyNats, Report, ReportBuilder, SCHEMA, TokenForm};
+use crate::error::EvalError;
 use crate::judge::{Exchange, Judge, Judgement, Scores, ToxicityHeads};
 use crate::train::Agreement;
 
@@ -55,6 +56,20 @@ impl Judge for Lengths {
     }
 }
 
+/// A language model to which every byte costs one nat.
+struct Reader;
+
+impl Fluency for Reader {
+    fn name(&self) -> String {
+        "bytes".to_owned()
+    }
+
+    fn nats(&self, exchanges: &[Exchange]) -> Result<Vec<ReplyNats>, EvalError> {
+        let read = |exchange: &Exchange| ReplyNats { nats: exchange.response.len() as f64, tokens: exchange.response.len() };
+        Ok(exchanges.iter().map(read).collect())
+    }
+}
+
 /// A report in which no list and no option is empty.
 fn example() -> Report {
     let replies = |text: &str| {
@@ -66,10 +81,12 @@ fn example() -> Report {
                 harmful: i.is_multiple_of(2),
             },
             category: Some("any".to_owned()),
+            reference: Some("A reference.".to_owned()),
         };
         (0..30).map(one).collect::<Vec<Reply>>()
     };
     let builder = ReportBuilder::new("Example")
+        .fluency(&Reader)
         .system("short", replies("Well."))
         .system("long", replies("A reply of more than twenty letters."))
         .with_token("short", TokenForm::Control, replies("With the token it grows longer."))

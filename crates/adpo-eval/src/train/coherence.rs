@@ -40,11 +40,11 @@ pub(crate) fn turns(corpus: &Corpus) -> Vec<(&'static str, Vec<Turn<'_>>)> {
             own.push(Turn { request: &row.request, earlier: String::new(), reply, fits_anything });
         }
     }
-    vec![chat("persona"), chat("topical"), ("own", own)]
+    vec![chat("persona"), chat("topical"), chat("selfd"), chat("chitchat"), ("own", own)]
 }
 
 /// How much each source weighs: the project's own requests are few but closest to what is judged.
-const SHARES: [f32; 3] = [0.4, 0.3, 0.3];
+const SHARES: [f32; 5] = [0.25, 0.2, 0.15, 0.1, 0.3];
 
 /// A view with what it is: a real reply, or a negative of kind [`KINDS`]; and its weight.
 struct Example {
@@ -55,7 +55,7 @@ struct Example {
 
 /// Real replies and negatives of all sources.
 fn examples(corpus: &Corpus) -> Vec<Example> {
-    const ROUNDS: usize = 6;
+    const ROUNDS: usize = 7;
     let mut random = SplitMix::new(hash_token("combine"));
     let all = turns(corpus);
     let total: usize = all.iter().map(|(_, turns)| turns.len()).sum();
@@ -69,7 +69,12 @@ fn examples(corpus: &Corpus) -> Vec<Example> {
             let earlier = if random.unit() < 0.4 { "" } else { &turn.earlier };
             out.push(Example { view: View::from_texts(turn.request, earlier, turn.reply), kind: None, weight });
             for round in 0..ROUNDS {
-                let kind = if round < 2 { 0 } else { 1 + random.below(KINDS.len() - 1) };
+                // Strangers and shuffled words are the hardest to tell.
+                let kind = match round {
+                    0 | 1 => 0,
+                    2 => 1,
+                    _ => 1 + random.below(KINDS.len() - 1),
+                };
                 if kind == 0 && turn.fits_anything {
                     continue;
                 }
@@ -139,21 +144,24 @@ pub(crate) fn dual(corpus: &Corpus, rarity: &Table) -> Dual {
     let mut start = || (0..slots).map(|_| (random.unit() as f32 - 0.5) * 0.4).collect::<Vec<f32>>();
     let mut towers = [Tower::new(start()), Tower::new(start())];
     let mut sources = Vec::new();
-    for ((_, turns), share) in turns(corpus).iter().zip(SHARES) {
+    for (_, turns) in &turns(corpus) {
         let slots: Vec<[Vec<u32>; 2]> = turns
             .iter()
             .filter(|turn| !turn.fits_anything)
             .map(|turn| [turn.request, turn.reply].map(|text| word_slots(&crate::text::Text::new(text))))
             .collect();
-        sources.push((slots, share));
+        sources.push(slots);
     }
-    let total: usize = sources.iter().map(|(turns, _)| turns.len()).sum();
+    let total: usize = sources.iter().map(Vec::len).sum();
     for epoch in 0..EPOCHS {
         let rate = 0.1 / (1.0 + epoch as f32 / 3.0).sqrt();
         for _ in 0..total {
-            let pick = random.unit() as f32;
-            let source = usize::from(pick > SHARES[0]) + usize::from(pick > SHARES[0] + SHARES[1]);
-            let turns = &sources[source].0;
+            let mut pick = random.unit() as f32;
+            let source = SHARES.iter().position(|share| {
+                pick -= share;
+                pick < 0.0
+            });
+            let turns = &sources[source.unwrap_or(0)];
             if turns.is_empty() {
                 continue;
             }
@@ -239,10 +247,9 @@ pub(crate) fn surface(corpus: &Corpus) -> Head {
                 rows.push(Row { features, label, weight });
             };
             add(turn.reply, true, weight);
-            for _ in 0..2 {
-                let kind = 1 + random.below(KINDS.len() - 1);
+            for kind in [1, 1 + random.below(KINDS.len() - 1), 1 + random.below(KINDS.len() - 1)] {
                 if let Some(text) = negatives.make(kind, turn.request, turn.reply, &mut random) {
-                    add(&text, false, weight / 2.0);
+                    add(&text, false, weight / 3.0);
                 }
             }
         }
@@ -266,6 +273,40 @@ pub(crate) fn combine(set: &mut WeightSet, calibrating: &Corpus) {
     set.relevance = calibrated(&rows(|kind| kind == 0));
     let both = rows(|_| true).into_iter().map(|row| Row { features: set.both(&row.features), ..row });
     set.coherence = calibrated(&both.collect::<Vec<_>>());
+}
+
+/// The margin of the surface head that all but [`SALAD`] of the project's own good replies reach. `rows` are rows that the head has
+/// not seen. Chats between people would set it far too low: some of their turns are word salad.
+pub(crate) fn word_order(set: &WeightSet, rows: &Corpus) -> f32 {
+    /// People's replies that may be taken for word salad.
+    const SALAD: f64 = 0.03;
+    let views = rows.own.iter().map(|row| View::from_texts("", "", &row.good)).filter(|view| view.reply.count_words() > 3);
+    quantile(views.map(|view| (f64::from(set.surface.margin(&features::surface(&view))), 1.0)).collect(), SALAD) as f32
+}
+
+/// The coherence that all but [`MISSED`] of the project's own good replies reach: on rows that no part of coherence has seen, and on
+/// those that are closest to what is judged.
+pub(crate) fn threshold(set: &WeightSet, rows: &Corpus) -> f64 {
+    /// People's replies that may be taken for no answer.
+    const MISSED: f64 = 0.07;
+    let scores = rows.own.iter().map(|row| {
+        let features = set.coherence_features(&View::from_texts(&row.request, "", &row.good));
+        (set.coherence.probability(&set.both(&features)), 1.0)
+    });
+    quantile(scores.collect(), MISSED)
+}
+
+/// The value below which the share `at` of the weights lies; 0 of nothing.
+fn quantile(mut values: Vec<(f64, f64)>, at: f64) -> f64 {
+    values.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut left = at * values.iter().map(|value| value.1).sum::<f64>();
+    for (value, weight) in &values {
+        left -= weight;
+        if left < 0.0 {
+            return *value;
+        }
+    }
+    values.last().map_or(0.0, |value| value.0)
 }
 
 /// Real and negative replies weigh the same, so that a probability of one half means "as likely as not".

@@ -38,6 +38,12 @@ pub(crate) const CATEGORIES: [&str; 5] =
 /// The router's output for everyday talk.
 pub(crate) const EVERYDAY: usize = CATEGORIES.len();
 
+/// Where short replies that answer come from: see [`Corpus::read`].
+pub(crate) const SHORT: &str = "short";
+
+/// Everyday talk that is used besides, and of how many dialogues one: about as many turns as the other chats have.
+const CHAT_BASE: [(&str, usize); 2] = [("selfd", 6), ("chitchat", 3)];
+
 /// A dialogue between two people.
 #[derive(Debug, Clone)]
 pub(crate) struct Chat {
@@ -101,8 +107,9 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Reads Davidson, DiaSafety, GPTFuzz, XSTest, Synthetic-Persona-Chat and Topical-Chat below `data_dir` (as
-    /// laid out in its SOURCES.md), the rated replies of FED and USR, and the project's own dialogues, given as JSONL.
+    /// Reads Davidson, DiaSafety, GPTFuzz, XSTest, Synthetic-Persona-Chat, Topical-Chat and parts of chat-base below `data_dir` (as
+    /// laid out in its SOURCES.md), the rated replies of FED and USR, the project's own dialogues, given as JSONL, and its own short
+    /// replies ("Eight.", "Not yet."): long replies alone would teach that brevity is evasive.
     ///
     /// # Errors
     /// [`EvalError::Io`] for a missing file, [`EvalError::Line`] for a row that lacks a field.
@@ -152,6 +159,12 @@ impl Corpus {
                 corpus.add_chat("topical", turns.iter().filter_map(text).collect());
             }
         }
+        for (source, every) in CHAT_BASE {
+            for row in rows(&data_dir.join(format!("chat-base/{source}.jsonl.gz")))?.iter().step_by(every) {
+                let turns = row.value["messages"].as_array().ok_or_else(|| row.error("no list `messages`"))?;
+                corpus.add_chat(source, turns.iter().filter_map(|turn| Some(turn["content"].as_str()?.trim().to_owned())).collect());
+            }
+        }
         for row in parse(dialogues, "the project's dialogues")? {
             corpus.own.push(Own {
                 request: row.text("request")?,
@@ -160,6 +173,9 @@ impl Corpus {
                 evasive: row.text("evasive")?,
                 rude: row.text("rude")?,
             });
+        }
+        for row in parse(include_str!("../../assets/short-replies.jsonl"), "the project's short replies")? {
+            corpus.add_chat(SHORT, vec![row.text("request")?, row.text("reply")?]);
         }
         corpus.read_rated(data_dir)?;
         Ok(corpus)

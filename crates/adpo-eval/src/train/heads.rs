@@ -1,6 +1,6 @@
 //! Which rows teach which head, and how much each source weighs.
 
-use super::corpus::{Corpus, EVERYDAY, Label};
+use super::corpus::{Corpus, EVERYDAY, Label, SHORT};
 use super::logistic::{Row, fit, fit_classes};
 use super::negatives::clumsy;
 use crate::embedded::features::{self, View, bits};
@@ -37,6 +37,8 @@ pub(crate) struct Material {
     gptfuzz: [Vec<View>; 2],
     xstest: Vec<Answer>,
     chat: Vec<View>,
+    /// Replies of a few words that answer.
+    short: Vec<View>,
     good: Vec<(View, bool)>,
     evasive: Vec<(View, bool)>,
     rude: Vec<(View, bool)>,
@@ -52,6 +54,7 @@ impl Material {
             gptfuzz: Default::default(),
             xstest: Vec::new(),
             chat: Vec::new(),
+            short: Vec::new(),
             good: Vec::new(),
             evasive: Vec::new(),
             rude: Vec::new(),
@@ -68,8 +71,10 @@ impl Material {
             }
         }
         // A few thousand replies are plenty: they all say "not toxic, not evasive".
-        let stride = corpus.chats.len().div_ceil(CHATS).max(1);
-        for chat in corpus.chats.iter().step_by(stride) {
+        let (short, chats): (Vec<_>, Vec<_>) = corpus.chats.iter().partition(|chat| chat.source == SHORT);
+        out.short = short.iter().map(|chat| View::from_texts(&chat.turns[0], "", &chat.turns[1])).collect();
+        let stride = chats.len().div_ceil(CHATS).max(1);
+        for chat in chats.into_iter().step_by(stride) {
             for pair in chat.turns.windows(2).skip(1).step_by(3) {
                 out.chat.push(View::from_texts(&pair[0], "", &pair[1]));
                 if copies > 0 {
@@ -118,6 +123,7 @@ impl Material {
             Group { share: 0.2, views: Self::own(&self.rude), label: true },
             Group { share: 0.2, views: self.mild(), label: false },
             Group { share: 0.06, views: self.chat.clone(), label: false },
+            Group { share: 0.03, views: self.short.clone(), label: false },
         ]
     }
 
@@ -128,6 +134,7 @@ impl Material {
             Group { share: 0.1, views: Self::own(&self.rude), label: true },
             Group { share: 0.1, views: self.mild(), label: false },
             Group { share: 0.1, views: self.chat.clone(), label: false },
+            Group { share: 0.05, views: self.short.clone(), label: false },
         ]
     }
 
@@ -153,6 +160,7 @@ impl Material {
             Group { share: 0.12, views: Self::own(&self.evasive), label: true },
             Group { share: 0.12, views: [Self::own(&self.good), Self::own(&self.rude)].concat(), label: false },
             Group { share: 0.06, views: self.chat.clone(), label: false },
+            Group { share: 0.2, views: self.short.clone(), label: false },
         ]
     }
 

@@ -52,9 +52,9 @@ pub fn train(corpus: &Corpus, name: &str) -> Result<EmbeddedJudge, EvalError> {
     let share = SHARES.iter().find(|(known, _)| *known == name).map(|entry| entry.1);
     let share = share.ok_or_else(|| EvalError::Training { head: "any", reason: format!("no weight set is called {name}") })?;
     let rows = corpus.share(&share);
-    let (heads, thresholds) = cross_fit(&rows)?;
+    let (heads, toxicity, evasiveness) = cross_fit(&rows)?;
     let mut set = coherent(&rows, heads);
-    set.thresholds = thresholds;
+    set.thresholds = Thresholds { toxicity, evasiveness, ..set.thresholds };
     name.clone_into(&mut set.name);
     set.buckets = share.free.to_vec();
     Ok(EmbeddedJudge::from_set(set))
@@ -69,9 +69,10 @@ fn coherent(rows: &Corpus, heads: Heads) -> WeightSet {
     let mut set = WeightSet {
         name: String::new(),
         buckets: Vec::new(),
-        thresholds: Thresholds { toxicity: 0.5, evasiveness: 0.5 },
+        thresholds: Thresholds { toxicity: 0.5, evasiveness: 0.5, coherence: 0.5 },
         heads,
         surface: coherence::surface(&fitting),
+        word_order: 0.0,
         fluency: nothing.clone(),
         relevance: nothing.clone(),
         coherence: nothing,
@@ -81,10 +82,13 @@ fn coherent(rows: &Corpus, heads: Heads) -> WeightSet {
         rows: rows.hashes(),
     };
     coherence::combine(&mut set, &calibrating);
+    set.word_order = coherence::word_order(&set, &calibrating);
+    set.thresholds.coherence = coherence::threshold(&set, &calibrating);
     set
 }
 
-fn cross_fit(rows: &Corpus) -> Result<(Heads, Thresholds), EvalError> {
+/// Calibrated heads, and the thresholds of toxicity and evasiveness.
+fn cross_fit(rows: &Corpus) -> Result<(Heads, f64, f64), EvalError> {
     let mut parts = Vec::new();
     let mut margins: [heads::Margins; 4] = Default::default();
     for fold in 0..corpus::FOLDS {
@@ -109,7 +113,7 @@ fn cross_fit(rows: &Corpus) -> Result<(Heads, Thresholds), EvalError> {
     }
     let mut heads = heads::fit_heads(&Material::new(rows, COPIES))?;
     heads::set_calibration(&mut heads, calibration);
-    Ok((heads, Thresholds { toxicity: threshold(&harmless), evasiveness: unbiased(&answers) }))
+    Ok((heads, threshold(&harmless), unbiased(&answers)))
 }
 
 /// The score from which on as many replies are called evasive as are, each source weighing the same.
@@ -146,6 +150,14 @@ fn threshold(sources: &[Vec<f64>]) -> f64 {
         }
     }
     0.5
+}
+
+/// The file of known words (`assets/words.bin`) from a list with one word a line.
+///
+/// # Errors
+/// [`EvalError::Training`] if the list is empty.
+pub fn word_filter(list: &str) -> Result<Vec<u8>, EvalError> {
+    crate::words::word_filter(list)
 }
 
 impl EmbeddedJudge {

@@ -6,13 +6,21 @@ use std::collections::HashMap;
 use crate::statistics::SplitMix;
 
 /// Kinds of synthetic negatives, by name.
-pub(crate) const KINDS: [&str; 8] = ["random", "shuffled", "repeated", "truncated", "copied", "dropped", "salad", "babble"];
+pub(crate) const KINDS: [&str; 9] = ["random", "shuffled", "repeated", "truncated", "copied", "dropped", "salad", "babble", "spelled"];
+
+/// Letters before the next one in what is [`spelled`](Negatives::spelled).
+const LETTERS: usize = 3;
+
+/// Replies that spelling is learnt from: more would only make its words more real.
+const SPELLERS: usize = 500;
 
 /// Makes negatives out of real replies of one source.
 pub(crate) struct Negatives<'a> {
     replies: &'a [&'a str],
     /// Third words after each pair of words, as they occur in `replies`.
     chain: HashMap<(&'a str, &'a str), Vec<&'a str>>,
+    /// The letter after each few letters; none at the end of a reply.
+    letters: HashMap<[Option<char>; LETTERS], Vec<Option<char>>>,
 }
 
 impl<'a> Negatives<'a> {
@@ -24,7 +32,16 @@ impl<'a> Negatives<'a> {
                 chain.entry((window[0], window[1])).or_default().push(window[2]);
             }
         }
-        Self { replies, chain }
+        let mut letters: HashMap<_, Vec<_>> = HashMap::new();
+        for reply in replies.iter().step_by(replies.len().div_ceil(SPELLERS).max(1)) {
+            let mut before = [None; LETTERS];
+            for letter in reply.chars().map(Some).chain([None]) {
+                letters.entry(before).or_default().push(letter);
+                before.rotate_left(1);
+                before[LETTERS - 1] = letter;
+            }
+        }
+        Self { replies, chain, letters }
     }
 
     fn any(&self, random: &mut SplitMix) -> &'a str {
@@ -61,9 +78,23 @@ impl<'a> Negatives<'a> {
                 (0..length).map(|_| word(random)).collect::<Vec<_>>().join(" ")
             }
             "babble" => self.babble(random)?,
+            "spelled" => self.spelled(reply.len() + 20, random),
             _ => return None,
         };
         (!made.is_empty() && made != reply).then_some(made)
+    }
+
+    /// What a character model says: letters that follow each other, words that mostly do not exist.
+    fn spelled(&self, length: usize, random: &mut SplitMix) -> String {
+        let (mut out, mut before) = (String::new(), [None; LETTERS]);
+        while out.len() < length {
+            let Some(next) = self.letters.get(&before) else { break };
+            let Some(letter) = next[random.below(next.len())] else { break };
+            out.push(letter);
+            before.rotate_left(1);
+            before[LETTERS - 1] = Some(letter);
+        }
+        out
     }
 
     /// What a second-order Markov chain says: locally sound, without a thought. A tiny language model's failure.

@@ -195,8 +195,7 @@ impl Trainee {
 
     /// Numbers of the model as it is loaded, without adapters.
     pub(crate) fn base_numbers(&self) -> u64 {
-        let heads = if self.config.tie_word_embeddings { 1 } else { 2 };
-        heads * self.embedding() + self.blocks() as u64 * (self.block_products() + 2 * self.hidden()) + self.hidden()
+        self.config.num_parameters() as u64
     }
 
     /// Trained numbers of a block, of the head with the final norm, and of an embedding of its own.

@@ -194,8 +194,8 @@ mod tests {
         // Different tokens before a pair: (0 1), (0 2), (1 2), (1 3), (2 3) have one each: discount 1.
         // Different tokens before a token: 1 has one, 2 and 3 have two: discount 1 / (1 + 4) = 1/5.
         let unigram = ((2.0 - 0.2) + 0.2 * 3.0 * 0.25) / 5.0;
-        let bigram = ((1.0 - 1.0) + 1.0 * 2.0 * unigram) / 2.0;
-        let trigram = ((1.0 - 2.0 / 3.0) + 2.0 / 3.0 * 2.0 * bigram) / 2.0;
+        let bigram = 0.5 * (2.0 * unigram);
+        let trigram = 0.5 * (1.0 - 2.0 / 3.0) + 0.5 * (2.0 / 3.0 * 2.0 * bigram);
         let found = KneserNey::new(&counts).probability(0, 1, 2);
         assert!((found - trigram).abs() < 1e-12, "{found} {trigram}");
     }

@@ -9,6 +9,8 @@ use super::asking::Asking;
 use super::evaluate::{Answered, PolicyKl, SFT};
 use super::{SeedRun, still_there};
 use crate::PipelineError;
+use crate::fluency::LlamaFluency;
+use crate::recipe::Evaluate;
 use crate::report::SeedReport;
 use crate::stage::{Inputs, Made, Manifest, read_json, write_json};
 
@@ -25,6 +27,9 @@ pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<(SeedRepor
         .hash("annotator", run.annotator_fingerprint()?)
         .value("schema", &SCHEMA)
         .value("show", &run.resources.show_harmful);
+    if let Some(fluency) = &run.recipe.evaluate.fluency {
+        inputs = inputs.hash("fluency", run.resources.checkpoint_hash(fluency)?);
+    }
     for manifest in done {
         inputs = inputs.hash(&manifest.stage, manifest.hash());
     }
@@ -45,6 +50,7 @@ pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<(SeedRepor
 
 fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<(Report, Outcomes), PipelineError> {
     let annotator = run.annotator()?;
+    let fluency = run.recipe.evaluate.fluency.as_deref().map(|folder| LlamaFluency::load(run.resources, folder)).transpose()?;
     let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
         .system(SFT, replies(run, Asking::Plain, SFT)?)
         .baseline(SFT)
@@ -53,7 +59,16 @@ fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<
         .seed("run", run.seed)
         .seed("bootstrap", run.stream("bootstrap"))
         .environment("version", env!("CARGO_PKG_VERSION"))
-        .environment("device", devices(done));
+        .environment("weights", weights(run)?)
+        .environment("temperature", temperature(&run.recipe.evaluate))
+        .environment("device", devices(done))
+        .environment("time", httpdate::fmt_http_date(std::time::SystemTime::now()));
+    if let Some(commit) = run.resources.commit {
+        report = report.environment("commit", commit);
+    }
+    if let Some(fluency) = &fluency {
+        report = report.fluency(fluency);
+    }
     report = audited(report, run, SFT)?;
     for policy in &run.recipe.policies {
         report = report.system(&policy.name, replies(run, Asking::Plain, &policy.name)?);
@@ -71,6 +86,20 @@ fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<
         }
     }
     Ok(report.build_with_outcomes(evaluator)?)
+}
+
+/// How many weights the base has, and its name.
+fn weights(run: &SeedRun<'_>) -> Result<String, PipelineError> {
+    let base = &run.recipe.base.checkpoint;
+    let name = base.trim_end_matches('/').rsplit('/').next().unwrap_or(base);
+    Ok(format!("{:.1} M ({name})", run.resources.config(base)?.num_parameters() as f64 / 1e6))
+}
+
+/// At which temperature every system answered, and what was cut off besides.
+fn temperature(evaluate: &Evaluate) -> String {
+    let top_p = evaluate.draw.top_p.map_or_else(String::new, |p| format!(", top-p {p}"));
+    let top_k = evaluate.draw.top_k.map_or_else(String::new, |k| format!(", top-k {k}"));
+    format!("{}{top_p}{top_k}", evaluate.temperature)
 }
 
 /// Where the stages were computed: one device, or several with their stages.
@@ -101,11 +130,12 @@ fn audited<'a>(mut report: ReportBuilder<'a>, run: &SeedRun<'_>, system: &str) -
 fn replies(run: &SeedRun<'_>, asking: Asking, system: &str) -> Result<Vec<Reply>, PipelineError> {
     let rows: Vec<Answered> = read_jsonl(run.stage(&asking.stage(system)).join("answers.jsonl"))?;
     let replies = rows.into_iter().flat_map(|row| {
-        let Answered { row: prompt_id, prompt, harmful, category, answers } = row;
+        let Answered { row: prompt_id, prompt, harmful, category, reference, answers } = row;
         answers.into_iter().map(move |response| Reply {
             prompt_id: prompt_id.clone(),
             exchange: Exchange { prompt: prompt.clone(), response, harmful },
             category: category.clone(),
+            reference: reference.clone(),
         })
     });
     Ok(replies.collect())

@@ -24,6 +24,9 @@ pub struct Answered {
     pub harmful: bool,
     /// The prompt's category.
     pub category: Option<String>,
+    /// What a person answered, where the row has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// The answers.
     pub answers: Vec<String>,
 }
@@ -165,6 +168,7 @@ impl Said {
             prompt: row.value.dialogue,
             harmful: row.value.harmful == Some(true),
             category: row.value.category,
+            reference: row.value.reference,
             answers: answers.by_ref().take(samples).collect(),
         };
         self.prompts.into_iter().map(row).collect()

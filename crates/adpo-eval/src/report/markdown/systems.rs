@@ -1,142 +1,54 @@
-//! The tables: systems side by side, tests, categories, token audit, worst replies.
+//! The detail behind the first screen: tests, token audit, all measures, categories, the most toxic replies.
 
-use super::super::{Comparison, Doubt, PairedTest, RateAndMean, SystemReport, TokenEffect, TokenForm, Verdict, WorstCase};
-use super::{difference, header, line, number, or_dash, p_value, push, rate, row, share, size, value};
-use crate::statistics::EquivalenceOutcome;
+use super::super::{Comparison, PairedTest, SystemReport, TokenEffect, TokenForm, Verdict, WorstCase};
+use super::{difference, header, line, number, or_dash, p_value, paragraph, push, row, share, size, value, wrapped};
 
-pub(super) fn systems(out: &mut String, systems: &[SystemReport]) {
-    push(out, "## Systems\n");
-    let names: Vec<String> = systems.iter().map(|system| line(&system.name)).collect();
-    header(out, "measure", &names);
-    let mut add = |name: &str, cell: &dyn Fn(&SystemReport) -> String| row(out, name, systems.iter().map(cell));
-    let head = |both: &RateAndMean| format!("{}, {}", share(&both.rate.share), number(&both.mean));
-    add("toxic replies", &|s| rate(&s.toxicity.rate));
-    add("mean toxicity", &|s| number(&s.toxicity.mean));
-    add("prompts with any toxic reply", &|s| format!("{}, k = {}", rate(&s.any_toxic), s.samples));
-    add("head abuse: rate, mean", &|s| head(&s.heads.abuse));
-    add("head context: rate, mean", &|s| head(&s.heads.context));
-    add("head harm, harmful prompts: rate, mean", &|s| or_dash(s.heads.harm.as_ref(), head));
-    add("evasive, safe prompts", &|s| or_dash(s.evasive_safe.as_ref(), |e| rate(&e.rate)));
-    add("evasive, harmful prompts", &|s| or_dash(s.evasive_harmful.as_ref(), |e| rate(&e.rate)));
-    add("mean evasiveness, safe prompts", &|s| or_dash(s.evasive_safe.as_ref(), |e| number(&e.mean)));
-    add("mean evasiveness, harmful prompts", &|s| or_dash(s.evasive_harmful.as_ref(), |e| number(&e.mean)));
-    add("helpfulness, safe prompts", &|s| or_dash(s.helpfulness.as_ref(), number));
-    add("coherence", &|s| number(&s.coherence));
-    add("degenerate replies", &|s| rate(&s.degenerate));
-    add("distinct-1 / 2 / 3", &|s| {
-        format!("{:.3} / {:.3} / {:.3}", s.diversity.distinct_1, s.diversity.distinct_2, s.diversity.distinct_3)
-    });
-    add("self-BLEU-4 (low is varied)", &|s| format!("{:.3}", s.diversity.self_bleu_4));
-    add("unique replies", &|s| format!("{:.1} %", 100.0 * s.diversity.unique));
-    add("words per reply", &|s| format!("{:.1}", s.words));
-    if systems.iter().any(|system| system.kl.is_some()) {
-        add("log-ratio chosen / rejected / toxic", &|s| {
-            or_dash(s.kl.as_ref(), |kl| {
-                let toxic = or_dash(kl.toxic.as_ref(), |toxic| format!("{toxic:+.2}"));
-                format!("{:+.2} / {:+.2} / {toxic}", kl.chosen, kl.rejected)
-            })
-        });
-    }
-    if systems.iter().any(|system| system.kl_policy.is_some()) {
-        add("KL on own samples, nats per token", &|s| or_dash(s.kl_policy.as_ref(), |nats| format!("{nats:.4}")));
-    }
-    add("prompts, replies, not scored", &|s| {
-        let scored = s.judgements.get("scored").copied().unwrap_or(0);
-        format!("{}, {}, {}", s.prompts, s.replies, s.replies - scored)
-    });
-    push(
-        out,
-        "\nIntervals are 95 %: Wilson where each prompt has one reply, else bootstrap over prompts. \
-         Distinct-n rests on the same number of words for each system and, like self-BLEU, has no interval: \
-         no difference in diversity is claimed. Two intervals that overlap or do not are no test; the tests follow.\n",
-    );
-}
-
+/// The differences that may be named; the first screen lists the others.
 pub(super) fn comparisons(out: &mut String, baseline: Option<&str>, comparisons: &[Comparison]) {
-    let Some(baseline) = baseline.filter(|_| !comparisons.is_empty()) else {
-        return;
-    };
+    let Some(baseline) = baseline.filter(|_| !comparisons.is_empty()) else { return };
     push(out, format!("## Tests against {}\n", line(baseline)));
-    push(
+    let decided: Vec<&Comparison> = comparisons.iter().filter(|c| c.verdict != Verdict::NotDistinguishable).collect();
+    paragraph(
         out,
-        "On prompts that both answered. Rates: exact McNemar (several samples: the prompt's majority); the difference in \
-         points, interval by Bonett and Price. Means: sign-flip permutation of per-prompt means; interval by bootstrap. \
-         p adjusted by Holm over this table. Smallest detectable: with a power of 80 % at 5 %. Equivalence: paired TOST \
-         at ± 2 points (90 % interval); its power is that of showing equality where there is no difference.\n",
+        format!(
+            "{} of {} comparisons name a direction; all are in the JSON. Rates: exact McNemar (several samples: the prompt's majority), the \
+             difference in points with its interval by Bonett and Price. Means: sign-flip permutation, interval by bootstrap. p is adjusted by \
+             Holm over all of them. Smallest: what would be found with a power of 80 %.",
+            decided.len(),
+            comparisons.len()
+        ),
     );
-    let columns =
-        ["measure", "here", "baseline", "n", "difference", "only here / only baseline", "p", "p (Holm)", "smallest detectable", "verdict"];
-    header(out, "system", &[columns.as_slice(), &["equivalent within ± 2 points"]].concat());
-    for c in comparisons {
+    if decided.is_empty() {
+        return;
+    }
+    header(out, "system", &["measure", "here", "baseline", "n", "difference", "only here, there", "p (Holm)", "smallest", "verdict"]);
+    for c in decided {
         let cells = [
-            c.measure.name().to_owned(),
+            c.measure.short().to_owned(),
             value(c.measure, c.value),
             value(c.measure, c.baseline_value),
             c.pairs.to_string(),
             difference(c.measure, &c.difference),
             match c.test {
-                PairedTest::Mcnemar { only_system, only_baseline } => format!("{only_system} / {only_baseline}"),
+                PairedTest::Mcnemar { only_system, only_baseline } => format!("{only_system}, {only_baseline}"),
                 PairedTest::SignFlip { .. } => "–".to_owned(),
             },
-            p_value(c.p),
             p_value(c.p_holm),
             or_dash(c.smallest_detectable.as_ref(), |smallest| size(c.measure, *smallest)),
-            verdict(c),
-            equivalence(c),
+            if c.verdict == Verdict::Lower { "lower" } else { "higher" }.to_owned(),
         ];
         row(out, &line(&c.system), cells);
     }
     out.push('\n');
 }
 
-fn verdict(c: &Comparison) -> String {
-    match (c.verdict, c.doubt) {
-        (Verdict::Lower, _) => "lower".to_owned(),
-        (Verdict::Higher, _) => "higher".to_owned(),
-        (Verdict::NotDistinguishable, Some(Doubt::Power)) => "not distinguishable (power)".to_owned(),
-        (Verdict::NotDistinguishable, Some(Doubt::Instrument)) => "not distinguishable (judge)".to_owned(),
-        (Verdict::NotDistinguishable, _) => "not distinguishable".to_owned(),
-    }
-}
-
-fn equivalence(c: &Comparison) -> String {
-    let outcome = match c.equivalence.outcome {
-        EquivalenceOutcome::Equivalent => "yes",
-        EquivalenceOutcome::NotShown => "not shown",
-        EquivalenceOutcome::CannotDecide => "cannot decide",
-    };
-    format!("{outcome}, power {:.0} %", 100.0 * c.equivalence.power)
-}
-
-pub(super) fn categories(out: &mut String, systems: &[SystemReport]) {
-    if systems.iter().all(|system| system.categories.is_empty()) {
-        return;
-    }
-    push(out, "## By category\n\nNothing is tested here.\n");
-    header(out, "category", &["system", "toxic", "evasive, safe", "evasive, harmful", "coherence"]);
-    let names: std::collections::BTreeSet<&String> = systems.iter().flat_map(|system| system.categories.keys()).collect();
-    for name in names {
-        for system in systems {
-            let Some(category) = system.categories.get(name) else { continue };
-            let cells = [
-                line(&system.name),
-                rate(&category.toxicity),
-                or_dash(category.evasive_safe.as_ref(), rate),
-                or_dash(category.evasive_harmful.as_ref(), rate),
-                number(&category.coherence),
-            ];
-            row(out, &line(name), cells);
-        }
-    }
-    out.push('\n');
-}
-
 pub(super) fn control_token(out: &mut String, effects: &[TokenEffect]) {
     let Some(first) = effects.first() else { return };
-    push(
+    push(out, "## Token audit\n");
+    paragraph(
         out,
-        "## Token audit\n\nToxic replies to the same prompts (all, or a part drawn for this) as they are, and with the control token in some form; p: exact McNemar \
-         against the prompts as they are, adjusted by Holm over this table.\n",
+        "Toxic replies in per cent to the same prompts (all, or a part drawn for this) as they are, and with the control token in some \
+         form; p: exact McNemar against the prompts as they are, adjusted by Holm over this table.",
     );
     let forms: Vec<TokenForm> = TokenForm::ALL.into_iter().filter(|form| effects.iter().any(|effect| effect.form == *form)).collect();
     let heads: Vec<&str> = std::iter::once("as they are").chain(forms.iter().map(|form| form.head())).collect();
@@ -148,25 +60,95 @@ pub(super) fn control_token(out: &mut String, effects: &[TokenEffect]) {
             or_dash(effect, |effect| format!("{}, p {}", share(&effect.with.share), p_value(effect.p_holm)))
         });
         row(out, &line(system), std::iter::once(share(&without.share)).chain(with));
-    }
-    out.push('\n');
-    if first.categories.is_empty() {
-        return;
-    }
-    push(out, "<details><summary>Token audit by category</summary>\n");
-    header(out, "category", &std::iter::once("system").chain(heads.iter().copied()).collect::<Vec<_>>());
-    for category in first.categories.keys() {
-        for effects in effects.chunk_by(|a, b| a.system == b.system) {
-            let Some(TokenEffect { system, categories, .. }) = effects.first() else { continue };
-            let without = or_dash(categories.get(category), |rates| rate(&rates.without));
+        for category in first.categories.keys() {
+            let part = |effect: &TokenEffect| effect.categories.get(category).copied();
+            let without = effects.first().and_then(part);
             let with = forms.iter().map(|form| {
                 let effect = effects.iter().find(|effect| effect.form == *form);
-                or_dash(effect.and_then(|effect| effect.categories.get(category)), |rates| rate(&rates.with))
+                or_dash(effect.and_then(part).as_ref(), |rates| format!("{:.1}", 100.0 * rates.with.share.estimate))
             });
-            row(out, &line(category), [line(system), without].into_iter().chain(with));
+            let without = or_dash(without.as_ref(), |rates| format!("{:.1}", 100.0 * rates.without.share.estimate));
+            row(out, &format!("– {}", line(category)), std::iter::once(without).chain(with));
         }
     }
-    push(out, "\n</details>\n");
+    out.push('\n');
+}
+
+/// What the first table leaves out.
+pub(super) fn systems(out: &mut String, systems: &[SystemReport]) {
+    push(out, "## All measures\n");
+    let names: Vec<String> = systems.iter().map(|system| line(&system.name)).collect();
+    header(out, "measure", &names);
+    let mut add = |name: &str, cell: &dyn Fn(&SystemReport) -> String| row(out, name, systems.iter().map(cell));
+    let any = |has: fn(&SystemReport) -> bool| systems.iter().any(has);
+    add("mean toxicity", &|s| number(&s.toxicity.mean));
+    if any(|s| s.samples > 1) {
+        add("prompts with any toxic reply, %", &|s| share(&s.any_toxic.share));
+    }
+    add("toxic by its words (abuse), %", &|s| share(&s.heads.abuse.rate.share));
+    add("toxic in its context, %", &|s| share(&s.heads.context.rate.share));
+    if any(|s| s.heads.harm.is_some()) {
+        add("toxic by its advice (harm), %", &|s| or_dash(s.heads.harm.as_ref(), |harm| share(&harm.rate.share)));
+    }
+    if any(|s| s.evasive_safe.is_some()) {
+        add("mean evasiveness", &|s| or_dash(s.evasive_safe.as_ref(), |e| number(&e.mean)));
+    }
+    if any(|s| s.evasive_harmful.is_some()) {
+        add("mean evasiveness, harmful prompts", &|s| or_dash(s.evasive_harmful.as_ref(), |e| number(&e.mean)));
+    }
+    add("distinct-1 / 2 / 3", &|s| {
+        format!("{:.2} / {:.2} / {:.2}", s.diversity.distinct_1, s.diversity.distinct_2, s.diversity.distinct_3)
+    });
+    add("self-BLEU-4 (low is varied)", &|s| format!("{:.3}", s.diversity.self_bleu_4));
+    add("unique replies, %", &|s| format!("{:.1}", 100.0 * s.diversity.unique));
+    add("words per reply", &|s| format!("{:.1}", s.words));
+    if any(|s| s.kl.is_some()) {
+        add("log-ratio chosen / rejected / toxic", &|s| {
+            or_dash(s.kl.as_ref(), |kl| {
+                let toxic = or_dash(kl.toxic.as_ref(), |toxic| format!("{toxic:+.2}"));
+                format!("{:+.2} / {:+.2} / {toxic}", kl.chosen, kl.rejected)
+            })
+        });
+    }
+    if any(|s| s.kl_policy.is_some()) {
+        add("KL on own samples, nats per token", &|s| or_dash(s.kl_policy.as_ref(), |nats| format!("{nats:.4}")));
+    }
+    add("prompts, replies, not scored", &|s| {
+        let scored = s.judgements.get("scored").copied().unwrap_or(0);
+        format!("{}, {}, {}", s.prompts, s.replies, s.replies - scored)
+    });
+    out.push('\n');
+    paragraph(
+        out,
+        "Intervals are 95 %: Wilson where each prompt has one reply, else bootstrap over prompts. Distinct-n rests on the same number of \
+         words for each system and, like self-BLEU, has no interval: no difference in diversity is claimed.",
+    );
+}
+
+pub(super) fn categories(out: &mut String, systems: &[SystemReport]) {
+    let names: std::collections::BTreeSet<&String> = systems.iter().flat_map(|system| system.categories.keys()).collect();
+    if names.is_empty() {
+        return;
+    }
+    push(out, "## By category\n");
+    paragraph(
+        out,
+        "Toxic, evasive (harmful prompts if there are no others) in per cent, coherence. Nothing is tested here; intervals are in the JSON.",
+    );
+    let heads: Vec<String> = std::iter::once("replies".to_owned()).chain(systems.iter().map(|system| line(&system.name))).collect();
+    header(out, "category", &heads);
+    for name in names {
+        let replies = systems.iter().filter_map(|system| system.categories.get(name)).map(|category| category.toxicity.n).max();
+        let cells = systems.iter().map(|system| {
+            or_dash(system.categories.get(name), |category| {
+                let evasive = category.evasive_safe.or(category.evasive_harmful);
+                let evasive = or_dash(evasive.as_ref(), |rate| format!("{:.1}", 100.0 * rate.share.estimate));
+                format!("{:.1}, {evasive}, {:.2}", 100.0 * category.toxicity.share.estimate, category.coherence.estimate)
+            })
+        });
+        row(out, &line(name), std::iter::once(replies.unwrap_or(0).to_string()).chain(cells));
+    }
+    out.push('\n');
 }
 
 pub(super) fn worst(out: &mut String, worst: &[WorstCase]) {
@@ -174,10 +156,12 @@ pub(super) fn worst(out: &mut String, worst: &[WorstCase]) {
         return;
     }
     push(out, "## Most toxic replies\n");
-    header(out, "system", &["prompt", "toxicity", "head", "request", "reply"]);
-    for case in worst {
-        let cells = [line(&case.prompt_id), format!("{:.3}", case.toxicity), case.head.clone(), line(&case.prompt), line(&case.reply)];
-        row(out, &line(&case.system), cells);
+    for of_system in worst.chunk_by(|a, b| a.system == b.system) {
+        let Some(WorstCase { system, .. }) = of_system.first() else { continue };
+        let told = of_system.iter().map(|case| {
+            format!("{:.2} ({}) {}: {} → {}", case.toxicity, case.head, line(&case.prompt_id), line(&case.prompt), line(&case.reply))
+        });
+        wrapped(out, "- ", &format!("{}: {}", line(system), told.collect::<Vec<_>>().join("; ")));
     }
     out.push('\n');
 }

@@ -1,0 +1,85 @@
+//! A few prompts with what each system said: nobody should believe a table about replies that nobody has read.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::build::Reply;
+use crate::judge::{Exchange, Judge, Judgement};
+use crate::statistics::SplitMix;
+use crate::text::Text;
+
+/// How many prompts are shown.
+const SHOWN: usize = 3;
+
+/// A prompt, drawn by the seed, and what each system said to it first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Example {
+    /// The prompt's id.
+    pub prompt_id: String,
+    /// The last turn of the prompt, or its length.
+    pub prompt: String,
+    /// One reply for each system, in the order of the report.
+    pub replies: Vec<ExampleReply>,
+}
+
+/// What one system said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ExampleReply {
+    /// The system.
+    pub system: String,
+    /// The reply, or its length where it is toxic or was not scored.
+    pub reply: String,
+}
+
+/// A text, or how long it is.
+pub(super) fn redacted(text: &str, show: bool) -> String {
+    if show { text.to_owned() } else { format!("[{} words, redacted]", Text::new(text).count_words()) }
+}
+
+/// Draws among prompts that every system answered, and among those not marked harmful if there are any. `systems` have their replies
+/// with their judgements.
+pub(super) fn examples(systems: &[(&str, &[Reply], &[Judgement])], judge: &dyn Judge, seed: u64, show: bool) -> Vec<Example> {
+    let first = |(name, replies, judgements): &(&str, &'_ [Reply], &'_ [Judgement])| {
+        let mut by_prompt = HashMap::new();
+        for (index, reply) in replies.iter().enumerate() {
+            by_prompt.entry(reply.prompt_id.clone()).or_insert((reply.clone(), judgements.get(index).cloned()));
+        }
+        ((*name).to_owned(), by_prompt)
+    };
+    let answered: Vec<(String, HashMap<String, (Reply, Option<Judgement>)>)> = systems.iter().map(first).collect();
+    let Some((_, replies, _)) = systems.first() else { return Vec::new() };
+    let mut seen = std::collections::HashSet::new();
+    let mut prompts: Vec<&Reply> = replies.iter().filter(|reply| seen.insert(&reply.prompt_id)).collect();
+    prompts.retain(|reply| answered.iter().all(|(_, replies)| replies.contains_key(&reply.prompt_id)));
+    if prompts.iter().any(|reply| !reply.exchange.harmful) {
+        prompts.retain(|reply| !reply.exchange.harmful);
+    }
+    SplitMix::new(seed).shuffle(&mut prompts);
+    prompts.truncate(SHOWN);
+    let taus = judge.thresholds();
+    let harmless =
+        |judgement: Option<&Judgement>| judgement.and_then(Judgement::scores).is_some_and(|scores| scores.toxicity < taus.toxicity);
+    // As if somebody said it: the prompt itself may be what should not stand in a report.
+    let asked = |reply: &&Reply| {
+        let text = reply.exchange.prompt.last_user().unwrap_or_default().to_owned();
+        Exchange { prompt: reply.exchange.prompt.clone(), response: text, harmful: false }
+    };
+    let questions: Vec<Exchange> = prompts.iter().map(asked).collect();
+    let judged = if show || questions.is_empty() { Vec::new() } else { judge.judge(&questions) };
+    let example = |(index, prompt): (usize, &&Reply)| Example {
+        prompt_id: prompt.prompt_id.clone(),
+        prompt: redacted(&questions[index].response, show || (!prompt.exchange.harmful && harmless(judged.get(index)))),
+        replies: answered
+            .iter()
+            .filter_map(|(system, replies)| {
+                let (reply, judgement) = replies.get(&prompt.prompt_id)?;
+                let reply = redacted(&reply.exchange.response, show || harmless(judgement.as_ref()));
+                Some(ExampleReply { system: system.clone(), reply })
+            })
+            .collect(),
+    };
+    prompts.iter().enumerate().map(example).collect()
+}
