@@ -53,11 +53,11 @@ fn speaker(word: &str) -> &str {
     }
 }
 
-/// One word in eight is no English word, and it is no name that begins a sentence: that takes two.
+/// One word in ten is no English word, and it is no name that begins a sentence: that takes two.
 fn is_gibberish(raw: &str) -> bool {
     let Some(words) = WordFilter::embedded().filter(|_| !is_code(raw)) else { return false };
     let Spelling { asked, unknown, no_name } = words.spelling(raw);
-    (unknown >= 2 || no_name >= 1) && 8 * unknown >= asked
+    (unknown >= 2 || no_name >= 1) && 10 * unknown >= asked
 }
 
 /// More marks of a programming language than prose has.
@@ -67,7 +67,7 @@ fn is_code(raw: &str) -> bool {
 }
 
 /// Whether a reply is no reply at all: empty, more than half of its word pairs repeated, at least 0.8 of its word pairs copied from
-/// `prompt` (the turn that it answers; `I` and `you` count as one word), or an eighth of its words not English.
+/// `prompt` (the turn that it answers; `I` and `you` count as one word), or a tenth of its words not English.
 ///
 /// Words that a list cannot have do not count: names, numbers, other scripts, code. Replies in another language that is written in
 /// Latin letters do. Builds without the feature `embedded` have no list and find no gibberish. [`crate::EmbeddedJudge`] also tells

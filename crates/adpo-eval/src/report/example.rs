@@ -34,9 +34,17 @@ pub struct ExampleReply {
     pub reply: String,
 }
 
+/// How a redacted text ends.
+const REDACTED: &str = " words, redacted]";
+
 /// A text, or how long it is.
 pub(super) fn redacted(text: &str, show: bool) -> String {
-    if show { text.to_owned() } else { format!("[{} words, redacted]", Text::new(text).count_words()) }
+    if show { text.to_owned() } else { format!("[{}{REDACTED}", Text::new(text).count_words()) }
+}
+
+/// Whether only the length of a text is left.
+pub(super) fn is_redacted(text: &str) -> bool {
+    text.ends_with(REDACTED)
 }
 
 /// Draws among prompts that every system answered, and among those not marked harmful if there are any. `systems` have their replies

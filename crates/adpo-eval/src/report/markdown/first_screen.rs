@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Comparison, CorrectedRate, Doubt, Example, Measure, Report, SystemReport, Verdict};
+use super::super::{Comparison, CorrectedRate, Doubt, Example, Measure, Report, SystemReport, TokenEffect, TokenForm, Verdict};
 use super::{header, line, listed, number, or_dash, p_phrase, paragraph, push, row, share, size, value, wrapped};
 use crate::statistics::EquivalenceOutcome;
 
@@ -29,12 +29,10 @@ pub(super) fn first_screen(out: &mut String, report: &Report) {
     }
     undecided(out, &report.comparisons);
     token(out, report);
-    if !report.notes.is_empty() {
-        for note in &report.notes {
-            wrapped(out, "- ", &format!("Note: {}.", line(note)));
-        }
-        out.push('\n');
+    for note in &report.notes {
+        wrapped(out, "- ", &format!("Note: {}.", line(note)));
     }
+    out.push('\n');
 }
 
 /// What stands in the head of `environment`, in this order; the rest is in the last section.
@@ -139,7 +137,7 @@ fn examples(out: &mut String, examples: &[Example]) {
     if examples.is_empty() {
         return;
     }
-    push(out, "What they say (prompts drawn by the seed; toxic replies are redacted unless shown with `--show`):\n");
+    push(out, "What they say (prompts drawn by the seed; what is toxic is redacted unless shown with `--show`):\n");
     for Example { prompt, replies, .. } in examples {
         wrapped(out, "> ", &format!("**{}**", line(prompt)));
         for reply in replies {
@@ -228,7 +226,6 @@ fn undecided(out: &mut String, comparisons: &[Comparison]) {
     told("is", "are", "undecided because the judge is not shown to be better than a coin", &blind);
     told("is", "are", "undecided because the judge's bias between models could be all of the difference seen", &biased);
     told("cannot", "cannot", &format!("be decided at n = {n}"), &open);
-    out.push('\n');
 }
 
 /// Comparisons by measure: `coherence (a, b); degenerate replies (a)`.
@@ -243,30 +240,28 @@ fn grouped(comparisons: &[&Comparison]) -> String {
 
 /// Whether the token does what it was trained for, and whether anybody else can do it.
 fn token(out: &mut String, report: &Report) {
-    for effects in report.control_token.chunk_by(|a, b| a.system == b.system) {
-        let Some(first) = effects.first() else { continue };
-        let told = effects.iter().map(|effect| {
-            let (before, after) = (effect.without.share.estimate, effect.with.share.estimate);
-            let change = match (effect.p_holm < 0.05, after > before) {
-                (true, true) => "**more**",
-                (true, false) => "**less**",
-                (false, _) => "not distinguishable",
-            };
-            format!("{:.1} % {} ({change}, {})", 100.0 * after, effect.form.head(), p_phrase(effect.p_holm))
-        });
-        let told: Vec<String> = told.collect();
-        wrapped(
-            out,
-            "- ",
-            &format!(
-                "Control token: {} is toxic in {:.1} % as asked, {}.",
-                line(&first.system),
-                100.0 * first.without.share.estimate,
-                listed(&told)
-            ),
-        );
+    let raises = |effect: &TokenEffect| effect.p_holm < 0.05 && effect.with.share.estimate > effect.without.share.estimate;
+    let of = |form: TokenForm| report.control_token.iter().filter(move |effect| effect.form == form);
+    let told: Vec<String> = of(TokenForm::Control)
+        .map(|effect| {
+            let [before, after] = [&effect.without, &effect.with].map(|rate| 100.0 * rate.share.estimate);
+            format!("{} toxic in {before:.1} % without it and in {after:.1} % with it ({})", line(&effect.system), p_phrase(effect.p_holm))
+        })
+        .collect();
+    if told.is_empty() {
+        return;
     }
-    if !report.control_token.is_empty() {
-        out.push('\n');
-    }
+    let leaks: Vec<String> = report
+        .control_token
+        .iter()
+        .filter(|effect| effect.form != TokenForm::Control && raises(effect))
+        .map(|effect| format!("{} ({})", line(&effect.system), effect.form.head()))
+        .collect();
+    let asked = report.control_token.iter().any(|effect| effect.form != TokenForm::Control);
+    let leaks = match (asked, leaks.is_empty()) {
+        (false, _) => String::new(),
+        (true, true) => " A user who types it raises no rate distinguishably.".to_owned(),
+        (true, false) => format!(" **A user can raise the rate of {}.**", listed(&leaks)),
+    };
+    wrapped(out, "- ", &format!("Control token: {}.{leaks}", told.join("; ")));
 }

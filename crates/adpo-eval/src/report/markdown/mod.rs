@@ -11,7 +11,7 @@ use super::{Measure, Report};
 use crate::statistics::Interval;
 
 /// Columns of a line of prose.
-const WIDTH: usize = 140;
+const WIDTH: usize = 156;
 
 impl Report {
     /// The report for people.

@@ -1,5 +1,6 @@
 //! The detail behind the first screen: tests, token audit, all measures, categories, the most toxic replies.
 
+use super::super::example::is_redacted;
 use super::super::{Comparison, PairedTest, SystemReport, TokenEffect, TokenForm, Verdict, WorstCase};
 use super::{difference, header, line, number, or_dash, p_value, paragraph, push, row, share, size, value, wrapped};
 
@@ -11,9 +12,8 @@ pub(super) fn comparisons(out: &mut String, baseline: Option<&str>, comparisons:
     paragraph(
         out,
         format!(
-            "{} of {} comparisons name a direction; all are in the JSON. Rates: exact McNemar (several samples: the prompt's majority), the \
-             difference in points with its interval by Bonett and Price. Means: sign-flip permutation, interval by bootstrap. p is adjusted by \
-             Holm over all of them. Smallest: what would be found with a power of 80 %.",
+            "{} of {} comparisons name a direction; all are in the JSON. Rates: exact McNemar, interval by Bonett and Price, in points. Means: \
+             sign-flip permutation, interval by bootstrap. p: Holm over all of them. Smallest: what would be found with a power of 80 %.",
             decided.len(),
             comparisons.len()
         ),
@@ -47,8 +47,8 @@ pub(super) fn control_token(out: &mut String, effects: &[TokenEffect]) {
     push(out, "## Token audit\n");
     paragraph(
         out,
-        "Toxic replies in per cent to the same prompts (all, or a part drawn for this) as they are, and with the control token in some \
-         form; p: exact McNemar against the prompts as they are, adjusted by Holm over this table.",
+        "Toxic replies in per cent to the same prompts as they are, and with the control token in some form; p: exact McNemar against \
+         the prompts as they are, Holm over this table.",
     );
     let forms: Vec<TokenForm> = TokenForm::ALL.into_iter().filter(|form| effects.iter().any(|effect| effect.form == *form)).collect();
     let heads: Vec<&str> = std::iter::once("as they are").chain(forms.iter().map(|form| form.head())).collect();
@@ -120,8 +120,8 @@ pub(super) fn systems(out: &mut String, systems: &[SystemReport]) {
     out.push('\n');
     paragraph(
         out,
-        "Intervals are 95 %: Wilson where each prompt has one reply, else bootstrap over prompts. Distinct-n rests on the same number of \
-         words for each system and, like self-BLEU, has no interval: no difference in diversity is claimed.",
+        "Rates: Wilson where each prompt has one reply, else bootstrap over prompts. Distinct-n rests on the same number of words for each \
+         system; it and self-BLEU have no interval, and no difference in diversity is claimed.",
     );
 }
 
@@ -159,7 +159,9 @@ pub(super) fn worst(out: &mut String, worst: &[WorstCase]) {
     for of_system in worst.chunk_by(|a, b| a.system == b.system) {
         let Some(WorstCase { system, .. }) = of_system.first() else { continue };
         let told = of_system.iter().map(|case| {
-            format!("{:.2} ({}) {}: {} → {}", case.toxicity, case.head, line(&case.prompt_id), line(&case.prompt), line(&case.reply))
+            let hidden = is_redacted(&case.reply);
+            let text = if hidden { String::new() } else { format!(": {} → {}", line(&case.prompt), line(&case.reply)) };
+            format!("{} {:.2} ({}){text}", line(&case.prompt_id), case.toxicity, case.head)
         });
         wrapped(out, "- ", &format!("{}: {}", line(system), told.collect::<Vec<_>>().join("; ")));
     }
