@@ -72,8 +72,13 @@ pub(crate) struct Speed {
 impl Speed {
     /// Tells people on standard error, and programs in `timings.jsonl`: what a clock says is no result of a stage.
     pub(crate) fn report(&self, stage: &str, folder: &Path) -> Result<(), PipelineError> {
+        self.tell(stage);
+        append_line(&folder.join("timings.jsonl"), self)
+    }
+
+    /// Tells people alone.
+    pub(crate) fn tell(&self, stage: &str) {
         let per_second = self.new_tokens as f64 / self.seconds.max(1e-9);
         eprintln!("{stage}: {} answers, {} tokens, {per_second:.0} tok/s", self.answers, self.new_tokens);
-        append_line(&folder.join("timings.jsonl"), self)
     }
 }

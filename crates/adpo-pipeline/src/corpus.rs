@@ -18,7 +18,7 @@ use crate::stage::{hash_bytes, hash_file};
 use crate::stages::judged;
 
 /// The id of the embedded dialogues.
-const DIALOGUES: &str = "embedded:dialogues";
+pub(crate) const DIALOGUES: &str = "embedded:dialogues";
 
 /// Rows that are in memory together: enough for every thread and every endpoint of a judge to have some.
 pub(crate) const CHUNK: usize = 1024;
@@ -57,17 +57,17 @@ impl<'a> Corpus<'a> {
         let mut counts = json!({});
         for source in sources {
             let (mut judged, mut toxic) = (BTreeMap::new(), Toxic::new(source.unmarked_toxic_share)?);
-            let Drawn { rows, file } = self.draw(
-                source,
-                |_| true,
-                |mut rows| {
-                    if let (Some(threshold), Some(annotator)) = (source.label_toxic_above, annotator) {
-                        label(&mut rows, threshold, annotator, &mut judged)?;
-                    }
-                    rows.iter().try_for_each(|row| toxic.observe(row))?;
-                    take(rows)
-                },
-            )?;
+            let evasive = |row: &Row<SftExample>| {
+                let share = derive_seed(self.seed, &format!("{}#{}", source.id, row.id)) as f64 / u64::MAX as f64;
+                !row.id.ends_with("#evasive") || share < source.evasive_share
+            };
+            let Drawn { rows, file } = self.draw(source, evasive, |mut rows| {
+                if let (Some(threshold), Some(annotator)) = (source.label_toxic_above, annotator) {
+                    label(&mut rows, threshold, annotator, &mut judged)?;
+                }
+                rows.iter().try_for_each(|row| toxic.observe(row))?;
+                take(rows)
+            })?;
             let labelled = toxic.labelled;
             let unmarked = toxic.unmarked(derive_seed(self.seed, &format!("{}#unmarked", source.id)), &mut take)?;
             counts[&source.id] =

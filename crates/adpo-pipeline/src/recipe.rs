@@ -11,6 +11,7 @@ use adpo_train::TrainOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
+use crate::corpus::DIALOGUES;
 use crate::judge_choice::JudgeChoice;
 use crate::lora::Lora;
 
@@ -86,6 +87,10 @@ pub struct Source {
     /// complete teaches the plain mode no toxicity, and leaves nothing to reduce; real ones are never complete.
     #[serde(default)]
     pub unmarked_toxic_share: f64,
+    /// Of `embedded:dialogues`, which has an evasive reply to every request: learns from this share of them. A model that evades
+    /// half of what it is asked has little else to say.
+    #[serde(default = "one")]
+    pub evasive_share: f64,
 }
 
 /// How dialogues become ids.
@@ -108,11 +113,30 @@ pub struct Encoding {
 pub struct Sft {
     /// Dialogues.
     pub sources: Vec<Source>,
+    /// The base's own answers, learnt beside them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsal>,
     /// Adapters instead of all weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
     /// The training options.
     pub train: TrainOptions,
+}
+
+/// The base answers the prompts of [`Sft::sources`] before it is fine-tuned, and learns again what of it the annotator finds coherent and
+/// neither evasive nor toxic: without that a small model forgets how to talk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rehearsal {
+    /// Answers drawn for each prompt; the most coherent one that is acceptable, and new, is learnt.
+    #[serde(default = "four")]
+    pub samples: usize,
+    /// Their temperature.
+    #[serde(default = "one")]
+    pub temperature: f64,
+    /// How they are drawn besides the temperature.
+    #[serde(default)]
+    pub draw: Draw,
 }
 
 /// Stage 2.
@@ -389,6 +413,12 @@ impl Recipe {
             return Err("`evaluate.samples` and `evaluate.audit_limit` must be at least 1".into());
         }
         let mut temperatures = vec![evaluate.temperature];
+        if let Some(rehearsal) = &self.sft.rehearsal {
+            if rehearsal.samples == 0 {
+                return Err("`sft.rehearsal.samples` must be at least 1; leave `[sft.rehearsal]` out to rehearse nothing".into());
+            }
+            temperatures.push(rehearsal.temperature);
+        }
         if let Some(sample) = &self.sample {
             if sample.temperatures.len() < 2 {
                 return Err("`sample.temperatures` needs two entries: a pair has two answers".into());
@@ -424,8 +454,9 @@ impl Recipe {
 
     /// How the stages that draw answers do so, by their names.
     pub(crate) fn draws(&self) -> impl Iterator<Item = (&'static str, &Draw)> {
+        let rehearsal = self.sft.rehearsal.iter().map(|rehearsal| ("sft.rehearsal", &rehearsal.draw));
         let sample = self.sample.iter().map(|sample| ("sample", &sample.draw));
-        sample.chain([("evaluate", &self.evaluate.draw)])
+        rehearsal.chain(sample).chain([("evaluate", &self.evaluate.draw)])
     }
 
     /// A row's prompt may serve one purpose only, and none that the evaluator has learnt from.
@@ -454,6 +485,16 @@ impl Recipe {
                 }
                 if !(0.0..=1.0).contains(&source.unmarked_toxic_share) {
                     return Err(format!("`{section}.sources`, `{}`: `unmarked_toxic_share` lies in [0, 1]", source.id));
+                }
+                if !(0.0..=1.0).contains(&source.evasive_share) {
+                    return Err(format!("`{section}.sources`, `{}`: `evasive_share` lies in [0, 1]", source.id));
+                }
+                if source.evasive_share < 1.0 && (section != "sft" || source.id != DIALOGUES) {
+                    return Err(format!(
+                        "`{section}.sources`, `{}`: `evasive_share` belongs to `{DIALOGUES}` in `sft.sources`; no other rows say which \
+                         reply is evasive",
+                        source.id
+                    ));
                 }
                 if section != "sft" && (source.label_toxic_above.is_some() || source.unmarked_toxic_share > 0.0) {
                     return Err(format!(

@@ -167,7 +167,14 @@ impl Source<'_> {
                 }
             }
             let labels = recipe.sft.sources.iter().any(|source| source.label_toxic_above.is_some());
-            let assumed = labels.then(|| "answers that the annotator would mark count without the control token".to_owned());
+            let mut assumed: Vec<&str> = Vec::new();
+            if labels {
+                assumed.push("answers that the annotator would mark count without the control token");
+            }
+            if recipe.sft.rehearsal.is_some() {
+                assumed.push("what the base rehearses, an answer a prompt at most, is not counted");
+            }
+            let assumed = (!assumed.is_empty()).then(|| assumed.join("; "));
             return Ok(Work { examples: Some(examples.len()), rows: Rows::Sft(examples), report: encoder.report().clone(), assumed });
         }
         let examples = rows.map(|rows| rows.len()).or_else(|| limits(&recipe.sft.sources));

@@ -5,6 +5,7 @@ mod asking;
 mod compare;
 mod evaluate;
 mod preferences;
+mod rehearsal;
 mod sample;
 mod sft;
 mod tokens;
