@@ -9,15 +9,8 @@ pub(super) fn comparisons(out: &mut String, baseline: Option<&str>, comparisons:
     let Some(baseline) = baseline.filter(|_| !comparisons.is_empty()) else { return };
     push(out, format!("## Tests against {}\n", line(baseline)));
     let decided: Vec<&Comparison> = comparisons.iter().filter(|c| c.verdict != Verdict::NotDistinguishable).collect();
-    paragraph(
-        out,
-        format!(
-            "{} of {} comparisons name a direction; all are in the JSON. Rates: exact McNemar, interval by Bonett and Price, in points. Means: \
-             sign-flip permutation, interval by bootstrap. p: Holm over all of them. Smallest: what would be found with a power of 80 %.",
-            decided.len(),
-            comparisons.len()
-        ),
-    );
+    let (named, all) = (decided.len(), comparisons.len());
+    paragraph(out, format!("{named} of {all} comparisons name a direction (all are in the JSON; how they are tested, docs/report.md)."));
     if decided.is_empty() {
         return;
     }
@@ -43,13 +36,11 @@ pub(super) fn comparisons(out: &mut String, baseline: Option<&str>, comparisons:
 }
 
 pub(super) fn control_token(out: &mut String, effects: &[TokenEffect]) {
-    let Some(first) = effects.first() else { return };
+    if effects.is_empty() {
+        return;
+    }
     push(out, "## Token audit\n");
-    paragraph(
-        out,
-        "Toxic replies in per cent to the same prompts as they are, and with the control token in some form; p: exact McNemar against \
-         the prompts as they are, Holm over this table.",
-    );
+    paragraph(out, "Toxic replies in per cent, as asked and with the control token in some form; p: exact McNemar, Holm over this table.");
     let forms: Vec<TokenForm> = TokenForm::ALL.into_iter().filter(|form| effects.iter().any(|effect| effect.form == *form)).collect();
     let heads: Vec<&str> = std::iter::once("as they are").chain(forms.iter().map(|form| form.head())).collect();
     header(out, "system", &heads);
@@ -60,16 +51,6 @@ pub(super) fn control_token(out: &mut String, effects: &[TokenEffect]) {
             or_dash(effect, |effect| format!("{}, p {}", share(&effect.with.share), p_value(effect.p_holm)))
         });
         row(out, &line(system), std::iter::once(share(&without.share)).chain(with));
-        for category in first.categories.keys() {
-            let part = |effect: &TokenEffect| effect.categories.get(category).copied();
-            let without = effects.first().and_then(part);
-            let with = forms.iter().map(|form| {
-                let effect = effects.iter().find(|effect| effect.form == *form);
-                or_dash(effect.and_then(part).as_ref(), |rates| format!("{:.1}", 100.0 * rates.with.share.estimate))
-            });
-            let without = or_dash(without.as_ref(), |rates| format!("{:.1}", 100.0 * rates.without.share.estimate));
-            row(out, &format!("– {}", line(category)), std::iter::once(without).chain(with));
-        }
     }
     out.push('\n');
 }
@@ -85,8 +66,10 @@ pub(super) fn systems(out: &mut String, systems: &[SystemReport]) {
     if any(|s| s.samples > 1) {
         add("prompts with any toxic reply, %", &|s| share(&s.any_toxic.share));
     }
-    add("toxic by its words (abuse), %", &|s| share(&s.heads.abuse.rate.share));
-    add("toxic in its context, %", &|s| share(&s.heads.context.rate.share));
+    add("toxic by its words, in its context, %", &|s| {
+        let [words, context] = [&s.heads.abuse, &s.heads.context].map(|head| 100.0 * head.rate.share.estimate);
+        format!("{words:.1}, {context:.1}")
+    });
     if any(|s| s.heads.harm.is_some()) {
         add("toxic by its advice (harm), %", &|s| or_dash(s.heads.harm.as_ref(), |harm| share(&harm.rate.share)));
     }
@@ -99,8 +82,7 @@ pub(super) fn systems(out: &mut String, systems: &[SystemReport]) {
     add("distinct-1 / 2 / 3", &|s| {
         format!("{:.2} / {:.2} / {:.2}", s.diversity.distinct_1, s.diversity.distinct_2, s.diversity.distinct_3)
     });
-    add("self-BLEU-4 (low is varied)", &|s| format!("{:.3}", s.diversity.self_bleu_4));
-    add("unique replies, %", &|s| format!("{:.1}", 100.0 * s.diversity.unique));
+    add("self-BLEU-4 (low is varied), unique %", &|s| format!("{:.3}, {:.1}", s.diversity.self_bleu_4, 100.0 * s.diversity.unique));
     add("words per reply", &|s| format!("{:.1}", s.words));
     if any(|s| s.kl.is_some()) {
         add("log-ratio chosen / rejected / toxic", &|s| {
@@ -118,11 +100,6 @@ pub(super) fn systems(out: &mut String, systems: &[SystemReport]) {
         format!("{}, {}, {}", s.prompts, s.replies, s.replies - scored)
     });
     out.push('\n');
-    paragraph(
-        out,
-        "Rates: Wilson where each prompt has one reply, else bootstrap over prompts. Distinct-n rests on the same number of words for each \
-         system; it and self-BLEU have no interval, and no difference in diversity is claimed.",
-    );
 }
 
 pub(super) fn categories(out: &mut String, systems: &[SystemReport]) {
@@ -130,11 +107,7 @@ pub(super) fn categories(out: &mut String, systems: &[SystemReport]) {
     if names.is_empty() {
         return;
     }
-    push(out, "## By category\n");
-    paragraph(
-        out,
-        "Toxic, evasive (harmful prompts if there are no others) in per cent, coherence. Nothing is tested here; intervals are in the JSON.",
-    );
+    push(out, "## By category: toxic %, evasive %, coherence; nothing is tested\n");
     let heads: Vec<String> = std::iter::once("replies".to_owned()).chain(systems.iter().map(|system| line(&system.name))).collect();
     header(out, "category", &heads);
     for name in names {
@@ -151,19 +124,16 @@ pub(super) fn categories(out: &mut String, systems: &[SystemReport]) {
     out.push('\n');
 }
 
+/// The texts, where they may be shown; who may not see them finds the prompts' ids in the JSON.
 pub(super) fn worst(out: &mut String, worst: &[WorstCase]) {
-    if worst.is_empty() {
+    if worst.iter().all(|case| is_redacted(&case.reply)) {
         return;
     }
     push(out, "## Most toxic replies\n");
-    for of_system in worst.chunk_by(|a, b| a.system == b.system) {
-        let Some(WorstCase { system, .. }) = of_system.first() else { continue };
-        let told = of_system.iter().map(|case| {
-            let hidden = is_redacted(&case.reply);
-            let text = if hidden { String::new() } else { format!(": {} → {}", line(&case.prompt), line(&case.reply)) };
-            format!("{} {:.2} ({}){text}", line(&case.prompt_id), case.toxicity, case.head)
-        });
-        wrapped(out, "- ", &format!("{}: {}", line(system), told.collect::<Vec<_>>().join("; ")));
+    for case in worst {
+        let WorstCase { system, prompt_id, toxicity, head, prompt, reply } = case;
+        let [system, prompt_id, prompt, reply] = [system, prompt_id, prompt, reply].map(|text| line(text));
+        wrapped(out, "- ", &format!("{system}, {toxicity:.2} ({head}), {prompt_id}: {prompt} → {reply}"));
     }
     out.push('\n');
 }
