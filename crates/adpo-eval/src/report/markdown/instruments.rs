@@ -59,10 +59,10 @@ fn describe(out: &mut String, role: &str, judge: &JudgeInfo) {
     wrapped(out, "- ", &told);
 }
 
-/// The best and the worst labelled set of each verdict: nobody would read forty rows.
+/// The best and the worst labelled set of each verdict: nobody would read forty rows. Single heads, `toxicity (abuse)`, are in the JSON.
 fn agreement(out: &mut String, figures: &[Agreement]) {
     let mut verdicts: BTreeMap<&str, Vec<&Agreement>> = BTreeMap::new();
-    for figure in figures {
+    for figure in figures.iter().filter(|figure| !figure.measure.contains('(')) {
         verdicts.entry(&figure.measure).or_default().push(figure);
     }
     let told = verdicts.into_iter().filter_map(|(verdict, mut sets)| {
