@@ -37,7 +37,8 @@ sources = [{{ id = "embedded:dialogues", buckets = [0, 1], limit = 60, unmarked_
 train = {{ learning_rate = 1e-2, batch_size = 8 }}
 [sample]
 sources = [{{ id = "embedded:dialogues", buckets = [2], limit = 90 }}]
-draw = {{ max_new_tokens = 24 }}
+temperatures = [0.7, 0.7, 0.7, 0.7, 1.0, 1.0, 1.0, 1.0, 1.5, 1.5]
+draw = {{ max_new_tokens = 2 }}
 [annotate]
 rule = {{ margin = 0.0, toxic_threshold = 0.2 }}
 [preference]

@@ -171,7 +171,7 @@ fn a_plan_of_data_counts_what_is_dropped_and_what_sharing_saves() {
     let plan = plan(&quickstart, &resources(), &options).expect("the data are embedded");
     let sft = &plan.training[0].counts;
     assert!(sft.dropped.values().sum::<usize>() > 0 && sft.examples > Some(0), "{sft:?}");
-    assert_eq!(sft.steps, sft.examples.map(|n| n.div_ceil(16) * 3));
+    assert_eq!(sft.steps, sft.examples.map(|n| n.div_ceil(16) * 2));
     let policy = &plan.training[1].counts;
     assert!(policy.cells.expect("counted") < policy.cells_not_shared.expect("counted"));
     assert!(policy.assumed.is_some(), "nobody has drawn the answers yet");

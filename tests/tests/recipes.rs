@@ -50,3 +50,19 @@ fn an_audit_of_a_system_that_is_not_there_is_refused() {
     let error = Recipe::from_toml(&text, "edited.toml").expect_err("no system is called dpo").to_string();
     assert!(error.contains("evaluate.audit") && error.contains("`dpo`") && error.contains("dpo-0.3"), "{error}");
 }
+
+#[test]
+fn a_share_of_evasive_replies_belongs_to_rows_that_say_which_they_are() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/quickstart.toml");
+    let text = std::fs::read_to_string(path).expect("readable");
+    let refused = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        Recipe::from_toml(&text.replacen(from, to, 1), "edited.toml").expect_err("refused").to_string()
+    };
+    let other = refused(r#"{ id = "embedded:dialogues", buckets = [0, 1, 3]"#, r#"{ id = "hh.jsonl", buckets = [0, 1, 3]"#);
+    assert!(other.contains("`hh.jsonl`: `evasive_share` belongs to `embedded:dialogues`"), "{other}");
+    let above = refused("evasive_share = 0.25", "evasive_share = 1.5");
+    assert!(above.contains("`evasive_share` lies in [0, 1]"), "{above}");
+    let none = refused("samples = 3", "samples = 0");
+    assert!(none.contains("`sft.rehearsal.samples` must be at least 1"), "{none}");
+}

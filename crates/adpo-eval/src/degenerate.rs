@@ -109,7 +109,6 @@ mod tests {
             "asdf asdfgh jkl qwerty qwer tyui",
             "Thes ratt cown ber the thes mally of the stould.",
             "ths rply hs n vwls whtsvr",
-            "THES RATT COWNBER MALLYOF",
             "youcanbakebreadathome withflourandwater",
         ];
         for reply in replies {
@@ -122,7 +121,7 @@ mod tests {
         let replies = [
             "Yes, Gwyneth Szymborska and Llewellyn Okonkwo-Brzezinski bake it in Ystradgynlais.",
             "Mix 500 g flour, 7 g yeast, 300 ml water; bake at 230 for 35 min.",
-            "I'd've said that you shouldn't, but they're sayin' y'all could.",
+            "I'd've said that you shouldn't, but they're sure y'all could.",
             "yeah lol im gonna bake one tbh",
             "\u{6211}\u{4f1a}\u{505a}\u{9762}\u{5305}\u{3002}",
             "\u{414}\u{430}, \u{44f} \u{437}\u{43d}\u{430}\u{44e} \u{445}\u{43e}\u{440}\u{43e}\u{448}\u{438}\u{439} \u{440}\u{435}\u{446}\u{435}\u{43f}\u{442}.",

@@ -16,7 +16,13 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A whole run in seconds: the quickstart's stages on the two-layer fixture model, whose answers are noise.
+/// A report without the clock's time in it.
+pub(crate) fn timeless(output: &Output) -> String {
+    stdout(output).lines().filter(|line| !line.contains("\"time\": ")).collect::<Vec<_>>().join("\n")
+}
+
+/// A whole run in seconds: the quickstart's stages on the two-layer fixture model, whose answers are noise. Of many some are short enough
+/// not to be recognised as such.
 pub(crate) fn write_recipe(folder: &Path) -> PathBuf {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
     let text = format!(
@@ -27,10 +33,12 @@ base = {{ checkpoint = '{}' }}
 encoding = {{ max_length = 200 }}
 [sft]
 sources = [{{ id = "embedded:dialogues", buckets = [0, 1], limit = 60, unmarked_toxic_share = 0.2 }}]
+rehearsal = {{ samples = 1, draw = {{ max_new_tokens = 8 }} }}
 train = {{ learning_rate = 1e-3, batch_size = 8, save_steps = 2 }}
 [sample]
 sources = [{{ id = "embedded:dialogues", buckets = [2], limit = 90 }}]
-draw = {{ max_new_tokens = 24 }}
+temperatures = [0.7, 0.7, 0.7, 0.7, 1.0, 1.0, 1.0, 1.0, 1.5, 1.5]
+draw = {{ max_new_tokens = 2 }}
 [annotate]
 judge = "embedded"
 rule = {{ margin = 0.0, toxic_threshold = 0.2 }}

@@ -44,7 +44,12 @@ pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<(SeedRepor
         let counts = serde_json::json!({"systems": report.systems.len(), "warnings": evaluator.warnings()});
         Ok(Made { outputs: vec!["report.json", "report.md", "outcomes.json"], counts })
     })?;
-    let report = SeedReport { seed: run.seed, report: read_json(&folder.join("report.json"))? };
+    let path = folder.join("report.json");
+    let mut report: Report = read_json(&path)?;
+    // When the stage was done, and not a part of it: two runs of one recipe leave the same files.
+    let made = std::fs::metadata(&path).and_then(|file| file.modified()).map_err(PipelineError::io(&path))?;
+    report.environment.insert("time".to_owned(), httpdate::fmt_http_date(made));
+    let report = SeedReport { seed: run.seed, report };
     Ok((report, read_json(&folder.join("outcomes.json"))?))
 }
 
@@ -61,8 +66,7 @@ fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<
         .environment("version", env!("CARGO_PKG_VERSION"))
         .environment("weights", weights(run)?)
         .environment("temperature", temperature(&run.recipe.evaluate))
-        .environment("device", devices(done))
-        .environment("time", httpdate::fmt_http_date(std::time::SystemTime::now()));
+        .environment("device", devices(done));
     if let Some(commit) = run.resources.commit {
         report = report.environment("commit", commit);
     }

@@ -150,6 +150,6 @@ mod tests {
     fn prose_is_cut_at_words_and_a_quotation_stays_one() {
         let mut out = String::new();
         wrapped(&mut out, "> ", &"word ".repeat(60));
-        assert!(out.lines().count() == 3 && out.lines().all(|line| line.starts_with("> word") && line.chars().count() <= WIDTH));
+        assert!(out.lines().count() == 2 && out.lines().all(|line| line.starts_with("> word") && line.chars().count() <= WIDTH));
     }
 }
