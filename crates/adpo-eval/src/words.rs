@@ -45,6 +45,7 @@ impl<'a> WordFilter<'a> {
     }
 
     /// A filter that was made by [`word_filter`]; `None` of a file that is too short to be one.
+    #[cfg(any(feature = "embedded", test))]
     fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
         let (descriptor, fingerprints) = bytes.split_at_checked(BinaryFuse8::DESCRIPTOR_LEN)?;
         Some(Self(BinaryFuse8Ref::from_dma(descriptor, fingerprints)))
