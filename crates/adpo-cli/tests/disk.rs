@@ -76,7 +76,7 @@ fn whatever_file_finds_no_room_is_named_and_the_run_goes_on_from_there() {
     fails(4, "seed-1/annotate/");
     goes_on("annotate");
     fails(4, "seed-1/tokens/triples-");
-    fails(60, "seed-1/policies/adpo/checkpoints/.step-00000008.tmp/model.safetensors");
+    fails(60, "seed-1/policies/adpo/checkpoints/.step-00000013.tmp/model.safetensors");
     fails(4, "seed-1/policies/adpo/metrics.jsonl");
     lost("reference");
     fails(4, "seed-1/reference/reference-");

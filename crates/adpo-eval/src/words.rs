@@ -1,6 +1,8 @@
 //! Which words English has: what tells letters in a row from words.
 
-use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
+#[cfg(any(feature = "embedded", test))]
+use xorf::FilterRef;
+use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter};
 
 use crate::error::EvalError;
 use crate::text::hash_token;

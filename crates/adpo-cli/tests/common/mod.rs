@@ -36,7 +36,7 @@ sources = [{{ id = "embedded:dialogues", buckets = [0, 1], limit = 60, unmarked_
 rehearsal = {{ samples = 1, draw = {{ max_new_tokens = 8 }} }}
 train = {{ learning_rate = 1e-3, batch_size = 8, save_steps = 2 }}
 [sample]
-sources = [{{ id = "embedded:dialogues", buckets = [2], limit = 90 }}]
+sources = [{{ id = "embedded:dialogues", buckets = [2], limit = 132 }}]
 temperatures = [0.7, 0.7, 0.7, 0.7, 1.0, 1.0, 1.0, 1.0, 1.5, 1.5]
 draw = {{ max_new_tokens = 2 }}
 [annotate]
