@@ -1,7 +1,7 @@
 //! The detail behind the first screen: tests, token audit, all measures, categories, the most toxic replies.
 
 use super::super::example::is_redacted;
-use super::super::{Comparison, PairedTest, SystemReport, TokenEffect, TokenForm, Verdict, WorstCase};
+use super::super::{Comparison, Measure, PairedTest, SystemReport, TokenEffect, TokenForm, Verdict, WorstCase};
 use super::{difference, header, line, number, or_dash, p_value, paragraph, push, row, share, size, value, wrapped};
 
 /// The differences that may be named; the first screen lists the others.
@@ -11,11 +11,16 @@ pub(super) fn comparisons(out: &mut String, baseline: Option<&str>, comparisons:
     let decided: Vec<&Comparison> = comparisons.iter().filter(|c| c.verdict != Verdict::NotDistinguishable).collect();
     let (named, all) = (decided.len(), comparisons.len());
     paragraph(out, format!("{named} of {all} comparisons name a direction (all are in the JSON; how they are tested, docs/report.md)."));
-    if decided.is_empty() {
+    // Mean toxicity says once more what the rate says.
+    let told_by_rate = |c: &Comparison| {
+        c.measure == Measure::MeanToxicity && decided.iter().any(|other| other.measure == Measure::Toxic && other.system == c.system)
+    };
+    let shown: Vec<&Comparison> = decided.iter().copied().filter(|c| !told_by_rate(c)).collect();
+    if shown.is_empty() {
         return;
     }
     header(out, "system", &["measure", "here", "baseline", "n", "difference", "only here, there", "p (Holm)", "smallest", "verdict"]);
-    for c in decided {
+    for c in shown {
         let cells = [
             c.measure.short().to_owned(),
             value(c.measure, c.value),
