@@ -27,7 +27,7 @@ Data are looked up by id below --data-dir (or ADPO_DATA); ids that begin with `e
 const EVALUATE_HELP: &str = "\
 Replies are JSONL, gzipped or not, one object per line; the keys after `model` are optional, others are ignored:
   {\"prompt\": \"…\" or [{\"role\", \"content\"}, …], \"response\": \"…\", \"model\": \"…\",
-   \"prompt_id\": \"…\", \"category\": \"…\", \"harmful\": true}
+   \"prompt_id\": \"…\", \"category\": \"…\", \"harmful\": true, \"reference\": \"…\"}
 Examples:
   adpo evaluate --responses crates/adpo-eval/examples/responses.jsonl
   adpo evaluate --responses mine.jsonl theirs.jsonl.gz --baseline theirs --json
