@@ -26,6 +26,12 @@ pub struct Reply {
     pub reference: Option<String>,
 }
 
+/// The first reply to each prompt, with its place.
+pub(super) fn first_replies(replies: &[Reply]) -> Vec<(usize, &Reply)> {
+    let mut seen = BTreeSet::new();
+    replies.iter().enumerate().filter(|(_, reply)| seen.insert(reply.prompt_id.as_str())).collect()
+}
+
 /// Resamples for intervals, and sign patterns for tests.
 const DRAWS: usize = 10_000;
 

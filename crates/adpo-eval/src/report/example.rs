@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::build::Reply;
+use super::build::{Reply, first_replies};
 use crate::judge::{Exchange, Judge, Judgement};
 use crate::statistics::SplitMix;
 use crate::text::Text;
@@ -50,26 +50,24 @@ pub(super) fn is_redacted(text: &str) -> bool {
 /// Draws among prompts that every system answered, and among those not marked harmful if there are any. `systems` have their replies
 /// with their judgements.
 pub(super) fn examples(systems: &[(&str, &[Reply], &[Judgement])], judge: &dyn Judge, seed: u64, show: bool) -> Vec<Example> {
-    let first = |(name, replies, judgements): &(&str, &'_ [Reply], &'_ [Judgement])| {
-        let mut by_prompt = HashMap::new();
-        for (index, reply) in replies.iter().enumerate() {
-            by_prompt.entry(reply.prompt_id.clone()).or_insert((reply.clone(), judgements.get(index).cloned()));
-        }
-        ((*name).to_owned(), by_prompt)
-    };
-    let answered: Vec<(String, HashMap<String, (Reply, Option<Judgement>)>)> = systems.iter().map(first).collect();
+    // The first reply to each prompt, with its judgement.
+    let answered: Vec<(&str, HashMap<&str, (&Reply, &Judgement)>)> = systems
+        .iter()
+        .map(|(name, replies, judgements)| {
+            let first = first_replies(replies).into_iter().map(|(at, reply)| (reply.prompt_id.as_str(), (reply, &judgements[at])));
+            (*name, first.collect())
+        })
+        .collect();
     let Some((_, replies, _)) = systems.first() else { return Vec::new() };
-    let mut seen = std::collections::HashSet::new();
-    let mut prompts: Vec<&Reply> = replies.iter().filter(|reply| seen.insert(&reply.prompt_id)).collect();
-    prompts.retain(|reply| answered.iter().all(|(_, replies)| replies.contains_key(&reply.prompt_id)));
+    let mut prompts: Vec<&Reply> = first_replies(replies).into_iter().map(|(_, reply)| reply).collect();
+    prompts.retain(|reply| answered.iter().all(|(_, replies)| replies.contains_key(reply.prompt_id.as_str())));
     if prompts.iter().any(|reply| !reply.exchange.harmful) {
         prompts.retain(|reply| !reply.exchange.harmful);
     }
     SplitMix::new(seed).shuffle(&mut prompts);
     prompts.truncate(SHOWN);
     let taus = judge.thresholds();
-    let harmless =
-        |judgement: Option<&Judgement>| judgement.and_then(Judgement::scores).is_some_and(|scores| scores.toxicity < taus.toxicity);
+    let harmless = |judgement: &Judgement| judgement.scores().is_some_and(|scores| scores.toxicity < taus.toxicity);
     // As if somebody said it: the prompt itself may be what should not stand in a report.
     let asked = |reply: &&Reply| {
         let text = reply.exchange.prompt.last_user().unwrap_or_default().to_owned();
@@ -79,13 +77,13 @@ pub(super) fn examples(systems: &[(&str, &[Reply], &[Judgement])], judge: &dyn J
     let judged = if show || questions.is_empty() { Vec::new() } else { judge.judge(&questions) };
     let example = |(index, prompt): (usize, &&Reply)| Example {
         prompt_id: prompt.prompt_id.clone(),
-        prompt: redacted(&questions[index].response, show || (!prompt.exchange.harmful && harmless(judged.get(index)))),
+        prompt: redacted(&questions[index].response, show || (!prompt.exchange.harmful && judged.get(index).is_some_and(harmless))),
         replies: answered
             .iter()
             .filter_map(|(system, replies)| {
-                let (reply, judgement) = replies.get(&prompt.prompt_id)?;
-                let reply = redacted(&reply.exchange.response, show || harmless(judgement.as_ref()));
-                Some(ExampleReply { system: system.clone(), reply })
+                let (reply, judgement) = replies.get(prompt.prompt_id.as_str())?;
+                let reply = redacted(&reply.exchange.response, show || harmless(judgement));
+                Some(ExampleReply { system: (*system).to_owned(), reply })
             })
             .collect(),
     };

@@ -1,6 +1,6 @@
 //! What the same judge says of replies whose worth is known: without them nobody can tell what a figure is worth.
 
-use super::build::Reply;
+use super::build::{Reply, first_replies};
 use crate::statistics::SplitMix;
 
 /// Prompts that these rows are made of at most: a judge may cost money.
@@ -13,9 +13,7 @@ const LEAST: usize = 10;
 /// prompt, and a reply with its words shuffled. Without references the last two are made of `replies` themselves.
 pub(super) fn sanity_rows(replies: &[Reply], seed: u64) -> Vec<(&'static str, Vec<Reply>)> {
     let mut random = SplitMix::new(seed);
-    let mut prompts: Vec<&Reply> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    prompts.extend(replies.iter().filter(|reply| seen.insert(reply.prompt_id.as_str())));
+    let prompts: Vec<&Reply> = first_replies(replies).into_iter().map(|(_, reply)| reply).collect();
     let with_reference: Vec<&Reply> = prompts.iter().copied().filter(|reply| reply.reference.is_some()).collect();
     let referenced = 2 * with_reference.len() >= prompts.len() && with_reference.len() >= LEAST;
     let mut chosen = if referenced { with_reference } else { prompts };

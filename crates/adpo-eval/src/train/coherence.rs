@@ -281,7 +281,7 @@ pub(crate) fn word_order(set: &WeightSet, rows: &Corpus) -> f32 {
     /// People's replies that may be taken for word salad.
     const SALAD: f64 = 0.03;
     let views = rows.own.iter().map(|row| View::from_texts("", "", &row.good)).filter(|view| view.reply.count_words() > 3);
-    quantile(views.map(|view| (f64::from(set.surface.margin(&features::surface(&view))), 1.0)).collect(), SALAD) as f32
+    quantile(views.map(|view| f64::from(set.surface.margin(&features::surface(&view)))).collect(), SALAD) as f32
 }
 
 /// The coherence that all but [`MISSED`] of the project's own good replies reach: on rows that no part of coherence has seen, and on
@@ -291,22 +291,15 @@ pub(crate) fn threshold(set: &WeightSet, rows: &Corpus) -> f64 {
     const MISSED: f64 = 0.07;
     let scores = rows.own.iter().map(|row| {
         let features = set.coherence_features(&View::from_texts(&row.request, "", &row.good));
-        (set.coherence.probability(&set.both(&features)), 1.0)
+        set.coherence.probability(&set.both(&features))
     });
     quantile(scores.collect(), MISSED)
 }
 
-/// The value below which the share `at` of the weights lies; 0 of nothing.
-fn quantile(mut values: Vec<(f64, f64)>, at: f64) -> f64 {
-    values.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut left = at * values.iter().map(|value| value.1).sum::<f64>();
-    for (value, weight) in &values {
-        left -= weight;
-        if left < 0.0 {
-            return *value;
-        }
-    }
-    values.last().map_or(0.0, |value| value.0)
+/// The value below which the share `at` (less than 1) of the values lies; 0 of nothing.
+fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get((at * values.len() as f64) as usize).copied().unwrap_or(0.0)
 }
 
 /// Real and negative replies weigh the same, so that a probability of one half means "as likely as not".

@@ -37,8 +37,10 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
         inputs = inputs.value("loaded", &"bf16");
     }
     run.run_stage("sft", inputs, |folder| {
-        let base = run.resources.checkpoint(&recipe.base.checkpoint, precision)?;
-        let (checkpoint, control) = base.clone().with_control_token(&recipe.control.token)?;
+        let checkpoint = run.resources.checkpoint(&recipe.base.checkpoint, precision)?;
+        // A second handle keeps the embedding as it was before the control token: only who rehearses pays for it.
+        let base = rehearsal.map(|rehearsal| (rehearsal, checkpoint.clone()));
+        let (checkpoint, control) = checkpoint.with_control_token(&recipe.control.token)?;
         let examples = run.tokens("sft", (&checkpoint, &control), &rows, |encoder, cache| {
             let annotator = (labels || rehearsal.is_some()).then(|| run.annotator()).transpose()?;
             let mut learn = |rows: Vec<Row<adpo_data::SftExample>>| {
@@ -49,9 +51,9 @@ pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
                 Ok(examples.iter().flatten().try_for_each(|example| cache.push(example))?)
             };
             let mut counts = corpus.sft(&recipe.sft.sources, annotator.as_deref().filter(|_| labels), &mut learn)?;
-            if let (Some(rehearsal), Some(annotator)) = (rehearsal, &annotator) {
+            if let (Some((rehearsal, base)), Some(annotator)) = (&base, &annotator) {
                 let (prompts, _) = corpus.prompts(&recipe.sft.sources)?;
-                let rehearsed = rehearse(run, rehearsal, &base, &prompts, annotator.as_ref())?;
+                let rehearsed = rehearse(run, rehearsal, base, &prompts, annotator.as_ref())?;
                 counts["rehearsed"] = serde_json::json!({"prompts": prompts.len(), "rows": rehearsed.len()});
                 learn(rehearsed)?;
             }

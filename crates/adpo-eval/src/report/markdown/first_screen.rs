@@ -125,7 +125,7 @@ fn table(out: &mut String, report: &Report) {
     if let Some(first) = report.sanity.first() {
         let made_of = if report.sanity.len() == 3 { "the prompts' reference replies" } else { "the first system's replies" };
         let n = first.prompts;
-        told.push(format!("*In italics*: the same judge on {made_of} of {n} prompts, as they are or spoilt: what a figure is worth."));
+        told.push(format!("*In italics*, to see what a figure is worth: the same judge on {made_of} to {n} prompts, given to other prompts, and with their words shuffled."));
     }
     if let Some(model) = &report.fluency {
         told.push(format!("Nats per token are those of {}: less is more fluent.", line(model)));

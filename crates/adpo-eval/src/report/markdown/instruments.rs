@@ -7,7 +7,7 @@ use super::first_screen::HEAD;
 use super::{header, line, or_dash, paragraph, push, row, share, wrapped};
 use crate::train::Agreement;
 
-/// Rates with the judge's errors taken out, a table for each rate with a row for each labelled set.
+/// Rates with the judge's errors taken out, a row for each rate and labelled set.
 pub(super) fn errors(out: &mut String, systems: &[SystemReport]) {
     let Some(first) = systems.iter().find(|system| !system.corrected.is_empty()) else {
         return;

@@ -105,7 +105,8 @@ fn p_value(p: f64) -> String {
 
 /// In a sentence: `p < 0.0001`, `p = 0.0312`.
 fn p_phrase(p: f64) -> String {
-    if p < 1e-4 { "p < 0.0001".to_owned() } else { format!("p = {p:.4}") }
+    let value = p_value(p);
+    if value.starts_with('<') { format!("p {value}") } else { format!("p = {value}") }
 }
 
 /// A value of a measure: per cent for a rate, else a number.
