@@ -259,7 +259,7 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     pub(crate) no_data: bool,
     /// Memory of the device, such as 80GB or 78GiB [default: the machine's, on the CPU].
-    #[arg(long, value_name = "BYTES", value_parser = crate::commands::plan::bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = crate::memory::bytes)]
     pub(crate) memory: Option<u64>,
     /// Do not time the device; no time is then estimated.
     #[arg(long)]

@@ -4,6 +4,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use anyhow::{Result, anyhow};
+
 /// The system's allocator, which counts while [`peak_of`] runs.
 struct Counting;
 
@@ -84,4 +86,28 @@ pub(crate) fn of_machine() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kilobytes: u64 = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
+}
+/// `80GB`, `78GiB`, `500MB`.
+pub(crate) fn bytes(text: &str) -> Result<u64> {
+    let units = [("GiB", f64::from(1 << 30)), ("MiB", f64::from(1 << 20)), ("GB", 1e9), ("MB", 1e6)];
+    let amount = |unit| text.strip_suffix(unit).and_then(|number| number.trim().parse::<f64>().ok());
+    let found = units.iter().find_map(|(unit, size)| amount(unit).map(|number| number * size));
+    found
+        .filter(|bytes| bytes.is_finite() && *bytes > 0.0)
+        .map(|bytes| bytes as u64)
+        .ok_or_else(|| anyhow!("give a number with GB, GiB, MB or MiB, such as 80GB"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn memory_is_a_number_with_its_unit() {
+        assert_eq!(bytes("80GB").expect("a unit"), 80_000_000_000);
+        assert_eq!(bytes("1.5 GiB").expect("a unit"), 3 << 29);
+        for wrong in ["80", "GB", "-1GB", "80 gb", "infGB", ""] {
+            assert!(bytes(wrong).expect_err(wrong).to_string().contains("80GB"));
+        }
+    }
 }

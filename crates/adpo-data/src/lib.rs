@@ -37,6 +37,7 @@ mod split;
 mod token_cache;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
+mod transcript;
 
 pub use batch::{Batch, Content, Layout, ResponseRole, Sequence, SequenceInfo, Target};
 pub use dialogue::{Dialogue, Role, Turn};

@@ -95,7 +95,7 @@ pub(crate) mod json {
     /// A list of messages, or a plain string: a transcript if it opens as one, else one user turn.
     pub(crate) fn parse_conversation(value: Value) -> Result<Dialogue, String> {
         match value {
-            Value::String(text) if crate::readers::is_transcript(&text) => crate::readers::parse_transcript(&text),
+            Value::String(text) if crate::transcript::is_transcript(&text) => crate::transcript::parse_transcript(&text),
             Value::String(text) => Ok(Dialogue::from_user(text.trim())),
             Value::Array(messages) => messages.into_iter().map(parse_message).collect::<Result<_, _>>().map(|turns| Dialogue { turns }),
             other => Err(format!("is {}; a string or a list of {{role, content}} is needed", kind(&other))),

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::kernels::{self, AttentionMask};
-use crate::llama::Linear;
+use crate::layers::Linear;
 use crate::rope::Rotary;
 
 #[derive(Module, Debug)]

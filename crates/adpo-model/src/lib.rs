@@ -25,12 +25,14 @@
 #![warn(missing_docs)]
 
 mod attention;
+mod block;
 mod checkpoint;
 mod config;
 mod device;
 mod error;
 mod forward;
 pub mod kernels;
+mod layers;
 mod llama;
 mod lora;
 mod parameters;
@@ -40,6 +42,7 @@ mod random;
 mod reference;
 mod rope;
 mod sample;
+mod token_input;
 
 pub use checkpoint::{SaveOptions, Storage, StoredTensor, TensorFile};
 pub use config::{LlamaConfig, RopeScaling};
@@ -47,7 +50,8 @@ pub use device::DeviceChoice;
 pub use error::ModelError;
 pub use forward::Forward;
 pub use kernels::TokenScores;
-pub use llama::{Llama, TokenInput};
+pub use llama::Llama;
 pub use lora::{LoraConfig, TargetModules, TrainableTokens};
 pub use parameters::{ParameterMap, ParameterVisitor};
 pub use sample::{Completion, Finish, SampleRequest, SampleRun, SamplingOptions, sample, sampled_at_once};
+pub use token_input::TokenInput;

@@ -4,10 +4,10 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ObjectiveError, not_negative, positive};
+use crate::family::{Family, Needs, Terms};
 use crate::log_probs::Roles;
 use crate::metrics::RewardScale;
 use crate::numerics::{neg_log_sigmoid, sigmoid};
-use crate::objective::{Family, Needs, Terms};
 
 const NAME: &str = "adpo";
 

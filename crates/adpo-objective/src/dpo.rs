@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ObjectiveError, not_negative, positive};
+use crate::family::{Family, Needs, Terms};
 use crate::log_probs::Roles;
 use crate::metrics::RewardScale;
 use crate::numerics::neg_log_sigmoid;
-use crate::objective::{Family, Needs, Terms};
 
 const NAME: &str = "dpo";
 

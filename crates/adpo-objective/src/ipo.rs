@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ObjectiveError, not_negative, positive};
+use crate::family::{Family, Needs, Terms};
 use crate::log_probs::Roles;
 use crate::metrics::RewardScale;
-use crate::objective::{Family, Needs, Terms};
 
 const NAME: &str = "ipo";
 

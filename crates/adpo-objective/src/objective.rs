@@ -4,8 +4,9 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::ObjectiveError;
+use crate::family::Family;
 use crate::log_probs::{LogProbs, Roles};
-use crate::metrics::{self, RewardScale};
+use crate::metrics;
 use crate::{Adpo, ApoZero, Cdpo, Dpo, Dpop, Hinge, Ipo, NcaPair, Npo, Orpo, Robust, Simpo};
 
 /// An objective with its options; in TOML one table, such as `[objective.adpo]`.
@@ -56,7 +57,7 @@ pub enum Objective {
 /// What one evaluation yields. Nothing is averaged: how examples are weighted, across accumulated
 /// or padded batches too, is the caller's business.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct ExampleLosses {
     /// The loss of each example, `[examples]`, differentiable with respect to the policy's log-probs.
     pub losses: Tensor<1>,
     /// Named measures of each example, `[examples]`, outside of any autodiff graph.
@@ -134,7 +135,7 @@ impl Objective {
     /// What [`validate`](Self::validate) refuses; [`ObjectiveError::MissingInput`] for log-probs
     /// that the objective reads and the batch lacks; and batches that are empty, uneven, spread over
     /// devices, or in less than f32.
-    pub fn evaluate(&self, log_probs: &LogProbs) -> Result<Outcome, ObjectiveError> {
+    pub fn evaluate(&self, log_probs: &LogProbs) -> Result<ExampleLosses, ObjectiveError> {
         let family = self.family();
         family.validate()?;
         log_probs.check()?;
@@ -160,7 +161,7 @@ impl Objective {
         if let Some(nll) = nll {
             add("loss/nll", nll);
         }
-        Ok(Outcome { losses, metrics })
+        Ok(ExampleLosses { losses, metrics })
     }
 
     fn family(&self) -> &dyn Family {
@@ -178,54 +179,6 @@ impl Objective {
             Self::Npo(family) => family,
             Self::Dpop(family) => family,
         }
-    }
-}
-
-/// What one file per family supplies.
-pub(crate) trait Family {
-    /// Name in a recipe; equal to the variant's serialised name.
-    fn name(&self) -> &'static str;
-
-    fn validate(&self) -> Result<(), ObjectiveError>;
-
-    fn needs(&self) -> Needs;
-
-    fn terms(&self, roles: &Roles) -> Result<Terms, ObjectiveError>;
-
-    fn reward_scale(&self) -> RewardScale;
-
-    /// Weight of the mean token NLL of the chosen response, which is added to the terms.
-    fn nll_weight(&self) -> f64;
-}
-
-/// Which log-probs the loss reads beside `policy.chosen`.
-#[derive(Default)]
-#[allow(clippy::struct_excessive_bools, reason = "five independent inputs, each there or not")]
-pub(crate) struct Needs {
-    pub(crate) reference: bool,
-    pub(crate) rejected: bool,
-    pub(crate) toxic: bool,
-    pub(crate) tox_anchor: bool,
-    pub(crate) tox_anchor_chosen: bool,
-}
-
-impl Needs {
-    /// A pair and its reference: DPO and its closest relatives.
-    pub(crate) const PAIR: Self = Self { reference: true, rejected: true, toxic: false, tox_anchor: false, tox_anchor_chosen: false };
-}
-
-/// A loss as the sum that it is.
-pub(crate) struct Terms {
-    pub(crate) main: Tensor<1>,
-    /// A penalty on the toxic response that is a term of its own.
-    pub(crate) penalty: Option<Tensor<1>>,
-    /// `γ·t`, the penalty that the policy implies.
-    pub(crate) implicit_penalty: Option<Tensor<1>>,
-}
-
-impl From<Tensor<1>> for Terms {
-    fn from(main: Tensor<1>) -> Self {
-        Self { main, penalty: None, implicit_penalty: None }
     }
 }
 

@@ -31,14 +31,16 @@ mod run;
 mod scoring;
 mod sft;
 mod task;
+mod triples;
 
 pub use bench::{BenchStep, bench_preference, bench_sft};
 pub use error::TrainError;
 pub use metrics::StepRecord;
 pub use options::{LrScheduler, TrainOptions};
-pub use passes::{PassSize, SideBySide, passes_at_once, preference_passes, sft_passes};
+pub use passes::{PassSize, SideBySide, preference_passes, sft_passes};
 pub use preference::train_preference;
 pub use reference::{Reference, ReferenceLogProbs, model_hash};
 pub use run::Trained;
 pub use scoring::{Completion, completion_log_probs};
 pub use sft::{SftExample, mean_nll, train_sft};
+pub use task::passes_at_once;

@@ -1,13 +1,12 @@
 //! How large the forward passes of a run will be: laid out as the step loop does, without a model.
 
 use adpo_data::{Batch, EncodedTriple};
-use adpo_model::kernels::PARTS;
 use adpo_objective::Objective;
 
 use crate::order::Order;
 use crate::preference::Preferences;
 use crate::sft::Sft;
-use crate::task::{Numbered, Task, parts};
+use crate::task::{Numbered, Task, parts, passes_at_once};
 use crate::{SftExample, TrainOptions};
 
 /// The size of one forward pass.
@@ -46,12 +45,6 @@ pub struct SideBySide {
     pub passes: Vec<PassSize>,
     /// Whether gradients of other passes of the step are waiting.
     pub after_others: bool,
-}
-
-/// How many passes of a micro-batch run at the same time. On the CPU each thread takes examples of its own, which keeps it busy
-/// also where a kernel is too small to be shared; in training it costs one more set of gradients per thread.
-pub fn passes_at_once(on_cpu: bool) -> usize {
-    if on_cpu { rayon::current_num_threads().min(PARTS) } else { 1 }
 }
 
 /// The policy's passes of supervised fine-tuning over all its steps, as they run side by side.

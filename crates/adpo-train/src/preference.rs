@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adpo_data::{Batch, Content, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence};
+use adpo_data::{Batch, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence};
 use adpo_model::{Llama, Storage};
 use adpo_objective::{Lengths, LogProbs, Objective, RoleLogProbs, ToxAnchor};
 use burn::module::Module;
@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 use crate::metrics::StepMetrics;
 use crate::reference::{Reference, ReferenceLogProbs};
 use crate::run::{Trained, run};
-use crate::scoring::{Scores, score};
+use crate::scoring::{SequenceScores, score};
 use crate::task::{Numbered, Task, check_ids};
+use crate::triples::{PromptKind, answer_length, sequence, tokens};
 use crate::{TrainError, TrainOptions};
 
 /// Trains `policy` on `triples` with `objective`, against `reference` where the objective has one.
@@ -56,34 +57,6 @@ pub(crate) struct Preferences<'a, R: ?Sized> {
     pub reference: Option<&'a Reference>,
     pub objective: &'a Objective,
     pub layout: Layout,
-}
-
-/// Which prompt a sequence's answer follows.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PromptKind {
-    Plain,
-    /// The prompt with the control token, for the anchor `tox`.
-    Toxic,
-}
-
-/// Of prompt and answers, whichever of them an objective looks at.
-pub(crate) fn tokens(triple: &EncodedTriple) -> usize {
-    triple.prompt.len() + triple.chosen.len() + triple.rejected.len() + triple.toxic.as_ref().map_or(0, Vec::len)
-}
-
-/// Prompt + answer with exactly the answer trained.
-pub(crate) fn sequence(example: usize, triple: &EncodedTriple, role: ResponseRole, kind: PromptKind) -> Option<Sequence<'_>> {
-    let answer = match role {
-        ResponseRole::Sft => None,
-        ResponseRole::Chosen => Some(&triple.chosen),
-        ResponseRole::Rejected => Some(&triple.rejected),
-        ResponseRole::Toxic => triple.toxic.as_ref(),
-    }?;
-    let prompt = match kind {
-        PromptKind::Plain => &triple.prompt,
-        PromptKind::Toxic => triple.toxic_prompt.as_ref()?,
-    };
-    Some(Sequence { example, role, content: Content::Answer { prompt, answer } })
 }
 
 /// Triples at hand with their numbers.
@@ -170,7 +143,7 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
         Batch::new(&self.sequences(rows), self.layout)
     }
 
-    fn loss(&self, scores: Scores, batch: &Batch, rows: &Rows<'_>, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
+    fn loss(&self, scores: SequenceScores, batch: &Batch, rows: &Rows<'_>, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
         metrics.add("entropy", scores.entropy);
         // As TRL: nobody wants the rejected or the toxic answer's tokens right.
         let of_chosen = batch.sequences[..rows.len()].iter().map(|s| s.targets).sum::<usize>();
@@ -264,14 +237,5 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
             });
         }
         Ok(())
-    }
-}
-
-fn answer_length(triple: &EncodedTriple, role: ResponseRole) -> usize {
-    match role {
-        ResponseRole::Chosen => triple.chosen.len(),
-        ResponseRole::Rejected => triple.rejected.len(),
-        ResponseRole::Toxic => triple.toxic.as_ref().map_or(0, Vec::len),
-        ResponseRole::Sft => 0,
     }
 }

@@ -15,9 +15,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::preference::{PromptKind, sequence, tokens};
 use crate::scoring::score;
 use crate::task::{Numbered, on_cpu, parts};
+use crate::triples::{PromptKind, sequence, tokens};
 use crate::{TrainError, TrainOptions};
 
 /// The model that log-ratios are taken against; it is never trained.

@@ -16,10 +16,9 @@ use crate::checkpoint::{self, TrainerState};
 use crate::metrics::{self, MetricsLog, StepMetrics, StepRecord};
 use crate::optimizer::{AdamW, to_host};
 use crate::order::Order;
-use crate::passes::passes_at_once;
 use crate::progress::Progress;
 use crate::scoring::{score_hidden, tokens};
-use crate::task::{Numbered, Task, check_examples, on_cpu, parts};
+use crate::task::{Numbered, Task, check_examples, on_cpu, parts, passes_at_once};
 use crate::{TrainError, TrainOptions, gradients};
 
 /// The end of a training run.

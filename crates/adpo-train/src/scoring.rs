@@ -8,7 +8,7 @@ use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use crate::optimizer::to_host;
 
 /// What one forward pass says about the sequences of a batch; `s` sequences, `n` targets.
-pub(crate) struct Scores {
+pub(crate) struct SequenceScores {
     /// `[s]`: sum of the log-probs of each sequence's targets, f32, differentiable where the model is.
     pub sums: Tensor<1>,
     /// `[n]`: per-target statistics, detached: entropy in nats, 1 where the argmax is right, mean logit.
@@ -18,7 +18,7 @@ pub(crate) struct Scores {
 }
 
 /// Runs the model over a batch.
-pub(crate) fn score(model: &Llama, batch: &Batch, device: &Device) -> Scores {
+pub(crate) fn score(model: &Llama, batch: &Batch, device: &Device) -> SequenceScores {
     on_pool(|| score_hidden(model, model.hidden(&tokens(batch, device)), batch))
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn tokens(batch: &Batch, device: &Device) -> TokenInput {
 }
 
 /// What the head says of hidden states `[rows, width, hidden]`. Only positions that predict a target go through it.
-pub(crate) fn score_hidden(model: &Llama, hidden: Tensor<3>, batch: &Batch) -> Scores {
+pub(crate) fn score_hidden(model: &Llama, hidden: Tensor<3>, batch: &Batch) -> SequenceScores {
     let (device, width) = (&hidden.device(), hidden.dims()[2]);
     let at = ints(batch.targets.iter().map(|t| t.at), device);
     let tokens = ints(batch.targets.iter().map(|t| t.token), device);
@@ -36,7 +36,7 @@ pub(crate) fn score_hidden(model: &Llama, hidden: Tensor<3>, batch: &Batch) -> S
     let rows = hidden.reshape([batch.rows * batch.width, width]).select(0, at);
     let scores = model.token_log_probs(rows, tokens);
     let sums = Tensor::zeros([batch.sequences.len()], device).select_assign(0, owner, scores.log_probs, IndexingUpdateOp::Add);
-    Scores { sums, entropy: scores.entropy, correct: scores.correct, mean_logit: scores.mean_logit }
+    SequenceScores { sums, entropy: scores.entropy, correct: scores.correct, mean_logit: scores.mean_logit }
 }
 
 /// A prompt with a completion to be scored, as ids.

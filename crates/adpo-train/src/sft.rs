@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::StepMetrics;
 use crate::run::{Trained, run};
-use crate::scoring::{Scores, score};
+use crate::scoring::{SequenceScores, score};
 use crate::task::{Numbered, Task, check_ids};
 use crate::{TrainError, TrainOptions};
 
@@ -106,7 +106,7 @@ impl<R: EncodedRows<SftExample> + ?Sized> Task for Sft<'_, R> {
 
     fn loss(
         &self,
-        scores: Scores,
+        scores: SequenceScores,
         _batch: &Batch,
         _rows: &[Numbered<'_, SftExample>],
         metrics: &mut StepMetrics,

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::TrainError;
 use crate::metrics::StepMetrics;
-use crate::scoring::Scores;
+use crate::scoring::SequenceScores;
 
 /// Refuses ids that the model has no embedding for.
 pub(crate) fn check_ids(row: &str, ids: &[u32], vocab_size: usize) -> Result<(), TrainError> {
@@ -40,6 +40,12 @@ pub(crate) fn parts<'r, 'a, R: Clone>(rows: &'r [Numbered<'a, R>], tokens: fn(&R
     rows.chunks(rows.len().div_ceil(parts).max(1)).collect()
 }
 
+/// How many passes of a micro-batch run at the same time. On the CPU each thread takes examples of its own, which keeps it busy
+/// also where a kernel is too small to be shared; in training it costs one more set of gradients per thread.
+pub fn passes_at_once(on_cpu: bool) -> usize {
+    if on_cpu { rayon::current_num_threads().min(PARTS) } else { 1 }
+}
+
 /// A set of examples and the loss over some of them.
 pub(crate) trait Task: Sync {
     /// An example, wherever it lies.
@@ -61,7 +67,7 @@ pub(crate) trait Task: Sync {
     /// `metrics`.
     fn loss(
         &self,
-        scores: Scores,
+        scores: SequenceScores,
         batch: &Batch,
         rows: &[Numbered<'_, Self::Row>],
         metrics: &mut StepMetrics,

@@ -1,6 +1,6 @@
 use adpo_model::{DeviceChoice, LlamaConfig};
 use adpo_pipeline::{BENCH_SHAPES, PlanOptions, plan};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use crate::args::PlanArgs;
 use crate::memory;
@@ -37,29 +37,4 @@ pub(super) fn shape(name: &str) -> Result<LlamaConfig> {
     let names: Vec<&str> = BENCH_SHAPES.iter().map(|shape| shape.name).collect();
     let text = std::fs::read_to_string(name).with_context(|| format!("`{name}` is neither {} nor a config.json", names.join(", ")))?;
     Ok(LlamaConfig::from_json(&text, name)?)
-}
-
-/// `80GB`, `78GiB`, `500MB`.
-pub(crate) fn bytes(text: &str) -> Result<u64> {
-    let units = [("GiB", f64::from(1 << 30)), ("MiB", f64::from(1 << 20)), ("GB", 1e9), ("MB", 1e6)];
-    let amount = |unit| text.strip_suffix(unit).and_then(|number| number.trim().parse::<f64>().ok());
-    let found = units.iter().find_map(|(unit, size)| amount(unit).map(|number| number * size));
-    found
-        .filter(|bytes| bytes.is_finite() && *bytes > 0.0)
-        .map(|bytes| bytes as u64)
-        .ok_or_else(|| anyhow!("give a number with GB, GiB, MB or MiB, such as 80GB"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn memory_is_a_number_with_its_unit() {
-        assert_eq!(bytes("80GB").expect("a unit"), 80_000_000_000);
-        assert_eq!(bytes("1.5 GiB").expect("a unit"), 3 << 29);
-        for wrong in ["80", "GB", "-1GB", "80 gb", "infGB", ""] {
-            assert!(bytes(wrong).expect_err(wrong).to_string().contains("80GB"));
-        }
-    }
 }

@@ -1,47 +1,22 @@
 //! Files of rows in, one checked schema out.
 
-mod dia_safety;
-mod format;
-mod hh;
+mod formats;
 mod input;
 mod lines;
-mod messages;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod parsed;
-mod persona;
-mod preferences;
-mod prompts;
-mod quickstart;
 mod record;
 mod stream;
-mod topical;
 
-use std::collections::BTreeMap;
 use std::path::Path;
-
-use serde::Serialize;
 
 use crate::DataError;
 use crate::dialogue::Dialogue;
 use crate::rows::{Preference, Prompt, Row, SftExample};
-pub use format::{Format, detect};
-pub(crate) use hh::{is_transcript, parse_transcript};
+pub use formats::Format;
 use input::Input;
-pub use stream::{RowValue, Rows};
-
-/// What became of the lines of a file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct ReadReport {
-    /// Lines (of a Parquet file: rows) that hold a row.
-    pub read: usize,
-    /// Rows returned; a quickstart line gives three examples to fine-tune on.
-    pub kept: usize,
-    /// Rows left out, by reason.
-    pub dropped: BTreeMap<String, usize>,
-    /// Columns that the format has no use for (TRL's `ref_chosen_logps`, …), with the number of rows that had them.
-    pub ignored_columns: BTreeMap<String, usize>,
-}
+pub use stream::{ReadReport, RowValue, Rows};
 
 /// A JSONL file (gzipped or not), or such text inside the program; with the feature `parquet`, a Parquet file too. Nothing is
 /// read before rows are asked for.
@@ -104,7 +79,7 @@ impl RowFile {
         match self.format {
             Some(format) => Ok(format),
             None => match self.input.records()?.next() {
-                Some(record) => format::of(&record?),
+                Some(record) => Format::of(&record?),
                 None => Err(DataError::file(self.input.name(), "has no rows; one JSON object per line, or one row per example, is needed")),
             },
         }
@@ -152,6 +127,14 @@ impl RowFile {
     pub fn dialogues(&self) -> Result<(Vec<Row<Dialogue>>, ReadReport), DataError> {
         self.rows()?.all()
     }
+}
+
+/// The format of a file, by the columns of its first row.
+///
+/// # Errors
+/// As [`RowFile::format`].
+pub fn detect(path: impl AsRef<Path>) -> Result<Format, DataError> {
+    RowFile::new(path).format()
 }
 
 /// Dialogues of a file whose format is detected; see [`RowFile::dialogues`].

@@ -1,8 +1,16 @@
 //! What a record says in its own terms, and what can be made of it.
 
-use super::record::Fault;
+use super::record::{Fault, Record};
 use crate::dialogue::{Dialogue, Role};
 use crate::rows::{Preference, Prompt, SftExample, ToxicLabel};
+
+/// How one format is told from the others, and read.
+pub(super) struct Reader {
+    /// Whether a row has this format's columns.
+    pub matches: fn(&Record) -> bool,
+    /// The content of a row, with errors that name the field.
+    pub parse: fn(&mut Record) -> Result<Parsed, Fault>,
+}
 
 /// Values with a suffix for the row's id each, or why there are none.
 type Converted<T> = Result<Vec<(&'static str, T)>, Fault>;

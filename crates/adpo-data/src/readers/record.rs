@@ -61,6 +61,10 @@ impl Record {
         self.fields.get(field).is_some_and(|value| !value.is_null())
     }
 
+    pub(super) fn has_all(&self, fields: &[&str]) -> bool {
+        fields.iter().all(|field| self.has(field))
+    }
+
     pub(super) fn is_text(&self, field: &str) -> bool {
         self.fields.get(field).is_some_and(Value::is_string)
     }

@@ -1,18 +1,31 @@
 //! The rows of a file one after the other.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::iter::FusedIterator;
 
+use serde::Serialize;
 use sha1::{Digest, Sha1};
 
-use super::ReadReport;
-use super::format::Format;
+use super::formats::Format;
 use super::input::Records;
 use super::parsed::FromParsed;
 use super::record::{Fault, Record};
 use crate::DataError;
 use crate::dialogue::Dialogue;
 use crate::rows::{Preference, Prompt, Row, SftExample};
+
+/// What became of the lines of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ReadReport {
+    /// Lines (of a Parquet file: rows) that hold a row.
+    pub read: usize,
+    /// Rows returned; a quickstart line gives three examples to fine-tune on.
+    pub kept: usize,
+    /// Rows left out, by reason.
+    pub dropped: BTreeMap<String, usize>,
+    /// Columns that the format has no use for (TRL's `ref_chosen_logps`, …), with the number of rows that had them.
+    pub ignored_columns: BTreeMap<String, usize>,
+}
 
 /// What rows can be read as.
 pub trait RowValue: FromParsed {
@@ -115,7 +128,7 @@ impl<'a, T: RowValue> Rows<'a, T> {
         let licence = given_licence.or_else(|| self.licence.clone());
         let id = record.id()?.unwrap_or_else(|| format!("{source}:{number}"));
         let id = self.ids.unlike_others(id, number);
-        let values = match self.format.parse(&mut record) {
+        let values = match (self.format.reader().parse)(&mut record) {
             Ok(parsed) => T::from_parsed(parsed),
             Err(fault) => Err(fault),
         };

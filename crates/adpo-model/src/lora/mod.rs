@@ -5,16 +5,14 @@ mod config;
 mod token_rows;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 pub(crate) use config::LINEAR_LAYERS;
 pub use config::{LoraConfig, TargetModules, TrainableTokens};
 pub(crate) use token_rows::TokenRows;
 
 use crate::kernels;
-use crate::parameters::ParameterMap;
 use crate::random::Stream;
-use crate::{Llama, ModelError};
 
 /// The thin matrices beside one weight `[out, in]`.
 #[derive(Module, Debug)]
@@ -30,7 +28,7 @@ pub(crate) struct Lora {
 
 impl Lora {
     /// As in PEFT, A is uniform in ±1/√in (He et al. 2015 with a = √5) and B zero, so that nothing changes before the first step.
-    fn init(name: &str, [out, input]: [usize; 2], config: &LoraConfig, seed: u64, device: &Device) -> Self {
+    pub(crate) fn init(name: &str, [out, input]: [usize; 2], config: &LoraConfig, seed: u64, device: &Device) -> Self {
         let bound = 1.0 / (input as f64).sqrt();
         let mut stream = Stream::new(seed, &format!("{name}.lora_A.weight"));
         let a: Vec<f32> = (0..config.r * input).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect();
@@ -48,82 +46,7 @@ impl Lora {
     }
 
     /// `s·B·A`, `[out, in]`.
-    fn product(&self) -> Tensor<2> {
+    pub(crate) fn product(&self) -> Tensor<2> {
         self.b.val().matmul(self.a.val()) * self.scaling
-    }
-}
-
-impl Llama {
-    /// The model with fresh adapters, which change nothing yet; from now on they alone are trained. A depends on seed and names
-    /// alone. A clone taken before is the reference of a preference loss: both share the base in memory.
-    ///
-    /// # Errors
-    /// [`ModelError::Lora`] for a configuration that does not fit the model, and for a model that has adapters already: merge
-    /// those first, or go on training them.
-    pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self, ModelError> {
-        if self.lora.is_some() {
-            let problem = "the model has adapters already, and adapters are never stacked; merge them into it first";
-            return Err(ModelError::Lora(problem.into()));
-        }
-        let targets = config.modules(&self.config)?;
-        let device = self.device();
-        let mut model = self.no_grad();
-        for (name, linear) in model.linears_mut().filter(|(name, _)| targets.contains(name)) {
-            linear.adapter = Some(Lora::init(&name, linear.weight.val().dims(), config, seed, &device));
-        }
-        let TrainableTokens { embed_tokens, lm_head } = config.trainable_tokens(&model.config)?;
-        model.embed_rows = TokenRows::copied(embed_tokens, &model.embed_tokens);
-        model.head_rows = model.lm_head.as_ref().and_then(|head| TokenRows::copied(lm_head, &head.weight));
-        model.lora = Some(config.clone());
-        Ok(model)
-    }
-
-    /// The adapters' configuration, where the model has adapters.
-    pub fn lora(&self) -> Option<&LoraConfig> {
-        self.lora.as_ref()
-    }
-
-    /// The model with its adapters added to the weights, off autodiff; all of it is trainable again. One weight at a time is in
-    /// memory twice, if nobody else holds the base.
-    #[must_use]
-    pub fn merge_lora(self) -> Self {
-        if self.lora.is_none() {
-            return self;
-        }
-        let mut model = self.valid();
-        for (_, linear) in model.linears_mut() {
-            if let Some(adapter) = linear.adapter.take() {
-                linear.weight = linear.weight.clone().map(|weight| {
-                    let dtype = weight.dtype();
-                    (weight.cast(FloatDType::F32) + adapter.product()).cast(dtype)
-                });
-            }
-        }
-        if let Some(rows) = model.embed_rows.take() {
-            model.embed_tokens = model.embed_tokens.map(|weight| rows.write(weight));
-        }
-        if let Some((rows, head)) = model.head_rows.take().zip(model.lm_head.as_mut()) {
-            head.weight = head.weight.clone().map(|weight| rows.write(weight));
-        }
-        model.without_lora()
-    }
-
-    /// The base, as if there had never been adapters; all of it is trainable again.
-    #[must_use]
-    pub fn without_lora(mut self) -> Self {
-        if self.lora.take().is_none() {
-            return self;
-        }
-        self.linears_mut().for_each(|(_, linear)| linear.adapter = None);
-        (self.embed_rows, self.head_rows) = (None, None);
-        self.map_parameters(&mut Trainable)
-    }
-}
-
-struct Trainable;
-
-impl ParameterMap for Trainable {
-    fn map<const D: usize>(&mut self, _: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.set_require_grad(true)
     }
 }

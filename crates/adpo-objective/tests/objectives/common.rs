@@ -1,6 +1,6 @@
 //! Batches for tests, on the default CPU device.
 
-use adpo_objective::{Lengths, LogProbs, Objective, Outcome, RoleLogProbs, ToxAnchor};
+use adpo_objective::{ExampleLosses, Lengths, LogProbs, Objective, RoleLogProbs, ToxAnchor};
 use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 
@@ -64,7 +64,7 @@ pub(crate) fn read(tensor: &Tensor<1>) -> Vec<f64> {
 }
 
 /// Per-example gradients of the losses with respect to the policy's (chosen, rejected, toxic).
-pub(crate) fn gradients(outcome: &Outcome, batch: &LogProbs) -> [Vec<f64>; 3] {
+pub(crate) fn gradients(outcome: &ExampleLosses, batch: &LogProbs) -> [Vec<f64>; 3] {
     let policy = &batch.policy;
     let toxic = policy.toxic.as_ref().expect("these batches carry toxic responses");
     let all = outcome.losses.clone().sum().backward();

@@ -21,7 +21,7 @@ pub(super) fn cached(q: CpuTensor, keys: CpuTensor, values: CpuTensor, first: &C
         let n = used - first[row];
         let (keys, values) = (&keys[cells.clone()], &values[cells]);
         let mut weights = vec![0.0; heads * n];
-        dispatch(Scores { weights: &mut weights, q, keys, dim, stride });
+        dispatch(AttentionScores { weights: &mut weights, q, keys, dim, stride });
         weights.chunks_exact_mut(n.max(1)).for_each(soften);
         dispatch(Mix { o, weights: &weights, values, dim, stride });
     });
@@ -29,7 +29,7 @@ pub(super) fn cached(q: CpuTensor, keys: CpuTensor, values: CpuTensor, first: &C
 }
 
 /// `weights[head · cells + cell] = q[head] · keys[cell] / √dim`.
-struct Scores<'a> {
+struct AttentionScores<'a> {
     weights: &'a mut [f32],
     q: &'a [f32],
     keys: &'a [f32],
@@ -37,7 +37,7 @@ struct Scores<'a> {
     stride: usize,
 }
 
-impl WithSimd for Scores<'_> {
+impl WithSimd for AttentionScores<'_> {
     type Output = ();
 
     #[inline(always)]

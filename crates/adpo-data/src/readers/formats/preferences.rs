@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
-use super::parsed::{Parsed, checked_prompt};
-use super::record::{Fault, Record};
 use crate::dialogue::{Dialogue, Role, Turn};
+use crate::readers::parsed::{Parsed, Reader, checked_prompt};
+use crate::readers::record::{Fault, Record};
 use crate::rows::{Preference, json};
 
-pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
+pub(super) const READER: Reader = Reader { matches: |record| record.has_all(&["chosen", "rejected"]), parse };
+
+fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     Ok(Parsed::Preference(if record.has("prompt") { explicit(record)? } else { implicit(record)? }))
 }
 

@@ -1,9 +1,11 @@
 //! The project's own rows: one request, three replies.
 
-use super::parsed::Parsed;
-use super::record::{Fault, Record};
+use crate::readers::parsed::{Parsed, Reader};
+use crate::readers::record::{Fault, Record};
 
-pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
+pub(super) const READER: Reader = Reader { matches: |record| record.has_all(&["request", "good", "rude"]), parse };
+
+fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let tone = record.text("tone")?;
     if tone != "safe" && tone != "harsh" {
         return Err(record.error(format!("field `tone` is `{tone}`; `safe` or `harsh` is needed")).into());

@@ -1,10 +1,12 @@
 //! Prompts without answers, `XSTest`'s among them.
 
-use super::parsed::{Parsed, checked_prompt};
-use super::record::{Fault, Record};
+use crate::readers::parsed::{Parsed, Reader, checked_prompt};
+use crate::readers::record::{Fault, Record};
 use crate::rows::{Prompt, json};
 
-pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
+pub(super) const READER: Reader = Reader { matches: |record| record.has("prompt"), parse };
+
+fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let dialogue = record.parse("prompt", json::parse_conversation)?;
     let harmful = match record.optional_bool("harmful")? {
         Some(harmful) => Some(harmful),

@@ -1,14 +1,18 @@
 //! HH-RLHF: two transcripts per row that differ in the last answer.
 
-use super::parsed::{Parsed, checked_prompt};
-use super::record::{Fault, Record};
-use crate::dialogue::{Dialogue, Role};
+use crate::readers::parsed::{Parsed, Reader, checked_prompt};
+use crate::readers::record::{Fault, Record};
 use crate::rows::Preference;
+use crate::transcript::{ASSISTANT, HUMAN, parse_transcript};
 
-const HUMAN: &str = "\n\nHuman:";
-const ASSISTANT: &str = "\n\nAssistant:";
+pub(super) const READER: Reader = Reader {
+    matches: |record| {
+        record.has_all(&["chosen", "rejected"]) && !record.has("prompt") && record.is_text("chosen") && record.is_text("rejected")
+    },
+    parse,
+};
 
-pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
+fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let (chosen, rejected) = (record.text("chosen")?, record.text("rejected")?);
     let split = |field: &str, text: &str| -> Result<(String, String), Fault> {
         let (prompt, answer) = text.rsplit_once(ASSISTANT).ok_or_else(|| {
@@ -28,26 +32,4 @@ pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     }
     let prompt = parse_transcript(&prompt).map_err(|problem| record.error(format!("field `chosen` {problem}")))?;
     Ok(Parsed::Preference(Preference { prompt: checked_prompt(prompt)?, chosen, rejected, toxic: None }))
-}
-
-/// Whether a string opens as a transcript.
-pub(crate) fn is_transcript(text: &str) -> bool {
-    text.starts_with(HUMAN)
-}
-
-/// Turns of a transcript; white space around each is not part of it.
-pub(crate) fn parse_transcript(text: &str) -> Result<Dialogue, String> {
-    if !is_transcript(text) {
-        return Err("does not begin with \"\\n\\nHuman:\"; a transcript is needed".into());
-    }
-    let mut dialogue = Dialogue::default();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let role = if rest.starts_with(HUMAN) { Role::User } else { Role::Assistant };
-        let content = &rest[if role == Role::User { HUMAN.len() } else { ASSISTANT.len() }..];
-        let end = [HUMAN, ASSISTANT].iter().filter_map(|marker| content.find(marker)).min().unwrap_or(content.len());
-        dialogue = dialogue.with(role, content[..end].trim());
-        rest = &content[end..];
-    }
-    Ok(dialogue)
 }

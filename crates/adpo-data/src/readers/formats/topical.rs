@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
-use super::parsed::{Parsed, chat};
-use super::record::{Fault, Record};
+use crate::readers::parsed::{Parsed, Reader, chat};
+use crate::readers::record::{Fault, Record};
 
-pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
+pub(super) const READER: Reader = Reader { matches: |record| record.fields.get("content").is_some_and(Value::is_array), parse };
+
+fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let content = record.need("content")?;
     let Value::Array(messages) = content else { return Err(record.error("field `content` must be a list of {agent, message}").into()) };
     let messages =

@@ -1,10 +1,12 @@
 //! Dialogues as lists of messages; what this crate itself writes for dialogues and fine-tuning examples.
 
-use super::parsed::{Parsed, checked};
-use super::record::{Fault, Record};
+use crate::readers::parsed::{Parsed, Reader, checked};
+use crate::readers::record::{Fault, Record};
 use crate::rows::{SftExample, json};
 
-pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
+pub(super) const READER: Reader = Reader { matches: |record| record.has("messages"), parse };
+
+fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let dialogue = record.parse("messages", json::parse_conversation)?;
     let toxic = if record.has("toxic") { record.parse("toxic", json::parse_toxic_label)? } else { None };
     let category = record.optional_text("category")?;

@@ -1,11 +1,13 @@
 //! `DiaSafety`: a response in its context, labelled by people.
 
-use super::parsed::{Parsed, checked};
-use super::record::{Fault, Record};
 use crate::dialogue::{Dialogue, Role};
+use crate::readers::parsed::{Parsed, Reader, checked};
+use crate::readers::record::{Fault, Record};
 use crate::rows::{SftExample, ToxicLabel};
 
-pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
+pub(super) const READER: Reader = Reader { matches: |record| record.has_all(&["context", "response", "label"]), parse };
+
+fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let (context, response) = (record.text("context")?, record.text("response")?);
     let toxic = match record.text("label")?.as_str() {
         "Safe" => None,

@@ -1,14 +1,16 @@
 //! Synthetic-Persona-Chat: a chat as one string, a line per message. Lines without a speaker go on with the message
 //! before them.
 
-use super::parsed::{Parsed, chat};
-use super::record::{Fault, Record};
+use crate::readers::parsed::{Parsed, Reader, chat};
+use crate::readers::record::{Fault, Record};
 
-pub(super) const FIELD: &str = "Best Generated Conversation";
+const FIELD: &str = "Best Generated Conversation";
 
 const SPEAKERS: [&str; 2] = ["User 1:", "User 2:"];
 
-pub(super) fn parse(record: &mut Record) -> Result<Parsed, Fault> {
+pub(super) const READER: Reader = Reader { matches: |record| record.has(FIELD), parse };
+
+fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let text = record.text(FIELD)?;
     let mut messages: Vec<(&str, String)> = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
