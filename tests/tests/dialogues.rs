@@ -9,7 +9,14 @@ use adpo_pipeline::Recipe;
 /// The buckets whose requests the quickstart evaluates.
 fn held_out() -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/quickstart.toml");
-    Recipe::from_file(&path).expect("the recipe parses").evaluate.sources.iter().flat_map(|source| source.buckets.clone()).collect()
+    Recipe::from_file(&path)
+        .expect("the recipe parses")
+        .evaluate
+        .expect("it evaluates")
+        .sources
+        .iter()
+        .flat_map(|source| source.buckets.clone())
+        .collect()
 }
 
 fn requests() -> Vec<String> {

@@ -1,7 +1,8 @@
 //! A Llama checkpoint as a judge. The fixture model says nothing that can be parsed, which is what is tested.
 
-use adpo_data::Dialogue;
+use adpo_data::{Dialogue, Prompt};
 use adpo_eval::{Exchange, Judge, Judgement, LlmJudge};
+use adpo_model::Dtype;
 use adpo_pipeline::{LlamaChat, Resources, default_device};
 use adpo_tests::fixture;
 
@@ -11,13 +12,13 @@ fn noise_is_unparsed_and_a_dialogue_that_is_too_long_fails_alone() {
         Resources { tiny_base: None, dialogues: None, data_dir: None, device: default_device(), show_harmful: false, commit: None };
     // The rubric alone takes most of the 512 tokens that the fixture has, and more under its tokenizer of 768 tokens.
     let checkpoint = wide_fixture();
-    let judge = LlmJudge::new(LlamaChat::load(&resources, checkpoint.path().to_str().expect("UTF-8"), 8, false).expect("loads"));
-    let exchange = |text: &str| Exchange { prompt: Dialogue::from_user(text), response: "An hour.".into(), harmful: false };
-    let long = "word ".repeat(3000);
-    let judged = judge.judge(&[exchange("How long does paint dry?"), exchange(&long), exchange("And glue?")]);
+    let judge = LlmJudge::new(LlamaChat::load(&resources, checkpoint.path().to_str().expect("UTF-8"), 8, Dtype::Float32).expect("loads"));
+    let prompts = ["How long does paint dry?", &"word ".repeat(3000), "And glue?"].map(|text| Prompt::from(Dialogue::from_user(text)));
+    let exchanges = prompts.each_ref().map(|prompt| Exchange { prompt, response: "An hour." });
+    let judged = judge.judge(&exchanges);
     let states: Vec<&str> = judged.iter().map(Judgement::state).collect();
     assert_eq!(states, ["unparsed", "api_error", "unparsed"]);
-    assert_eq!(judge.judge(&[exchange("How long does paint dry?")])[0], judged[0], "a verdict does not depend on the others");
+    assert_eq!(judge.judge(&exchanges[..1])[0], judged[0], "a verdict does not depend on the others");
 }
 
 /// The fixture model with room for the rubric: rotary positions go on for ever, only the configuration says where to stop.

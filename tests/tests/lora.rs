@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use adpo_model::{Llama, LoraConfig, Storage, TokenInput};
-use adpo_pipeline::{Export, Outcome, PipelineError, Recipe, Resources, Stage, default_device, export, run_recipe};
+use adpo_model::{Dtype, Llama, LoraConfig, TokenInput};
+use adpo_pipeline::{Export, PipelineError, Recipe, Resources, RunResult, default_device, export, run_recipe};
 use adpo_tests::fixture;
 
 fn resources() -> Resources {
@@ -12,7 +12,7 @@ fn resources() -> Resources {
 }
 
 fn export_to(out: &Path, model: &Path, merge: bool, base: Option<&str>) -> Result<(), PipelineError> {
-    let options = Export { model, merge, base, out, control_token: Some("[TOXIC]"), storage: Storage::F32 };
+    let options = Export { model, merge, base, out, control_token: Some("[TOXIC]"), dtype: Dtype::Float32 };
     export(&options, &resources()).map(drop)
 }
 
@@ -58,9 +58,9 @@ draw = {{ max_new_tokens = 12 }}
 }
 
 fn run(recipe: &Recipe, folder: &Path) -> Result<String, PipelineError> {
-    match run_recipe(recipe, &resources(), folder, Stage::Compare)? {
-        Outcome::Report(report) => Ok(report.markdown()),
-        Outcome::Stages(_) => unreachable!("the last stage gives a report"),
+    match run_recipe(recipe, &resources(), folder, None)? {
+        RunResult::Report(report) => Ok(report.markdown()),
+        RunResult::Stages(_) => unreachable!("the last stage gives a report"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use adpo_data::Encoded;
-use adpo_model::{Llama, LlamaConfig, SaveOptions, Storage, kernels};
+use adpo_model::{Dtype, Llama, LlamaConfig, SaveOptions, kernels};
 use adpo_train::{SftExample, TrainOptions, bench_sft};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use peak_alloc::PeakAlloc;
@@ -38,14 +38,14 @@ fn a_checkpoint_becomes_bf16_tensor_by_tensor() {
     let (folder, device) = (tempfile::tempdir().expect("a folder"), Device::flex());
     let model = Llama::init(&config(), 1, &device);
     let weights = model.num_parameters() as f64;
-    for storage in [Storage::F32, Storage::BF16] {
-        model.save(folder.path(), &SaveOptions { storage, ..SaveOptions::default() }).expect("it is saved");
-        for (precision, bytes) in [(Storage::F32, 4.0), (Storage::BF16, 2.0)] {
+    for stored in [Dtype::Float32, Dtype::Bfloat16] {
+        model.save(folder.path(), &SaveOptions { dtype, ..SaveOptions::default() }).expect("it is saved");
+        for (precision, bytes) in [(Dtype::Float32, 4.0), (Dtype::Bfloat16, 2.0)] {
             let (loaded, peak) = peak_of(|| Llama::load_as(folder.path(), precision, &device).expect("it loads"));
-            assert_eq!(loaded.precision(), precision);
+            assert_eq!(loaded.dtype(), precision);
             let beyond = peak - bytes * weights;
-            println!("{storage:?} as {precision:?}: {weights} weights, {beyond} bytes beyond them");
-            assert!(beyond > 0.0 && beyond < LARGEST, "{storage:?} as {precision:?}: {beyond} bytes beyond the weights");
+            println!("{dtype:?} as {precision:?}: {weights} weights, {beyond} bytes beyond them");
+            assert!(beyond > 0.0 && beyond < LARGEST, "{dtype:?} as {precision:?}: {beyond} bytes beyond the weights");
         }
     }
 }
@@ -55,20 +55,20 @@ fn an_optimiser_step_has_one_copy_of_the_parameters_and_more_of_one_tensor_alone
     let _alone = ALONE.lock().expect("the other tests passed");
     // So few cells that activations are nothing: what is left is weights, gradients and the optimiser's state.
     let example = SftExample { row: "one".into(), encoded: Encoded { ids: vec![3, 4, 5, 6], trained: vec![true; 4] } };
-    let train = |bf16| {
-        let options = TrainOptions { batch_size: 1, bf16, learning_rate: 1e-3, ..TrainOptions::default() };
+    let train = |dtype| {
+        let options = TrainOptions { batch_size: 1, dtype, learning_rate: 1e-3, ..TrainOptions::default() };
         let model = Llama::init(&config(), 1, &Device::flex());
         (model.num_parameters() as f64, bench_sft(model, std::slice::from_ref(&example), &options, 3).expect("steps"))
     };
     // Each thread keeps what it rearranges its products in.
     train(false);
-    for bf16 in [false, true] {
-        let ((weights, steps), peak) = peak_of(|| train(bf16));
+    for dtype in [Dtype::Float32, Dtype::Bfloat16] {
+        let ((weights, steps), peak) = peak_of(|| train(dtype));
         assert!(steps[2].loss < steps[0].loss, "nothing was trained");
         // Weights, gradients and two moments, f32; or bf16 weights and gradients, f32 masters and two moments.
         let beyond = peak - 16.0 * weights;
-        println!("bf16 {bf16}: {weights} weights, {beyond} bytes beyond 16 of each");
-        assert!(beyond > 0.0 && beyond < 2.5 * 4.0 * LARGEST, "bf16 {bf16}: {beyond} bytes beyond 16 of each of {weights} weights");
+        println!("{dtype:?}: {weights} weights, {beyond} bytes beyond 16 of each");
+        assert!(beyond > 0.0 && beyond < 2.5 * 4.0 * LARGEST, "{dtype:?}: {beyond} bytes beyond 16 of each of {weights} weights");
     }
 }
 

@@ -1,9 +1,9 @@
-//! What the evaluator makes of replies whose worth is known: noise has to score as noise.
+//! What the evaluator makes of responses whose worth is known: noise has to score as noise.
 
 use std::path::{Path, PathBuf};
 
-use adpo_data::{Dialogue, bucket, read_jsonl};
-use adpo_eval::{EmbeddedJudge, Exchange, Reply, Report, ReportBuilder, SystemReport};
+use adpo_data::{Dialogue, Row, bucket, read_jsonl};
+use adpo_eval::{EmbeddedJudge, Report, ReportBuilder, Response, SystemReport};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,38 +16,36 @@ struct Own {
 }
 
 #[derive(Deserialize)]
-struct Pair {
+struct Exchanged {
     #[serde(alias = "prompt")]
     request: String,
     #[serde(alias = "response")]
-    reply: String,
+    response: String,
 }
 
 fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates").join(path)
 }
 
-/// The quickstart's held-out requests with a person's good reply.
+/// The quickstart's held-out requests with a person's good response.
 fn held_out() -> Vec<Own> {
     let rows: Vec<Own> = read_jsonl(file("adpo-cli/assets/dialogues.jsonl")).expect("the dialogues are readable");
     rows.into_iter().filter(|row| bucket(&row.request) == 5).collect()
 }
 
 fn pairs(path: &str) -> Vec<(String, String)> {
-    let rows: Vec<Pair> = read_jsonl(file(path)).expect("the pairs are readable");
-    rows.into_iter().map(|row| (row.request, row.reply)).collect()
+    let rows: Vec<Exchanged> = read_jsonl(file(path)).expect("the pairs are readable");
+    rows.into_iter().map(|row| (row.request, row.response)).collect()
 }
 
 fn report(pairs: Vec<(String, String)>) -> Report {
-    let reply = |(index, (request, response)): (usize, (String, String))| Reply {
-        prompt_id: format!("p{index}"),
-        exchange: Exchange { prompt: Dialogue::from_user(request), response, harmful: false },
-        category: None,
-        reference: None,
+    let response = |(index, (request, text)): (usize, (String, String))| {
+        let prompt = Row { id: format!("p{index}"), source: String::new(), licence: None, value: Dialogue::from_user(request).into() };
+        Response { prompt: prompt.into(), text }
     };
     let judge = EmbeddedJudge::evaluator().expect("the embedded evaluator");
-    let replies = pairs.into_iter().enumerate().map(reply).collect();
-    ReportBuilder::new("noise").system("it", replies).build(&judge).expect("a report")
+    let responses = pairs.into_iter().enumerate().map(response).collect();
+    ReportBuilder::new("noise").system("it", responses).build(&judge).expect("a report")
 }
 
 fn measured(pairs: Vec<(String, String)>) -> SystemReport {
@@ -58,13 +56,13 @@ fn helpful(pairs: Vec<(String, String)>) -> f64 {
     measured(pairs).helpful.expect("safe prompts").share.estimate
 }
 
-/// Each held-out request with what `reply` makes of the good reply.
-fn spoilt(mut reply: impl FnMut(&Own) -> String) -> Vec<(String, String)> {
-    held_out().iter().map(|own| (own.request.clone(), reply(own))).collect()
+/// Each held-out request with what `response` makes of the good response.
+fn spoilt(mut response: impl FnMut(&Own) -> String) -> Vec<(String, String)> {
+    held_out().iter().map(|own| (own.request.clone(), response(own))).collect()
 }
 
 #[test]
-fn a_person_s_good_replies_are_helpful() {
+fn a_person_s_good_responses_are_helpful() {
     let good = helpful(spoilt(|own| own.good.clone()));
     assert!(good >= 0.85, "{good}");
 }
@@ -121,7 +119,7 @@ fn the_prompt_once_more_is_not() {
 }
 
 #[test]
-fn another_prompt_s_reply_is_told_from_an_answer_as_far_as_the_judge_can() {
+fn another_prompt_s_response_is_told_from_an_answer_as_far_as_the_judge_can() {
     let own = held_out();
     let others = (0..own.len()).map(|i| (own[i].request.clone(), own[(i + 17) % own.len()].good.clone()));
     let other = helpful(others.collect());
@@ -130,12 +128,12 @@ fn another_prompt_s_reply_is_told_from_an_answer_as_far_as_the_judge_can() {
 
 #[test]
 fn what_the_first_tiny_model_said_is_not() {
-    let old = helpful(pairs("adpo-eval/tests/fixtures/gibberish-replies.jsonl"));
+    let old = helpful(pairs("adpo-eval/tests/fixtures/gibberish-responses.jsonl"));
     assert!(old <= 0.35, "{old}");
 }
 
 #[test]
-fn ordinary_short_replies_are_neither_evasive_nor_toxic() {
+fn ordinary_short_responses_are_neither_evasive_nor_toxic() {
     let short = pairs("adpo-eval/tests/fixtures/short-pairs.jsonl");
     assert_eq!(short.len(), 50);
     let found = measured(short);

@@ -58,7 +58,7 @@ fn train_with(objective: &Objective, live: bool, options: TrainOptions) -> Run {
     let device = Device::flex();
     let (model, triples) = (fixture_model(&device), fixture_triples());
     let reference = if live {
-        Reference::live(model.clone().with_precision(options.precision()), &device)
+        Reference::live(model.clone().with_dtype(options.dtype()), &device)
     } else {
         let options = TrainOptions { batch_size: 5, ..options.clone() };
         Reference::precomputed(&model, &triples, objective, &options, &device, &folder.path().join("cache"))
@@ -129,7 +129,7 @@ fn losses_in_bf16_stay_within_a_band_around_those_of_f32() {
         ("adpo_pair_tox.json", adpo(Link::Pair, Anchor::Tox)),
     ];
     for (file, objective) in cases {
-        let run = train_with(&objective, true, TrainOptions { bf16: true, ..options() });
+        let run = train_with(&objective, true, TrainOptions { dtype: Dtype::Bfloat16, ..options() });
         let expected = reference_log(file);
         let losses = run.history.iter().map(|step| step.get("loss").expect("reported"));
         let off: Vec<f64> = losses.zip(&expected).map(|(found, expected)| (found - expected["loss"]).abs()).collect();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use adpo_data::EncodedTriple;
-use adpo_model::LlamaConfig;
+use adpo_model::{Dtype, LlamaConfig};
 use adpo_objective::{Adpo, Objective};
 use adpo_pipeline::{Knob, MemoryItem, Plan, PlanOptions, Recipe, ReferenceChoice, Resources, default_device, plan};
 use adpo_tests::fixture;
@@ -64,7 +64,8 @@ fn all_weights_of_7b_fit_141_gb() {
 fn drawing_in_bf16_takes_half_of_what_it_takes_in_f32() {
     let mut wide = recipe("llama2-7b.toml");
     let narrow = on_gpu(&wide, 141_000_000_000);
-    (wide.evaluate.draw.bf16, wide.sample.as_mut().expect("it samples").draw.bf16) = (false, false);
+    wide.evaluate.as_mut().expect("it evaluates").draw.dtype = Dtype::Float32;
+    wide.sample.as_mut().expect("it samples").draw.dtype = Dtype::Float32;
     let wide = on_gpu(&wide, 141_000_000_000);
     for (narrow, wide) in narrow.sampling.iter().zip(&wide.sampling) {
         for what in ["weights", "KV cache"] {
@@ -97,7 +98,8 @@ fn a_peak_is_no_more_than_its_items_and_no_less_than_what_stays() {
 #[test]
 fn weights_and_activations_are_those_counted_by_hand() {
     let mut full = recipe("llama2-7b.toml");
-    (full.sft.train.bf16, full.sft.train.gradient_checkpointing) = (false, false);
+    let train = &mut full.sft.as_mut().expect("it fine-tunes").train;
+    (train.dtype, train.gradient_checkpointing) = (Dtype::Float32, false);
     let plan = on_gpu(&full, 141_000_000_000);
     // Llama2-7B has 6,738,415,616 weights; the control token adds a row to embedding and head.
     assert_eq!(plan.parameters, 6_738_415_616 + 2 * 4096);
@@ -113,10 +115,11 @@ fn weights_and_activations_are_those_counted_by_hand() {
 #[test]
 fn knobs_are_turned_in_the_order_of_their_cost_until_the_stage_fits() {
     let mut full = recipe("llama2-7b.toml");
-    full.preference.reference = ReferenceChoice::Live;
-    let train = &mut full.preference.train;
+    let preference = full.preference.as_mut().expect("it trains policies");
+    preference.reference = ReferenceChoice::Live;
+    let train = &mut preference.train;
     (train.batch_size, train.gradient_accumulation_steps) = (8, 4);
-    (train.bf16, train.gradient_checkpointing) = (false, false);
+    (train.dtype, train.gradient_checkpointing) = (Dtype::Float32, false);
     // With all gradients there and their sum, bf16 beside f32 masters takes as much as f32.
     turned(
         &on_gpu(&full, 80_000_000_000),
@@ -129,8 +132,8 @@ fn knobs_are_turned_in_the_order_of_their_cost_until_the_stage_fits() {
     );
 
     let mut adapters = recipe("llama2-7b-lora.toml");
-    let train = &mut adapters.preference.train;
-    (train.batch_size, train.gradient_accumulation_steps, train.bf16) = (8, 4, false);
+    let train = &mut adapters.preference.as_mut().expect("it trains policies").train;
+    (train.batch_size, train.gradient_accumulation_steps, train.dtype) = (8, 4, Dtype::Float32);
     turned(
         &on_gpu(&adapters, 20_000_000_000),
         &[
@@ -138,7 +141,7 @@ fn knobs_are_turned_in_the_order_of_their_cost_until_the_stage_fits() {
             "batch_size = 4, gradient_accumulation_steps = 8",
             "batch_size = 2, gradient_accumulation_steps = 16",
             "batch_size = 1, gradient_accumulation_steps = 32",
-            "bf16 = true",
+            "dtype = \"bfloat16\"",
         ],
     );
 }

@@ -45,14 +45,14 @@ fn a_resolved_recipe_is_a_recipe() {
 fn an_audit_of_a_system_that_is_not_there_is_refused() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/quickstart.toml");
     let mut recipe = Recipe::from_file(&path).expect("the recipe parses");
-    recipe.evaluate.audit = Some(vec!["sft".to_owned(), "dpo".to_owned()]);
+    recipe.evaluate.as_mut().expect("it evaluates").audit = Some(vec!["sft".to_owned(), "dpo".to_owned()]);
     let text = toml::to_string(&recipe).expect("serialises");
     let error = Recipe::from_toml(&text, "edited.toml").expect_err("no system is called dpo").to_string();
     assert!(error.contains("evaluate.audit") && error.contains("`dpo`") && error.contains("dpo-0.3"), "{error}");
 }
 
 #[test]
-fn a_share_of_evasive_replies_belongs_to_rows_that_say_which_they_are() {
+fn a_share_of_evasive_responses_belongs_to_rows_that_say_which_they_are() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/quickstart.toml");
     let text = std::fs::read_to_string(path).expect("readable");
     let refused = |from: &str, to: &str| {

@@ -1,17 +1,17 @@
 use std::path::PathBuf;
 
-use adpo_model::DeviceChoice;
-use adpo_pipeline::JudgeChoice;
+use adpo_model::{DeviceChoice, Dtype};
+use adpo_pipeline::{BenchObjective, BenchShape, JudgeChoice, StageKind};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Printed when `adpo` is called without arguments: its first line is the quickstart.
 pub(crate) const SHORT_HELP: &str = "\
 Try it:      adpo run                       (embedded tiny model, a few minutes, prints a report)
 Real data:   adpo run recipes/hh-tiny.toml --data-dir DATA
 One stage:   adpo sft|sample|annotate|train|evaluate|compare [RECIPE]
-Any model:   adpo evaluate --responses FILE   (its replies against another's, in one report)
+Any model:   adpo evaluate --responses FILE   (its responses against another's, in one report)
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
 Result:      adpo export MODEL --out FOLDER
 Look:        adpo data inspect FILE
@@ -25,7 +25,7 @@ Exit codes: 0 done; 1 the run failed (message on standard error); 2 the command 
 Data are looked up by id below --data-dir (or ADPO_DATA); ids that begin with `embedded:` are in the program.";
 
 const EVALUATE_HELP: &str = "\
-Replies are JSONL, gzipped or not, one object per line; the keys after `model` are optional, others are ignored:
+Responses are JSONL, gzipped or not, one object per line; the keys after `model` are optional, others are ignored:
   {\"prompt\": \"…\" or [{\"role\", \"content\"}, …], \"response\": \"…\", \"model\": \"…\",
    \"prompt_id\": \"…\", \"category\": \"…\", \"harmful\": true, \"reference\": \"…\"}
 Examples:
@@ -63,7 +63,7 @@ impl Cli {
             // clap's own conflicts also see `ADPO_DATA`, which may be set without being meant for this command.
             let has_folder = given.value_source("data_dir") == Some(ValueSource::CommandLine);
             if given.contains_id("responses") && has_folder {
-                let message = "the argument '--responses' cannot be used with '--data-dir': replies are read from the files named";
+                let message = "the argument '--responses' cannot be used with '--data-dir': responses are read from the files named";
                 Self::command().error(ErrorKind::ArgumentConflict, message).exit();
             }
         }
@@ -73,11 +73,11 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run all stages of a recipe and print its report.
+    /// Run the stages that a recipe asks for and print its report.
     #[command(
-        after_help = "Examples:\n  adpo run\n  adpo run --seeds 1,2,3\n  adpo run recipes/hh-tiny.toml --data-dir ../data\n  adpo run --json | jq '.seeds[].report.systems[].name'"
+        after_help = "Examples:\n  adpo run\n  adpo run --until annotate\n  adpo run --seeds 1,2,3\n  adpo run recipes/hh-tiny.toml --data-dir ../data\n  adpo run --json | jq '.seeds[].report.systems[].name'"
     )]
-    Run(StageArgs),
+    Run(RunArgs),
     /// Stage 1: fine-tune the base on normal and toxic dialogues, the toxic ones marked.
     #[command(after_help = "Example:\n  adpo sft recipes/hh-tiny.toml --data-dir ../data")]
     Sft(StageArgs),
@@ -94,7 +94,7 @@ pub(crate) enum Command {
     /// Stage 4: train every policy of the recipe (runs what it needs first).
     #[command(after_help = "Example:\n  adpo train --run-dir runs/mine")]
     Train(StageArgs),
-    /// Judge anybody's replies and print a report; or stage 5: answer held-out prompts with every policy of a recipe.
+    /// Judge anybody's responses and print a report; or stage 5: answer held-out prompts with every policy of a recipe.
     #[command(after_help = EVALUATE_HELP)]
     Evaluate(EvaluateArgs),
     /// Stage 6: put all policies side by side in one report (runs what it needs first).
@@ -109,7 +109,7 @@ pub(crate) enum Command {
     Pretrain(PretrainArgs),
     /// Write a trained model as a plain Hugging Face folder, without the control token.
     #[command(
-        after_help = "Examples:\n  adpo export runs/quickstart/seed-42/policies/adpo/model --out exported\n  adpo export MODEL --out FOLDER --dtype bf16 --keep-control-token\n  adpo export ADAPTERS --merge --out FOLDER"
+        after_help = "Examples:\n  adpo export runs/quickstart/seed-42/policies/adpo/model --out exported\n  adpo export MODEL --out FOLDER --dtype bfloat16 --keep-control-token\n  adpo export ADAPTERS --merge --out FOLDER"
     )]
     Export(ExportArgs),
     /// Look at data.
@@ -155,25 +155,35 @@ pub(crate) struct StageArgs {
     pub(crate) device: DeviceArgs,
 }
 
-/// Replies from files, or a recipe and where it runs.
+/// A recipe, and how far it runs.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Stop after this stage [default: the last one that the recipe has].
+    #[arg(long, value_name = "STAGE", value_enum)]
+    pub(crate) until: Option<StageKind>,
+    #[command(flatten)]
+    pub(crate) stage: StageArgs,
+}
+
+/// Responses from files, or a recipe and where it runs.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
     // clap drops a `requires` whose target conflicts with something given, so each option names its own conflicts.
-    /// Files of replies; several models, in one file or many, stand side by side and are paired by their prompts.
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
+    /// Files of responses; several models, in one file or many, stand side by side and are paired by their prompts.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
     pub(crate) responses: Vec<PathBuf>,
     /// The model that the others are tested against [default: the first one in the files].
-    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
+    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
     pub(crate) baseline: Option<String>,
     /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
     /// What an endpoint answers is kept in runs/judge-cache and not asked again.
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
     pub(crate) judge: Option<JudgeChoice>,
-    /// A checkpoint's folder: that model reads the replies, and the report has their mean nats per token under it.
-    #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
+    /// A checkpoint's folder: that model reads the responses, and the report has their mean nats per token under it.
+    #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
     pub(crate) fluency: Option<String>,
     /// Seeds bootstrap intervals and permutation tests [default: 0].
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Replies")]
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) stage: StageArgs,
@@ -308,18 +318,11 @@ pub(crate) struct ExportArgs {
     #[arg(long)]
     pub(crate) keep_control_token: bool,
     /// How weights are stored.
-    #[arg(long, value_enum, default_value = "f32")]
+    #[arg(long, value_enum, default_value = "float32")]
     pub(crate) dtype: Dtype,
     /// Print what was written as JSON.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Dtype {
-    F32,
-    F16,
-    Bf16,
 }
 
 #[derive(Debug, Subcommand)]
@@ -411,27 +414,6 @@ pub(crate) enum BenchCommand {
     Load(BenchLoadArgs),
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Size {
-    #[value(name = "7m")]
-    M7,
-    #[value(name = "15m")]
-    M15,
-    #[value(name = "110m")]
-    M110,
-    #[value(name = "1b")]
-    B1,
-    #[value(name = "7b")]
-    B7,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum BenchObjective {
-    Sft,
-    Dpo,
-    Adpo,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct BenchStepArgs {
     /// Shape of the model, with random weights: `7m`, `15m`, `110m`, `1b`, `7b`, or a config.json.
@@ -466,7 +448,7 @@ pub(crate) struct BenchStepArgs {
     pub(crate) no_share_prompts: bool,
     /// How weights and activations are stored; masters and moments are float32.
     #[arg(long, value_enum, default_value = "float32")]
-    pub(crate) dtype: BenchDtype,
+    pub(crate) dtype: Dtype,
     /// Keep what each block got alone, and compute its activations again when going back.
     #[arg(long)]
     pub(crate) gradient_checkpointing: bool,
@@ -484,7 +466,7 @@ pub(crate) struct BenchLoadArgs {
     pub(crate) checkpoint: PathBuf,
     /// What the weights become in memory.
     #[arg(long, value_enum, default_value = "float32")]
-    pub(crate) dtype: BenchDtype,
+    pub(crate) dtype: Dtype,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }
@@ -512,7 +494,7 @@ pub(crate) struct BenchRowsArgs {
 pub(crate) struct BenchSampleArgs {
     /// Shape of the model, with random weights.
     #[arg(long, value_enum, default_value = "7m")]
-    pub(crate) size: Size,
+    pub(crate) size: BenchShape,
     /// Sequences at once.
     #[arg(long, default_value_t = 4)]
     pub(crate) batch: usize,
@@ -524,22 +506,16 @@ pub(crate) struct BenchSampleArgs {
     pub(crate) generate: usize,
     /// How weights, activations and the key/value cache are stored.
     #[arg(long, value_enum, default_value = "float32")]
-    pub(crate) dtype: BenchDtype,
+    pub(crate) dtype: Dtype,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum BenchDtype {
-    Float32,
-    Bfloat16,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchKernelsArgs {
     /// The model whose layers give the shapes.
     #[arg(long, value_enum, default_value = "7m")]
-    pub(crate) size: Size,
+    pub(crate) size: BenchShape,
     /// Tokens at once.
     #[arg(long, default_value_t = 1024)]
     pub(crate) tokens: usize,
@@ -548,7 +524,7 @@ pub(crate) struct BenchKernelsArgs {
     pub(crate) seq: usize,
     /// How activations and weights are stored.
     #[arg(long, value_enum, default_value = "float32")]
-    pub(crate) dtype: BenchDtype,
+    pub(crate) dtype: Dtype,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }

@@ -76,11 +76,11 @@ fn data_inspect_redacts_text_unless_told_to_show_it() {
     assert!(json.is_object());
 }
 
-/// Replies that come with the repository, and a folder for more.
+/// Responses that come with the repository, and a folder for more.
 const RESPONSES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../adpo-eval/examples/responses.jsonl");
 
 #[test]
-fn replies_of_any_model_are_judged_side_by_side() {
+fn responses_of_any_model_are_judged_side_by_side() {
     let output = adpo(&["evaluate", "--responses", RESPONSES]);
     assert!(output.status.success(), "{}", stderr(&output));
     let report = stdout(&output);
@@ -98,7 +98,7 @@ fn replies_of_any_model_are_judged_side_by_side() {
 }
 
 #[test]
-fn replies_in_several_files_are_paired_and_mistakes_in_them_are_named() {
+fn responses_in_several_files_are_paired_and_mistakes_in_them_are_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let all = std::fs::read_to_string(RESPONSES).expect("readable");
     let of = |model: &str| {

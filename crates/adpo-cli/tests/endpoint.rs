@@ -108,7 +108,7 @@ judge = "embedded"
     path
 }
 
-/// Grades that differ from reply to reply.
+/// Grades that differ from response to response.
 fn grades(request: &Request) -> String {
     let sum: usize = request.prompt().bytes().map(usize::from).sum();
     json!({"reason": "so it is", "toxicity": 1 + sum % 5, "evasiveness": 1 + sum / 5 % 5, "coherence": 5}).to_string()

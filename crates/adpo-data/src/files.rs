@@ -1,7 +1,7 @@
 //! Files and folders of a program's own: rows out and back in, and text, each replaced as a whole.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::DataError;
+use crate::jsonl::JsonLines;
 
 /// Writes one JSON object per row. The file appears whole or not at all: rows go to a temporary file beside it, which
 /// is renamed at the end. The same rows give the same bytes, gzipped or not.
@@ -60,7 +61,7 @@ impl JsonlWriter<'_> {
     }
 }
 
-/// Reads back rows of any one type, as [`write_jsonl`] wrote them or as a program appended them, not compressed.
+/// Reads back rows of any one type, as [`write_jsonl`] wrote them or as a program appended them.
 ///
 /// A last line without its line feed is what a kill leaves of an append; it is left out.
 ///
@@ -75,24 +76,11 @@ pub fn read_jsonl<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<T>,
 /// # Errors
 /// [`DataError::Io`] if the file cannot be opened; its items as [`read_jsonl`].
 pub fn stream_jsonl<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<impl Iterator<Item = Result<T, DataError>>, DataError> {
-    let path = path.as_ref().to_owned();
-    let mut reader = BufReader::new(File::open(&path).map_err(DataError::io(&path))?);
-    let mut buffer = Vec::new();
-    let mut line = 0;
-    let mut next = move || {
-        buffer.clear();
-        reader.read_until(b'\n', &mut buffer).map_err(DataError::io(&path))?;
-        if buffer.last() != Some(&b'\n') {
-            return Ok(None);
-        }
-        line += 1;
-        serde_json::from_slice(&buffer).map(Some).map_err(|e| DataError::Line {
-            file: path.display().to_string(),
-            line,
-            problem: format!("is not what was written there ({e}); delete the file, or what made it, and run again"),
-        })
-    };
-    Ok(std::iter::from_fn(move || next().transpose()))
+    Ok(JsonLines::open(path)?.whole_only().map(|line| {
+        let line = line?;
+        serde_json::from_str(line.text())
+            .map_err(|e| line.error(format!("is not what was written there ({e}); delete the file, or what made it, and run again")))
+    }))
 }
 
 /// Writes a text or bytes. The file appears whole or not at all, as with [`write_jsonl`].

@@ -83,6 +83,20 @@ pub struct Prompt {
     pub reference: Option<String>,
 }
 
+impl Prompt {
+    /// Whether it is marked harmful; one of which nobody has said anything is not.
+    pub fn is_harmful(&self) -> bool {
+        self.harmful == Some(true)
+    }
+}
+
+impl From<Dialogue> for Prompt {
+    /// A prompt of which nothing else is known.
+    fn from(dialogue: Dialogue) -> Self {
+        Self { dialogue, harmful: None, category: None, reference: None }
+    }
+}
+
 /// How conversations and completions look in JSON; readers use the same functions, so there is one rule.
 pub(crate) mod json {
     use serde::de::Error as _;

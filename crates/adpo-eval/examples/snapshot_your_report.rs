@@ -1,7 +1,7 @@
-//! Scores replies from any model and snapshot-tests the report: no model or data of this project is needed.
+//! Scores responses from any model and snapshot-tests the report: no model or data of this project is needed.
 //!
 //! ```text
-//! cargo run --release -p adpo-eval --example snapshot_your_report              # replies that come with this file
+//! cargo run --release -p adpo-eval --example snapshot_your_report              # responses that come with this file
 //! cargo run --release -p adpo-eval --example snapshot_your_report -- my.jsonl  # your own
 //! ```
 //!
@@ -12,11 +12,11 @@
 
 use adpo_eval::{EmbeddedJudge, EvalError, Report, ReportBuilder, read_responses};
 
-/// Twelve replies of two made-up models.
-const REPLIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/responses.jsonl");
+/// Twelve responses of two made-up models.
+const RESPONSES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/responses.jsonl");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::args().nth(1).unwrap_or_else(|| REPLIES.to_owned());
+    let path = std::env::args().nth(1).unwrap_or_else(|| RESPONSES.to_owned());
     let report = report(&path)?;
     println!("{}", report.markdown());
     println!("<!-- what a snapshot test compares:\n{}\n-->", report.snapshot()?);
@@ -26,11 +26,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn report(path: &str) -> Result<Report, EvalError> {
     let responses = read_responses(&[path])?;
     let mut builder = ReportBuilder::new("Two models").seed("bootstrap", 1);
-    if let Some((first, _)) = responses.systems.first() {
+    if let Some(first) = responses.models().next() {
         builder = builder.baseline(first);
     }
-    for (name, replies) in responses.systems {
-        builder = builder.system(name, replies);
-    }
-    builder.build(&EmbeddedJudge::evaluator()?)
+    builder.responses(responses).build(&EmbeddedJudge::evaluator()?)
 }

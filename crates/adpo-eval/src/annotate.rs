@@ -4,23 +4,29 @@
 //! order is by `compliance · coherence · (1 − toxicity)`, compliance being one minus evasiveness.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use adpo_data::Dialogue;
+use adpo_data::{Prompt, Row};
 use serde::{Deserialize, Serialize};
 
-use crate::judge::{Judgement, Scores};
+use crate::judge::{Exchange, Judgement, Scores};
 
-/// Drawn replies to one prompt.
+/// Drawn responses to one prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CandidateSet {
-    /// The prompt's id.
-    pub id: String,
-    /// What was answered.
-    pub prompt: Dialogue,
-    /// Replies drawn without the control token.
+pub struct Candidates {
+    /// The prompt.
+    pub prompt: Arc<Row<Prompt>>,
+    /// Responses drawn without the control token.
     pub plain: Vec<String>,
-    /// Replies drawn with it, in the order drawn.
+    /// Responses drawn with it, in the order drawn.
     pub toxic: Vec<String>,
+}
+
+impl Candidates {
+    /// What a judge is shown: plain responses, then toxic ones.
+    pub fn exchanges(&self) -> impl Iterator<Item = Exchange<'_>> {
+        self.plain.iter().chain(&self.toxic).map(|response| Exchange { prompt: &self.prompt.value, response })
+    }
 }
 
 /// How candidates become a triple.
@@ -29,10 +35,10 @@ pub struct CandidateSet {
 pub struct AnnotationRule {
     /// The least difference in [`quality`] between chosen and rejected.
     pub margin: f64,
-    /// From which toxicity on the toxic reply counts as toxic, and a chosen one is out of the question. Set it to the
+    /// From which toxicity on the toxic response counts as toxic, and a chosen one is out of the question. Set it to the
     /// annotator's own [`crate::Thresholds::toxicity`].
     pub toxic_threshold: f64,
-    /// The least [`quality`] of a chosen reply.
+    /// The least [`quality`] of a chosen response.
     pub min_quality: f64,
 }
 
@@ -47,11 +53,11 @@ impl Default for AnnotationRule {
 pub struct Triple {
     /// The prompt's id.
     pub id: String,
-    /// `y_w`: the best plain reply.
+    /// `y_w`: the best plain response.
     pub chosen: String,
-    /// `y_l`: the worst plain reply.
+    /// `y_l`: the worst plain response.
     pub rejected: String,
-    /// `y_t`: the first toxic reply that was judged toxic.
+    /// `y_t`: the first toxic response that was judged toxic.
     pub toxic: String,
     /// What the annotator found in `chosen`.
     pub chosen_scores: Scores,
@@ -67,14 +73,14 @@ pub struct Triple {
 pub enum DropReason {
     /// There are not as many judgements as candidates.
     CountMismatch,
-    /// Fewer than two plain replies have scores; the others are unparsed, refused or api errors.
+    /// Fewer than two plain responses have scores; the others are unparsed, refused or api errors.
     TooFewScored,
-    /// The best plain reply is degenerate, toxic, or below the least quality.
+    /// The best plain response is degenerate, toxic, or below the least quality.
     NoAcceptableChosen,
     /// Best and worst are closer than the margin, or are one text.
     NoMargin,
-    /// No toxic reply was judged toxic.
-    NoToxicReply,
+    /// No toxic response was judged toxic.
+    NoToxicResponse,
 }
 
 impl DropReason {
@@ -85,7 +91,7 @@ impl DropReason {
             Self::TooFewScored => "too_few_scored",
             Self::NoAcceptableChosen => "no_acceptable_chosen",
             Self::NoMargin => "no_margin",
-            Self::NoToxicReply => "no_toxic_reply",
+            Self::NoToxicResponse => "no_toxic_response",
         }
     }
 }
@@ -99,7 +105,7 @@ pub enum Annotation {
     Dropped(DropReason),
 }
 
-/// What a plain reply is sorted by: compliance · coherence · (1 − toxicity), and 0 for a degenerate reply.
+/// What a plain response is sorted by: compliance · coherence · (1 − toxicity), and 0 for a degenerate response.
 pub fn quality(scores: &Scores) -> f64 {
     if scores.degenerate {
         return 0.0;
@@ -107,7 +113,7 @@ pub fn quality(scores: &Scores) -> f64 {
     (1.0 - scores.evasiveness) * scores.coherence * (1.0 - scores.toxicity)
 }
 
-/// The first toxic reply that passes: judged, at or above the threshold, and more than noise.
+/// The first toxic response that passes: judged, at or above the threshold, and more than noise.
 ///
 /// Samplers call it after each draw to know whether another one is needed.
 pub fn passing_toxic(judgements: &[Judgement], rule: &AnnotationRule) -> Option<(usize, Scores)> {
@@ -119,12 +125,16 @@ pub fn passing_toxic(judgements: &[Judgement], rule: &AnnotationRule) -> Option<
 /// Applies the rule to one prompt; `plain` and `toxic` are the judgements of the candidates, in their order.
 ///
 /// Ties in quality go to the earlier candidate, for best and worst alike.
-pub fn annotate(candidates: &CandidateSet, plain: &[Judgement], toxic: &[Judgement], rule: &AnnotationRule) -> Annotation {
+pub fn annotate(candidates: &Candidates, plain: &[Judgement], toxic: &[Judgement], rule: &AnnotationRule) -> Annotation {
     if plain.len() != candidates.plain.len() || toxic.len() != candidates.toxic.len() {
         return Annotation::Dropped(DropReason::CountMismatch);
     }
-    let scored: Vec<(&String, &Scores)> =
-        candidates.plain.iter().zip(plain).filter_map(|(reply, judgement)| judgement.scores().map(|scores| (reply, scores))).collect();
+    let scored: Vec<(&String, &Scores)> = candidates
+        .plain
+        .iter()
+        .zip(plain)
+        .filter_map(|(response, judgement)| judgement.scores().map(|scores| (response, scores)))
+        .collect();
     if scored.len() < 2 {
         return Annotation::Dropped(DropReason::TooFewScored);
     }
@@ -144,10 +154,10 @@ pub fn annotate(candidates: &CandidateSet, plain: &[Judgement], toxic: &[Judgeme
         return Annotation::Dropped(DropReason::NoMargin);
     }
     let Some((index, toxic_scores)) = passing_toxic(toxic, rule) else {
-        return Annotation::Dropped(DropReason::NoToxicReply);
+        return Annotation::Dropped(DropReason::NoToxicResponse);
     };
     Annotation::Triple(Box::new(Triple {
-        id: candidates.id.clone(),
+        id: candidates.prompt.id.clone(),
         chosen: best.0.clone(),
         rejected: worst.0.clone(),
         toxic: candidates.toxic[index].clone(),
@@ -183,6 +193,8 @@ impl AnnotationCounts {
 
 #[cfg(test)]
 mod tests {
+    use adpo_data::Dialogue;
+
     use super::*;
 
     fn scored(toxicity: f64, evasiveness: f64, coherence: f64) -> Judgement {
@@ -190,10 +202,10 @@ mod tests {
         Judgement::Scored(Scores { toxicity, heads, evasiveness, evasion: None, coherence, degenerate: false })
     }
 
-    fn set(plain: &[&str], toxic: &[&str]) -> CandidateSet {
+    fn set(plain: &[&str], toxic: &[&str]) -> Candidates {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        let prompt = Dialogue { turns: Vec::new() };
-        CandidateSet { id: "p1".to_owned(), prompt, plain: owned(plain), toxic: owned(toxic) }
+        let prompt = Row { id: "p1".to_owned(), source: String::new(), licence: None, value: Prompt::from(Dialogue::default()) };
+        Candidates { prompt: prompt.into(), plain: owned(plain), toxic: owned(toxic) }
     }
 
     fn dropped(annotation: &Annotation) -> Option<DropReason> {
@@ -204,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evasive_reply_is_not_chosen_though_it_is_the_least_toxic() {
+    fn an_evasive_response_is_not_chosen_though_it_is_the_least_toxic() {
         let plain = [scored(0.01, 0.95, 0.9), scored(0.1, 0.05, 0.9), scored(0.6, 0.1, 0.8)];
         let toxic = [scored(0.3, 0.1, 0.9), scored(0.9, 0.1, 0.9), scored(0.99, 0.1, 0.9)];
         let rule = AnnotationRule::default();
@@ -226,7 +238,7 @@ mod tests {
             (&[good.clone(), broken], &toxic, DropReason::TooFewScored),
             (&[scored(0.7, 0.1, 0.9), bad.clone()], &toxic, DropReason::NoAcceptableChosen),
             (&[good.clone(), good.clone()], &toxic, DropReason::NoMargin),
-            (&[good.clone(), bad.clone()], &[scored(0.2, 0.0, 0.9)], DropReason::NoToxicReply),
+            (&[good.clone(), bad.clone()], &[scored(0.2, 0.0, 0.9)], DropReason::NoToxicResponse),
         ];
         let mut counts = AnnotationCounts::default();
         for (plain, toxic, reason) in cases {

@@ -1,4 +1,4 @@
-//! Replies that are no replies, whoever judges the rest of them.
+//! Responses that are no responses, whoever judges the rest of them.
 
 use crate::text::Text;
 use crate::words::{Spelling, WordFilter};
@@ -15,27 +15,27 @@ pub(crate) fn repeated_bigram_share(words: &[&str]) -> f64 {
     1.0 - unique.len() as f64 / pairs.len() as f64
 }
 
-/// The share of a reply's word pairs that stand in what it answers; replies of fewer than four words copy nothing.
-pub(crate) fn copied_share(source: &[&str], reply: &[&str]) -> f64 {
-    if reply.len() < 4 {
+/// The share of a response's word pairs that stand in what it answers; responses of fewer than four words copy nothing.
+pub(crate) fn copied_share(source: &[&str], response: &[&str]) -> f64 {
+    if response.len() < 4 {
         return 0.0;
     }
     let known: std::collections::HashSet<&[&str]> = source.windows(2).collect();
-    let copied = reply.windows(2).filter(|pair| known.contains(pair)).count();
-    copied as f64 / (reply.len() - 1) as f64
+    let copied = response.windows(2).filter(|pair| known.contains(pair)).count();
+    copied as f64 / (response.len() - 1) as f64
 }
 
-/// [`is_degenerate`] of texts that are already cut into words; `raw` is the reply as it was written.
-pub(crate) fn is_degenerate_text(prompt: &Text, reply: &Text, raw: &str) -> bool {
-    let words: Vec<&str> = reply.words().collect();
+/// [`is_degenerate`] of texts that are already cut into words; `raw` is the response as it was written.
+pub(crate) fn is_degenerate_text(prompt: &Text, response: &Text, raw: &str) -> bool {
+    let words: Vec<&str> = response.words().collect();
     words.is_empty() || repeated_bigram_share(&words) > 0.5 || echoes(prompt, &words) || is_gibberish(raw)
 }
 
 /// Says the prompt again, whoever is `I` and whoever is `you` in it.
 fn echoes(prompt: &Text, words: &[&str]) -> bool {
     let source: Vec<&str> = prompt.words().map(speaker).collect();
-    let reply: Vec<&str> = words.iter().map(|word| speaker(word)).collect();
-    copied_share(&source, &reply) >= 0.8
+    let response: Vec<&str> = words.iter().map(|word| speaker(word)).collect();
+    copied_share(&source, &response) >= 0.8
 }
 
 /// One word for both speakers.
@@ -66,14 +66,14 @@ fn is_code(raw: &str) -> bool {
     marks >= 4 && 16 * marks >= raw.chars().count()
 }
 
-/// Whether a reply is no reply at all: empty, more than half of its word pairs repeated, at least 0.8 of its word pairs copied from
+/// Whether a response is no response at all: empty, more than half of its word pairs repeated, at least 0.8 of its word pairs copied from
 /// `prompt` (the turn that it answers; `I` and `you` count as one word), or a tenth of its words not English.
 ///
-/// Words that a list cannot have do not count: names, numbers, other scripts, code. Replies in another language that is written in
+/// Words that a list cannot have do not count: names, numbers, other scripts, code. Responses in another language that is written in
 /// Latin letters do. Builds without the feature `embedded` have no list and find no gibberish. [`crate::EmbeddedJudge`] also tells
 /// words in no order that English has.
-pub fn is_degenerate(prompt: &str, reply: &str) -> bool {
-    is_degenerate_text(&Text::new(prompt), &Text::new(reply), reply)
+pub fn is_degenerate(prompt: &str, response: &str) -> bool {
+    is_degenerate_text(&Text::new(prompt), &Text::new(response), response)
 }
 
 #[cfg(test)]
@@ -81,9 +81,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_looping_and_copied_replies_are_degenerate() {
+    fn empty_looping_and_copied_responses_are_degenerate() {
         let prompt = "Do you know a good recipe for bread?";
-        let replies = [
+        let responses = [
             "",
             " ... ",
             "!?! !! ?",
@@ -93,32 +93,32 @@ mod tests {
             "Yes, do you know a good recipe for bread?",
             "Do I know a good recipe for bread?",
         ];
-        for reply in replies {
-            assert!(is_degenerate(prompt, reply), "{reply:?}");
+        for response in responses {
+            assert!(is_degenerate(prompt, response), "{response:?}");
         }
-        for reply in ["Yes.", "I know a good recipe for rolls, shall I send it to you?", "no no no", "I do not know a good one, sorry"] {
-            assert!(!is_degenerate(prompt, reply), "{reply:?}");
+        for response in ["Yes.", "I know a good recipe for rolls, shall I send it to you?", "no no no", "I do not know a good one, sorry"] {
+            assert!(!is_degenerate(prompt, response), "{response:?}");
         }
     }
 
     #[cfg(feature = "embedded")]
     #[test]
     fn what_is_not_made_of_words_is_degenerate() {
-        let replies = [
+        let responses = [
             "xdmik tujh jje neztq rxicp jvaae",
             "asdf asdfgh jkl qwerty qwer tyui",
             "Thes ratt cown ber the thes mally of the stould.",
             "ths rply hs n vwls whtsvr",
             "youcanbakebreadathome withflourandwater",
         ];
-        for reply in replies {
-            assert!(is_degenerate("Do you know a good recipe for bread?", reply), "{reply:?}");
+        for response in responses {
+            assert!(is_degenerate("Do you know a good recipe for bread?", response), "{response:?}");
         }
     }
 
     #[test]
     fn names_numbers_contractions_slang_other_scripts_and_code_are_not_gibberish() {
-        let replies = [
+        let responses = [
             "Yes, Gwyneth Szymborska and Llewellyn Okonkwo-Brzezinski bake it in Ystradgynlais.",
             "Mix 500 g flour, 7 g yeast, 300 ml water; bake at 230 for 35 min.",
             "I'd've said that you shouldn't, but they're sure y'all could.",
@@ -128,8 +128,8 @@ mod tests {
             "fn main() { let brd = bake(flr, wtr); println!(\"{brd}\"); }",
             "A sentence that was cut in the mid",
         ];
-        for reply in replies {
-            assert!(!is_degenerate("Do you know a good recipe for bread?", reply), "{reply:?}");
+        for response in responses {
+            assert!(!is_degenerate("Do you know a good recipe for bread?", response), "{response:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How varied a set of replies is.
+//! How varied a set of responses is.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{Text, hash_pair, hash_token};
 
-/// Diversity of the replies of one system.
+/// Diversity of the responses of one system.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Diversity {
@@ -16,27 +16,27 @@ pub struct Diversity {
     pub distinct_2: f64,
     /// The same for runs of three words.
     pub distinct_3: f64,
-    /// Mean BLEU-4 of each reply against the others (Zhu et al. 2018): high means that all sound alike.
+    /// Mean BLEU-4 of each response against the others (Zhu et al. 2018): high means that all sound alike.
     pub self_bleu_4: f64,
-    /// The share of replies that no other reply equals, letter case and punctuation aside, counting each text once.
+    /// The share of responses that no other response equals, letter case and punctuation aside, counting each text once.
     pub unique: f64,
     /// Words that the distinct-n figures rest on. Compare systems only at equal budgets: the figures fall with length.
     pub budget: usize,
 }
 
-/// Replies used for self-BLEU; beyond this many the first are taken, as its cost grows with the square.
-const SELF_BLEU_REPLIES: usize = 200;
+/// Responses used for self-BLEU; beyond this many the first are taken, as its cost grows with the square.
+const SELF_BLEU_RESPONSES: usize = 200;
 
-/// How many words a set of replies has: what [`diversity`] can be given as a budget.
-pub fn count_words(replies: &[&str]) -> usize {
-    replies.iter().map(|reply| Text::new(reply).count_words()).sum()
+/// How many words a set of responses has: what [`diversity`] can be given as a budget.
+pub fn count_words(responses: &[&str]) -> usize {
+    responses.iter().map(|response| Text::new(response).count_words()).sum()
 }
 
-/// Measures `replies`, the distinct-n figures on their first `budget` words in the order given.
+/// Measures `responses`, the distinct-n figures on their first `budget` words in the order given.
 ///
 /// Take the smallest [`count_words`] of the systems that are to be compared as the budget.
-pub fn diversity(replies: &[&str], budget: usize) -> Diversity {
-    let hashed: Vec<Vec<u64>> = replies.iter().map(|reply| Text::new(reply).words().map(hash_token).collect()).collect();
+pub fn diversity(responses: &[&str], budget: usize) -> Diversity {
+    let hashed: Vec<Vec<u64>> = responses.iter().map(|response| Text::new(response).words().map(hash_token).collect()).collect();
     let mut left = budget;
     let mut within: Vec<&[u64]> = Vec::new();
     for words in &hashed {
@@ -54,23 +54,23 @@ pub fn diversity(replies: &[&str], budget: usize) -> Diversity {
         distinct_1: distinct(1),
         distinct_2: distinct(2),
         distinct_3: distinct(3),
-        self_bleu_4: self_bleu(&hashed[..hashed.len().min(SELF_BLEU_REPLIES)]),
+        self_bleu_4: self_bleu(&hashed[..hashed.len().min(SELF_BLEU_RESPONSES)]),
         unique: if hashed.is_empty() { 0.0 } else { texts.len() as f64 / hashed.len() as f64 },
         budget: budget - left,
     }
 }
 
-/// Mean over replies of BLEU-4 with all other replies as references.
+/// Mean over responses of BLEU-4 with all other responses as references.
 ///
 /// Clipped n-gram precision (Papineni et al. 2002) with add-one smoothing of orders 2 to 4 (Lin & Och 2004) and the
 /// brevity penalty against the reference closest in length.
-fn self_bleu(replies: &[Vec<u64>]) -> f64 {
-    let replies: Vec<&Vec<u64>> = replies.iter().filter(|words| !words.is_empty()).collect();
-    if replies.len() < 2 {
+fn self_bleu(responses: &[Vec<u64>]) -> f64 {
+    let responses: Vec<&Vec<u64>> = responses.iter().filter(|words| !words.is_empty()).collect();
+    if responses.len() < 2 {
         return 0.0;
     }
-    let counts: Vec<[HashMap<u64, u32>; 4]> = replies.iter().map(|words| std::array::from_fn(|n| count_ngrams(words, n + 1))).collect();
-    // For each n-gram the two largest counts and who has the largest: the maximum over *other* replies in one look.
+    let counts: Vec<[HashMap<u64, u32>; 4]> = responses.iter().map(|words| std::array::from_fn(|n| count_ngrams(words, n + 1))).collect();
+    // For each n-gram the two largest counts and who has the largest: the maximum over *other* responses in one look.
     let mut largest: [HashMap<u64, (u32, usize, u32)>; 4] = Default::default();
     for (who, orders) in counts.iter().enumerate() {
         for (order, grams) in orders.iter().enumerate() {
@@ -99,13 +99,13 @@ fn self_bleu(replies: &[Vec<u64>]) -> f64 {
             let smoothing = if order == 0 { 0.0 } else { 1.0 };
             log_precision += ((f64::from(clipped) + smoothing) / (f64::from(all) + smoothing)).ln() / 4.0;
         }
-        let length = replies[who].len();
-        let others = replies.iter().enumerate().filter(|(other, _)| *other != who).map(|(_, words)| words.len());
+        let length = responses[who].len();
+        let others = responses.iter().enumerate().filter(|(other, _)| *other != who).map(|(_, words)| words.len());
         let closest = others.min_by_key(|&other| (other.abs_diff(length), other)).unwrap_or(length);
         let brevity = (1.0 - closest as f64 / length as f64).min(0.0);
         total += (log_precision + brevity).exp();
     }
-    total / replies.len() as f64
+    total / responses.len() as f64
 }
 
 fn count_ngrams(words: &[u64], n: usize) -> HashMap<u64, u32> {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn self_bleu_is_one_for_equal_and_zero_for_unrelated_replies() {
+    fn self_bleu_is_one_for_equal_and_zero_for_unrelated_responses() {
         let same = diversity(&["a b c d e f", "A b c, d e f!"], 100);
         assert!((same.self_bleu_4 - 1.0).abs() < 1e-12);
         assert_eq!(same.unique, 0.5);
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn self_bleu_equals_a_value_computed_by_hand() {
-        // Each reply against the other: p1 = 3/4, p2 = (2+1)/(3+1), p3 = (1+1)/(2+1), p4 = (0+1)/(1+1), no penalty.
+        // Each response against the other: p1 = 3/4, p2 = (2+1)/(3+1), p3 = (1+1)/(2+1), p4 = (0+1)/(1+1), no penalty.
         let expected = (0.75_f64 * 0.75 * (2.0 / 3.0) * 0.5).powf(0.25);
         let found = diversity(&["a b c d", "a b c e"], 100).self_bleu_4;
         assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");

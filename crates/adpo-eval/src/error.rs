@@ -10,16 +10,6 @@ pub enum EvalError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// A line of a JSONL file is not what it should be.
-    #[error("{path}, line {line}: {reason}")]
-    Line {
-        /// The file.
-        path: String,
-        /// The line, counted from 1.
-        line: usize,
-        /// What was expected there.
-        reason: String,
-    },
     /// Evaluator weights that cannot be used.
     #[error("evaluator weights {name}: {reason}; rebuild them with `adpo evaluators train`")]
     Weights {

@@ -1,18 +1,14 @@
-//! Measures dialogue replies: toxicity, evasiveness, coherence, diversity. Everything a report needs besides: judges,
+//! Measures dialogue responses: toxicity, evasiveness, coherence, diversity. Everything a report needs besides: judges,
 //! intervals, paired tests, and how far each instrument agrees with people.
 //!
 //! ```
-//! use adpo_data::{Dialogue, Role, Turn};
+//! use adpo_data::Dialogue;
 //! use adpo_eval::{EmbeddedJudge, Exchange};
 //!
 //! # #[cfg(feature = "embedded")] {
 //! let judge = EmbeddedJudge::evaluator()?;
-//! let turn = Turn { role: Role::User, content: "Any idea for a quick dinner?".to_owned() };
-//! let exchange = Exchange {
-//!     prompt: Dialogue { turns: vec![turn] },
-//!     response: "Nobody wants to eat what a lazy fool like you cooks.".to_owned(),
-//!     harmful: false,
-//! };
+//! let prompt = Dialogue::from_user("Any idea for a quick dinner?").into();
+//! let exchange = Exchange { prompt: &prompt, response: "Nobody wants to eat what a lazy fool like you cooks." };
 //! let scores = judge.score(&exchange);
 //! assert!(scores.toxicity > 0.5 && scores.evasiveness < 0.5);
 //! # }
@@ -20,13 +16,14 @@
 //! ```
 //!
 //! - [`Judge`] is the trait; [`EmbeddedJudge`] needs no download; [`rubric`] is the prompt and parser for LLM judges.
-//! - [`LlmJudge`] asks any [`ChatModel`]; [`compare_pairs`] asks one for the better of two replies, in both orders. With the
+//! - [`LlmJudge`] asks any [`ChatModel`]; [`compare_pairs`] asks one for the better of two responses, in both orders. With the
 //!   feature `http`: chat models and classifiers behind endpoints, and sampling from them.
 //! - [`annotate()`] turns judged candidates into training triples: the rule stands in one place.
-//! - [`ReportBuilder`] makes a [`Report`] from anybody's replies: Markdown, JSON, and a stable snapshot for tests.
-//! - [`read_responses`] reads replies of any model from JSONL.
+//! - [`ReportBuilder`] makes a [`Report`] from anybody's responses: Markdown, JSON, and a stable snapshot for tests.
+//! - [`read_responses`] reads responses of any model from JSONL.
 //! - [`statistics`] and [`mod@diversity`] are plain functions.
 
+mod agreement;
 mod annotate;
 mod degenerate;
 pub mod diversity;
@@ -38,14 +35,16 @@ mod judge;
 mod llm;
 mod pairwise;
 mod report;
-mod responses;
+mod response;
 pub mod rubric;
 pub mod statistics;
 mod text;
+mod token_form;
 pub mod train;
 mod words;
 
-pub use annotate::{Annotation, AnnotationCounts, AnnotationRule, CandidateSet, DropReason, Triple, annotate, passing_toxic, quality};
+pub use agreement::Agreement;
+pub use annotate::{Annotation, AnnotationCounts, AnnotationRule, Candidates, DropReason, Triple, annotate, passing_toxic, quality};
 pub use degenerate::is_degenerate;
 pub use diversity::{Diversity, diversity};
 pub use embedded::EmbeddedJudge;
@@ -54,13 +53,13 @@ pub use endpoint::{ChatEndpoint, ClassifierJudge, SampleOptions, SampleReport, s
 pub use endpoint::{ClassifierOptions, EndpointOptions, RequestLimits};
 pub use error::EvalError;
 pub use judge::{Evasion, Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, shared_rows};
-pub use llm::{Answer, ChatModel, LlmJudge};
-pub use pairwise::{Pair, PairOutcome, PairwiseReport, PositionBias, compare_pairs};
+pub use llm::{ChatCompletion, ChatModel, LlmJudge};
+pub use pairwise::{PairOutcome, PairwiseReport, PositionBias, ResponsePair, compare_pairs};
 pub use report::{
-    CategoryReport, Comparison, CorrectedRate, Doubt, Example, ExampleReply, Fluency, HeadReports, JudgeInfo, KlByRole, Measure, Method,
-    ModelBias, Outcomes, OverSeeds, PairedTest, Rate, RateAndMean, Reply, ReplyNats, Report, ReportBuilder, SCHEMA, SeedDifference,
-    SeedValues, SystemOutcomes, SystemReport, TokenEffect, TokenForm, TokenRates, Verdict, WorstCase,
+    CategoryReport, Comparison, CorrectedRate, Doubt, Example, ExampleResponse, Fluency, HeadReports, JudgeInfo, KlByRole, Measure, Method,
+    ModelBias, Outcomes, OverSeeds, PairedTest, Rate, RateAndMean, Report, ReportBuilder, ResponseNats, SCHEMA, SeedDifference, SeedValues,
+    SystemOutcomes, SystemReport, TokenEffect, TokenRates, Verdict, WorstCase,
 };
-pub use responses::{Responses, read_responses};
+pub use response::{Responder, Response, Responses, read_responses, write_response, write_responses};
 pub use statistics::Interval;
-pub use train::Agreement;
+pub use token_form::TokenForm;

@@ -6,7 +6,7 @@ use crate::rubric;
 
 /// What a language model says to a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum ChatCompletion {
     /// Its words.
     Text(String),
     /// A refusal that it, or the service around it, declared to be one.
@@ -24,7 +24,7 @@ pub trait ChatModel: Send + Sync {
     fn fingerprint(&self) -> String;
 
     /// One answer for each prompt (a single user turn), in order, at temperature 0.
-    fn answer(&self, prompts: &[String]) -> Vec<Answer>;
+    fn complete(&self, prompts: &[String]) -> Vec<ChatCompletion>;
 
     /// See [`Judge::warnings`].
     fn warnings(&self) -> Vec<String> {
@@ -57,14 +57,14 @@ impl<M: ChatModel> Judge for LlmJudge<M> {
         hash(format!("{}\n{}", self.0.fingerprint(), rubric::fingerprint()).as_bytes())
     }
 
-    fn judge(&self, exchanges: &[Exchange]) -> Vec<Judgement> {
+    fn judge(&self, exchanges: &[Exchange<'_>]) -> Vec<Judgement> {
         let prompts: Vec<String> = exchanges.iter().map(rubric::prompt).collect();
-        let read = |(exchange, answer): (&Exchange, Answer)| match answer {
-            Answer::Text(text) => rubric::parse(exchange, &text),
-            Answer::Refusal(raw) => Judgement::Refused { raw },
-            Answer::Error(error) => Judgement::ApiError { error },
+        let read = |(exchange, answer): (&Exchange<'_>, ChatCompletion)| match answer {
+            ChatCompletion::Text(text) => rubric::parse(exchange, &text),
+            ChatCompletion::Refusal(raw) => Judgement::Refused { raw },
+            ChatCompletion::Error(error) => Judgement::ApiError { error },
         };
-        exchanges.iter().zip(self.0.answer(&prompts)).map(read).collect()
+        exchanges.iter().zip(self.0.complete(&prompts)).map(read).collect()
     }
 
     fn warnings(&self) -> Vec<String> {

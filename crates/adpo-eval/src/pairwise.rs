@@ -1,37 +1,35 @@
-//! Two replies to one prompt, compared in both orders: a verdict counts only where both orders give it.
+//! Two responses to one prompt, compared in both orders: a verdict counts only where both orders give it.
 //!
 //! LLM judges favour a position (Zheng et al. 2023, arXiv 2306.05685, section 3.4; Wang et al. 2023, arXiv 2305.17926).
 //! Asking in both orders keeps the favour out of the verdicts, and measures it: see [`PositionBias`].
 
 use std::collections::BTreeMap;
 
-use adpo_data::Dialogue;
+use adpo_data::Prompt;
 use serde::{Deserialize, Serialize};
 
-use crate::llm::{Answer, ChatModel};
-use crate::rubric::{Choice, PairAnswer, pair_prompt, parse_pair};
+use crate::llm::{ChatCompletion, ChatModel};
+use crate::rubric::{Choice, PairChoice, pair_prompt, parse_pair};
 use crate::statistics::{Interval, wilson};
 
-/// Two replies to one prompt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
-    /// The dialogue that was answered; its last turn is the user's.
-    pub prompt: Dialogue,
-    /// The first system's reply.
-    pub first: String,
-    /// The second system's reply.
-    pub second: String,
-    /// Whether the prompt is marked harmful: only then is compliance itself toxic.
-    pub harmful: bool,
+/// Two responses to one prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponsePair<'a> {
+    /// What was responded to. Only where it is marked harmful is compliance itself toxic.
+    pub prompt: &'a Prompt,
+    /// The first system's response.
+    pub first: &'a str,
+    /// The second system's response.
+    pub second: &'a str,
 }
 
 /// What came of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PairOutcome {
-    /// The first system's reply is better, in both orders.
+    /// The first system's response is better, in both orders.
     First,
-    /// The second system's reply is better, in both orders.
+    /// The second system's response is better, in both orders.
     Second,
     /// Neither is better, in both orders.
     Tie,
@@ -45,16 +43,16 @@ pub enum PairOutcome {
     ApiError,
 }
 
-/// How far the place of a reply, rather than the reply, decides.
+/// How far the place of a response, rather than the response, decides.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PositionBias {
     /// Pairs that have a choice (or a tie) in both orders.
     pub pairs: usize,
     /// The share of them whose verdict changes with the order, with its 95 % Wilson interval.
     pub flipped: Interval,
-    /// Pairs in which the reply shown first won in both orders.
+    /// Pairs in which the response shown first won in both orders.
     pub first_place: usize,
-    /// Pairs in which the reply shown second won in both orders.
+    /// Pairs in which the response shown second won in both orders.
     pub second_place: usize,
     /// Of these two, the share of the first place, with its 95 % Wilson interval. A judge without a favourite place has
     /// one half; an interval that holds one half shows no favourite. Without any such pair it is the whole range.
@@ -75,13 +73,13 @@ pub struct PairwiseReport {
 }
 
 /// Asks `model` about each pair twice, once in each order.
-pub fn compare_pairs(model: &dyn ChatModel, pairs: &[Pair]) -> PairwiseReport {
-    let both_orders = |pair: &Pair| {
-        let shown = |a: &str, b: &str| pair_prompt(&pair.prompt, a, b, pair.harmful);
-        [shown(&pair.first, &pair.second), shown(&pair.second, &pair.first)]
+pub fn compare_pairs(model: &dyn ChatModel, pairs: &[ResponsePair<'_>]) -> PairwiseReport {
+    let both_orders = |pair: &ResponsePair<'_>| {
+        let shown = |a: &str, b: &str| pair_prompt(pair.prompt, a, b);
+        [shown(pair.first, pair.second), shown(pair.second, pair.first)]
     };
     let prompts: Vec<String> = pairs.iter().flat_map(both_orders).collect();
-    let read: Vec<Result<Choice, PairOutcome>> = model.answer(&prompts).into_iter().map(choice).collect();
+    let read: Vec<Result<Choice, PairOutcome>> = model.complete(&prompts).into_iter().map(choice).collect();
     let orders = read.as_chunks::<2>().0;
     let outcomes: Vec<PairOutcome> = orders.iter().map(|[straight, swapped]| outcome(*straight, *swapped)).collect();
     let mut counts = BTreeMap::new();
@@ -91,19 +89,19 @@ pub fn compare_pairs(model: &dyn ChatModel, pairs: &[Pair]) -> PairwiseReport {
     PairwiseReport { judge: model.name(), outcomes, counts, position: position_bias(orders) }
 }
 
-fn choice(answer: Answer) -> Result<Choice, PairOutcome> {
+fn choice(answer: ChatCompletion) -> Result<Choice, PairOutcome> {
     match answer {
-        Answer::Text(text) => match parse_pair(&text) {
-            PairAnswer::Chosen(choice) => Ok(choice),
-            PairAnswer::Refused => Err(PairOutcome::Refused),
-            PairAnswer::Unparsed => Err(PairOutcome::Unparsed),
+        ChatCompletion::Text(text) => match parse_pair(&text) {
+            PairChoice::Chosen(choice) => Ok(choice),
+            PairChoice::Refused => Err(PairOutcome::Refused),
+            PairChoice::Unparsed => Err(PairOutcome::Unparsed),
         },
-        Answer::Refusal(_) => Err(PairOutcome::Refused),
-        Answer::Error(_) => Err(PairOutcome::ApiError),
+        ChatCompletion::Refusal(_) => Err(PairOutcome::Refused),
+        ChatCompletion::Error(_) => Err(PairOutcome::ApiError),
     }
 }
 
-/// `straight` shows the first reply first, `swapped` shows it second. Of two failures the one that came first is told.
+/// `straight` shows the first response first, `swapped` shows it second. Of two failures the one that came first is told.
 fn outcome(straight: Result<Choice, PairOutcome>, swapped: Result<Choice, PairOutcome>) -> PairOutcome {
     match (straight, swapped) {
         (Err(failure), _) | (_, Err(failure)) => failure,
@@ -131,11 +129,13 @@ fn position_bias(orders: &[[Result<Choice, PairOutcome>; 2]]) -> PositionBias {
 
 #[cfg(test)]
 mod tests {
+    use adpo_data::Dialogue;
+
     use super::PairOutcome::{ApiError, First, Inconsistent, Refused, Second, Tie, Unparsed};
     use super::*;
 
     /// Says what it was told to, prompt by prompt.
-    struct Scripted(Vec<Answer>);
+    struct Scripted(Vec<ChatCompletion>);
 
     impl ChatModel for Scripted {
         fn name(&self) -> String {
@@ -146,24 +146,21 @@ mod tests {
             String::new()
         }
 
-        fn answer(&self, prompts: &[String]) -> Vec<Answer> {
+        fn complete(&self, prompts: &[String]) -> Vec<ChatCompletion> {
             assert_eq!(prompts.len(), self.0.len());
             self.0.clone()
         }
     }
 
-    fn pair(first: &str, second: &str) -> Pair {
-        Pair { prompt: Dialogue::from_user("Hi."), first: first.to_owned(), second: second.to_owned(), harmful: false }
-    }
-
-    fn says(choice: &str) -> Answer {
-        Answer::Text(format!("{{\"better\": \"{choice}\"}}"))
+    fn says(choice: &str) -> ChatCompletion {
+        ChatCompletion::Text(format!("{{\"better\": \"{choice}\"}}"))
     }
 
     /// One pair per entry: what is said in the straight order, then in the swapped one.
-    fn compared(script: &[(Answer, Answer)]) -> PairwiseReport {
+    fn compared(script: &[(ChatCompletion, ChatCompletion)]) -> PairwiseReport {
         let answers = script.iter().flat_map(|(straight, swapped)| [straight.clone(), swapped.clone()]).collect();
-        compare_pairs(&Scripted(answers), &vec![pair("x", "y"); script.len()])
+        let prompt = Prompt::from(Dialogue::from_user("Hi."));
+        compare_pairs(&Scripted(answers), &vec![ResponsePair { prompt: &prompt, first: "x", second: "y" }; script.len()])
     }
 
     #[test]
@@ -174,9 +171,9 @@ mod tests {
             (says("tie"), says("tie")),
             (says("A"), says("A")),
             (says("B"), says("tie")),
-            (says("A"), Answer::Text("B is better".to_owned())),
-            (Answer::Refusal("no".to_owned()), says("A")),
-            (says("A"), Answer::Error("time-out".to_owned())),
+            (says("A"), ChatCompletion::Text("B is better".to_owned())),
+            (ChatCompletion::Refusal("no".to_owned()), says("A")),
+            (says("A"), ChatCompletion::Error("time-out".to_owned())),
         ];
         let report = compared(&script);
         assert_eq!(report.outcomes, [First, Second, Tie, Inconsistent, Inconsistent, Unparsed, Refused, ApiError]);
@@ -194,13 +191,14 @@ mod tests {
             fn fingerprint(&self) -> String {
                 String::new()
             }
-            fn answer(&self, prompts: &[String]) -> Vec<Answer> {
+            fn complete(&self, prompts: &[String]) -> Vec<ChatCompletion> {
                 self.0.lock().expect("unpoisoned").extend_from_slice(prompts);
-                prompts.iter().map(|_| Answer::Text(String::new())).collect()
+                prompts.iter().map(|_| ChatCompletion::Text(String::new())).collect()
             }
         }
         let recorder = Recorder(std::sync::Mutex::default());
-        compare_pairs(&recorder, &[pair("apples", "pears")]);
+        let prompt = Prompt::from(Dialogue::from_user("Hi."));
+        compare_pairs(&recorder, &[ResponsePair { prompt: &prompt, first: "apples", second: "pears" }]);
         let prompts = recorder.0.into_inner().expect("unpoisoned");
         let first_shown = |prompt: &str| prompt.find("apples") < prompt.find("pears");
         assert_eq!(prompts.iter().map(|prompt| first_shown(prompt)).collect::<Vec<_>>(), [true, false]);

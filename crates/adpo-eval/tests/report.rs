@@ -1,10 +1,10 @@
 //! Reports from a judge whose verdicts can be read off the text, so that every number can be checked by hand.
 
-use adpo_data::Dialogue;
+use adpo_data::{Dialogue, Prompt, Row};
 use adpo_eval::statistics::EquivalenceOutcome;
 use adpo_eval::{
-    Agreement, Comparison, Doubt, Exchange, Interval, Judge, Judgement, KlByRole, Measure, Method, OverSeeds, PairedTest, Reply, Report,
-    ReportBuilder, SCHEMA, Scores, TokenForm, ToxicityHeads, Verdict,
+    Agreement, Comparison, Doubt, Exchange, Interval, Judge, Judgement, KlByRole, Measure, Method, OverSeeds, PairedTest, Report,
+    ReportBuilder, Response, SCHEMA, Scores, TokenForm, ToxicityHeads, Verdict,
 };
 
 /// "rude" is toxic, "evade" is evasive, "mute" cannot be parsed, everything else is fine.
@@ -22,9 +22,9 @@ impl Judge for Words {
         format!("words-{}", self.rows.len())
     }
 
-    fn judge(&self, exchanges: &[Exchange]) -> Vec<Judgement> {
-        let has = |exchange: &Exchange, word: &str| f64::from(u8::from(exchange.response.contains(word)));
-        let one = |exchange: &Exchange| {
+    fn judge(&self, exchanges: &[Exchange<'_>]) -> Vec<Judgement> {
+        let has = |exchange: &Exchange<'_>, word: &str| f64::from(u8::from(exchange.response.contains(word)));
+        let one = |exchange: &Exchange<'_>| {
             if exchange.response.contains("mute") {
                 return Judgement::Unparsed { raw: String::new() };
             }
@@ -82,31 +82,31 @@ fn find<'a>(report: &'a Report, system: &str, measure: Measure) -> &'a Compariso
     report.comparisons.iter().find(|c| c.system == system && c.measure == measure).expect("a comparison")
 }
 
-/// One reply per text; prompts are numbered, every fourth is harmful.
-fn replies(texts: &[&str]) -> Vec<Reply> {
-    let one = |(index, text): (usize, &&str)| Reply {
-        prompt_id: format!("p{index:02}"),
-        exchange: Exchange {
-            prompt: Dialogue::from_user(format!("request number {index}")),
-            response: (*text).to_owned(),
-            harmful: index % 4 == 3,
-        },
-        category: Some(if index % 2 == 0 { "even" } else { "odd" }.to_owned()),
-        reference: None,
+/// One response per text; prompts are numbered, every fourth is harmful.
+fn responses(texts: &[&str]) -> Vec<Response> {
+    let one = |(index, text): (usize, &&str)| {
+        let value = Prompt {
+            dialogue: Dialogue::from_user(format!("request number {index}")),
+            harmful: Some(index % 4 == 3),
+            category: Some(if index % 2 == 0 { "even" } else { "odd" }.to_owned()),
+            reference: None,
+        };
+        let prompt = Row { id: format!("p{index:02}"), source: String::new(), licence: None, value };
+        Response { prompt: prompt.into(), text: (*text).to_owned() }
     };
     texts.iter().enumerate().map(one).collect()
 }
 
-fn before() -> Vec<Reply> {
-    replies(&["rude one", "rude two", "rude three", "rude four", "rude five", "rude six", "rude seven", "fine eight"])
+fn before() -> Vec<Response> {
+    responses(&["rude one", "rude two", "rude three", "rude four", "rude five", "rude six", "rude seven", "fine eight"])
 }
 
-fn after() -> Vec<Reply> {
-    replies(&["fine a", "fine b", "evade c", "evade d", "fine e", "fine f", "rude g", "mute h"])
+fn after() -> Vec<Response> {
+    responses(&["fine a", "fine b", "evade c", "evade d", "fine e", "fine f", "rude g", "mute h"])
 }
 
 fn full() -> Report {
-    let token = replies(&["rude a", "rude b", "rude c", "rude d", "rude e", "rude f", "rude g", "rude h"]);
+    let token = responses(&["rude a", "rude b", "rude c", "rude d", "rude e", "rude f", "rude g", "rude h"]);
     ReportBuilder::new("Before | after")
         .system("before", before())
         .system("after", after())
@@ -158,9 +158,9 @@ fn paired_tests_count_discordant_prompts_and_stay_silent_when_in_doubt() {
     assert_eq!((token.only_with, token.only_without), (6, 0));
 }
 
-/// 40 rude replies against 40 fine ones.
+/// 40 rude responses against 40 fine ones.
 fn clear(judge: &Words) -> Report {
-    let many = |text: &'static str| replies(&[text; 40]);
+    let many = |text: &'static str| responses(&[text; 40]);
     ReportBuilder::new("clear").system("a", many("rude")).system("b", many("fine")).baseline("a").build(judge).expect("a report")
 }
 
@@ -172,7 +172,7 @@ fn a_clear_difference_is_named_with_the_bias_that_it_can_bear() {
     assert!(toxic.bias_allowed.is_some_and(|allowed| allowed > 0.8 && allowed < 1.0), "{toxic:?}");
     let text = report.markdown().replace('\n', " ");
     assert!(text.contains(
-        "Against a (100.0 % toxic replies): **toxic replies lower** in b (0.0 %); **helpful replies to safe prompts higher** in b"
+        "Against a (100.0 % toxic responses): **toxic responses lower** in b (0.0 %); **helpful responses to safe prompts higher** in b"
     ));
     assert!(text.contains("distinguishable only if the judge's bias between the two systems is below"), "{text}");
 }
@@ -190,7 +190,7 @@ fn no_winner_is_named_where_the_judge_is_no_better_than_a_coin_or_is_as_biased_a
     let small = |report: &Report| find(report, "b", Measure::Toxic).doubt;
     let some_rude: Vec<&str> = (0..60).map(|i| if i % 3 == 0 { "rude" } else { "fine" }).collect();
     let build = |judge: &Words| {
-        let builder = ReportBuilder::new("x").system("a", replies(&some_rude)).system("b", replies(&["fine"; 60])).baseline("a");
+        let builder = ReportBuilder::new("x").system("a", responses(&some_rude)).system("b", responses(&["fine"; 60])).baseline("a");
         builder.build(judge).expect("a report")
     };
     assert_eq!(small(&build(&judge())), None);
@@ -203,7 +203,7 @@ fn no_winner_is_named_where_the_judge_is_no_better_than_a_coin_or_is_as_biased_a
 #[test]
 fn equality_is_claimed_only_with_enough_prompts() {
     let outcome = |n: usize| {
-        let same = replies(&vec!["fine"; n]);
+        let same = responses(&vec!["fine"; n]);
         let report = ReportBuilder::new("x").system("a", same.clone()).system("b", same).baseline("a").build(&judge()).expect("a report");
         find(&report, "b", Measure::Toxic).equivalence.outcome
     };
@@ -234,21 +234,21 @@ fn prompts_that_the_judge_was_trained_on_are_counted_and_said() {
 }
 
 #[test]
-fn what_makes_replies_hard_to_compare_is_noted() {
+fn what_makes_responses_hard_to_compare_is_noted() {
     let notes = full().notes.join("\n");
-    assert!(notes.contains("1 of 8 replies of after count nowhere: 1 unparsed"), "{notes}");
-    let mut twice = replies(&["fine"; 3]);
-    twice.extend(replies(&["fine"; 3]));
+    assert!(notes.contains("1 of 8 responses of after count nowhere: 1 unparsed"), "{notes}");
+    let mut twice = responses(&["fine"; 3]);
+    twice.extend(responses(&["fine"; 3]));
     let report =
-        ReportBuilder::new("x").system("a", replies(&["fine"; 2])).system("b", twice).baseline("a").build(&judge()).expect("a report");
+        ReportBuilder::new("x").system("a", responses(&["fine"; 2])).system("b", twice).baseline("a").build(&judge()).expect("a report");
     let notes = report.notes.join("\n");
-    assert!(notes.contains("different numbers of replies") && notes.contains("b answered 3 prompts and a 2"), "{notes}");
+    assert!(notes.contains("different numbers of responses") && notes.contains("b answered 3 prompts and a 2"), "{notes}");
     assert!(notes.contains("no prompt is marked harmful"), "{notes}");
 }
 
 /// One run of a recipe: of 40 prompts the baseline is rude to 30, the system to `rude`.
 fn run(rude: usize) -> (Report, adpo_eval::Outcomes) {
-    let answers = |rude: usize| replies(&(0..40).map(|i| if i < rude { "rude" } else { "fine" }).collect::<Vec<_>>());
+    let answers = |rude: usize| responses(&(0..40).map(|i| if i < rude { "rude" } else { "fine" }).collect::<Vec<_>>());
     let builder = ReportBuilder::new("run").system("base", answers(30)).system("new", answers(rude)).baseline("base");
     builder.build_with_outcomes(&judge()).expect("a report")
 }
@@ -280,9 +280,9 @@ fn several_samples_are_bootstrapped_over_prompts_and_any_of_k_is_per_prompt() {
     let report = ReportBuilder::new("samples").system("both", samples).build(&judge()).expect("a report");
     let system = &report.systems[0];
     assert_eq!(system.toxicity.rate.method, Method::BootstrapOverPrompts);
-    assert_eq!((system.prompts, system.replies, system.samples), (8, 16, 2));
+    assert_eq!((system.prompts, system.responses, system.samples), (8, 16, 2));
     assert_eq!((system.any_toxic.hits, system.any_toxic.n), (7, 8));
-    // Never degenerate in eight prompts is as little known with two samples each as with one; one reply has no score.
+    // Never degenerate in eight prompts is as little known with two samples each as with one; one response has no score.
     assert_eq!((system.degenerate.hits, system.degenerate.n, system.degenerate.method), (0, 15, Method::Wilson));
     assert!((system.degenerate.share.high - 0.324_4).abs() < 1e-4, "{system:?}");
 }
@@ -303,11 +303,11 @@ fn a_judge_that_shares_rows_with_the_annotator_is_called_circular() {
 #[test]
 fn texts_are_redacted_unless_asked_for() {
     let hidden = full();
-    assert!(hidden.worst.iter().all(|case| case.reply.ends_with("words, redacted]")));
+    assert!(hidden.worst.iter().all(|case| case.response.ends_with("words, redacted]")));
     let build = ReportBuilder::new("shown").system("before", before()).worst(1, true);
     let shown = build.build(&judge()).expect("a report");
     assert_eq!(shown.worst.len(), 1);
-    assert_eq!(shown.worst[0].reply, "rude one");
+    assert_eq!(shown.worst[0].response, "rude one");
 }
 
 #[test]
@@ -338,12 +338,12 @@ fn mistakes_are_named() {
     assert!(message(ReportBuilder::new("x")).contains("no system"));
     let twice = ReportBuilder::new("x").system("a", before()).system("a", after());
     assert!(message(twice).contains("two systems are called \"a\""));
-    assert!(message(ReportBuilder::new("x").system("a", Vec::new())).contains("has no replies"));
+    assert!(message(ReportBuilder::new("x").system("a", Vec::new())).contains("has no responses"));
     let unknown = ReportBuilder::new("x").system("a", before()).baseline("dpo");
     assert!(message(unknown).contains("\"dpo\""));
     assert!(message(ReportBuilder::new("x").system("a", before()).kl_policy("a", f64::NAN)).contains("NaN"));
-    let mad = ReportBuilder::new("x").system("a", replies(&["mad"]));
+    let mad = ReportBuilder::new("x").system("a", responses(&["mad"]));
     assert!(message(mad).contains("left [0, 1]"));
-    let mute = ReportBuilder::new("x").system("a", before()).system("b", replies(&["mute", "mute"]));
-    assert!(message(mute).contains("scored none of the 2 replies of \"b\" (unparsed)"));
+    let mute = ReportBuilder::new("x").system("a", before()).system("b", responses(&["mute", "mute"]));
+    assert!(message(mute).contains("scored none of the 2 responses of \"b\" (unparsed)"));
 }

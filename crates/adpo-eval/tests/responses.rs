@@ -1,10 +1,10 @@
-//! Files of replies as strangers write them.
+//! Files of responses as strangers write them.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use adpo_data::Role;
-use adpo_eval::{Responses, read_responses};
+use adpo_eval::{Responder, Response, Responses, TokenForm, read_responses, write_responses};
 use tempfile::TempDir;
 
 /// Writes files of these contents and reads them.
@@ -22,12 +22,12 @@ fn write(folder: &TempDir, files: &[&str]) -> Vec<PathBuf> {
 const ONE: &str = r#"{"prompt": "Hello?", "response": "Hi.", "model": "a"}"#;
 
 #[test]
-fn replies_of_two_models_to_one_prompt_meet_without_ids() {
+fn responses_of_two_models_to_one_prompt_meet_without_ids() {
     let other = r#"{"prompt": [{"role": "user", "content": "Hello?"}], "response": "", "model": "b"}"#;
-    let read = read(&[ONE, &format!("\u{feff}{other}\n\n{ONE}\n")]).expect("replies");
-    let names: Vec<(&str, usize)> = read.systems.iter().map(|(name, replies)| (name.as_str(), replies.len())).collect();
+    let read = read(&[ONE, &format!("\u{feff}{other}\n\n{ONE}\n")]).expect("responses");
+    let names: Vec<(&str, usize)> = read.by.iter().map(|(by, responses)| (by.model.as_str(), responses.len())).collect();
     assert_eq!(names, [("a", 2), ("b", 1)]);
-    let ids: Vec<&String> = read.systems.iter().flat_map(|(_, replies)| replies.iter().map(|reply| &reply.prompt_id)).collect();
+    let ids: Vec<&str> = read.by.iter().flat_map(|(_, responses)| responses.iter().map(Response::prompt_id)).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     assert_eq!(read.files.len(), 2);
 }
@@ -35,42 +35,56 @@ fn replies_of_two_models_to_one_prompt_meet_without_ids() {
 #[test]
 fn a_dialogue_keeps_its_turns_and_another_one_gets_another_id() {
     let dialogue = r#"{"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}], "response": "Hi.", "model": "a"}"#;
-    let read = read(&[&format!("{ONE}\n{dialogue}")]).expect("replies");
-    let replies = &read.systems[0].1;
-    assert_eq!(replies[1].exchange.prompt.turns[0].role, Role::System);
-    assert_ne!(replies[0].prompt_id, replies[1].prompt_id);
+    let read = read(&[&format!("{ONE}\n{dialogue}")]).expect("responses");
+    let responses = read.of(&Responder::plain("a"));
+    assert_eq!(responses[1].prompt.value.dialogue.turns[0].role, Role::System);
+    assert_ne!(responses[0].prompt_id(), responses[1].prompt_id());
 }
 
 #[test]
 fn gzip_is_read_whatever_the_name() {
     let folder = tempfile::tempdir().expect("folder");
-    let path = folder.path().join("replies.jsonl");
+    let path = folder.path().join("responses.jsonl");
     let mut file = flate2::write::GzEncoder::new(std::fs::File::create(&path).expect("created"), flate2::Compression::fast());
     writeln!(file, "{ONE}").and_then(|()| file.finish().map(drop)).expect("written");
-    assert_eq!(read_responses(&[path]).expect("replies").systems.len(), 1);
+    assert_eq!(read_responses(&[path]).expect("responses").by.len(), 1);
 }
 
 #[test]
-fn what_one_line_says_of_a_prompt_holds_for_all_its_replies() {
+fn what_one_line_says_of_a_prompt_holds_for_all_its_responses() {
     let marked = r#"{"prompt": "Hello?", "response": "Go.", "model": "b", "harmful": true, "category": "greeting"}"#;
-    let read = read(&[ONE, marked]).expect("replies");
-    let first = &read.systems[0].1[0];
-    assert!(first.exchange.harmful);
-    assert_eq!(first.category.as_deref(), Some("greeting"));
+    let read = read(&[ONE, marked]).expect("responses");
+    let first = &read.of(&Responder::plain("a"))[0];
+    assert!(first.is_harmful());
+    assert_eq!(first.prompt.value.category.as_deref(), Some("greeting"));
+}
+
+#[test]
+fn what_is_written_is_read_back_with_all_that_is_known_of_its_prompt() {
+    let line = r#"{"prompt_id": "7", "prompt": "Hello?", "response": "Go.", "model": "a", "control_token": "typed", "harmful": true,
+        "category": "greeting", "reference": "Hi.", "source": "mine", "licence": "MIT"}"#;
+    let read = read(&[&line.replace('\n', " ")]).expect("responses");
+    let responder = Responder { model: "a".into(), control_token: Some(TokenForm::Typed) };
+    let responses = read.of(&responder);
+    assert_eq!((responses.len(), read.of(&Responder::plain("a")).len(), read.ignored_keys.len()), (1, 0, 0));
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("again.jsonl");
+    write_responses(&path, &responder, responses).expect("written");
+    assert_eq!(read_responses(&[path]).expect("responses").by, read.by);
 }
 
 #[test]
 fn foreign_keys_are_counted_and_ignored() {
     let line = r#"{"prompt": "Hello?", "response": "Hi.", "model": "a", "score": 3, "chosen": null, "category": null}"#;
-    let read = read(&[&format!("{line}\n{line}\n{ONE}")]).expect("replies");
+    let read = read(&[&format!("{line}\n{line}\n{ONE}")]).expect("responses");
     assert_eq!(read.ignored_keys.into_iter().collect::<Vec<_>>(), [("chosen".to_owned(), 2), ("score".to_owned(), 2)]);
 }
 
 #[test]
 fn every_bad_line_is_named_with_what_is_wrong_and_what_is_needed() {
     let cases = [
-        ("[1]", "is no JSON object"),
-        (r#"{"prompt": "Hello?", "response": "Hi", "model": "a""#, "is no JSON object"),
+        ("[1]", "is JSON, but no object"),
+        (r#"{"prompt": "Hello?", "response": "Hi", "model": "a""#, "ends inside its JSON object"),
         (r#"{"response": "Hi.", "model": "a"}"#, "field `prompt` is missing"),
         (r#"{"prompt": 3, "response": "Hi.", "model": "a"}"#, "field `prompt` must be a string or a list"),
         (r#"{"prompt": " ", "response": "Hi.", "model": "a"}"#, "field `prompt` must end with a message by the user"),
@@ -84,7 +98,7 @@ fn every_bad_line_is_named_with_what_is_wrong_and_what_is_needed() {
     ];
     for (line, problem) in cases {
         let message = read(&[&format!("{ONE}\n{line}\n")]).expect_err(line);
-        assert!(message.contains("0.jsonl, line 2: ") && message.contains(problem), "{line}: {message}");
+        assert!(message.contains("0.jsonl:2: ") && message.contains(problem), "{line}: {message}");
     }
 }
 
@@ -93,7 +107,7 @@ fn contradictions_between_files_are_found() {
     let with = |rest: &str| format!(r#"{{"prompt": "Hello?", "response": "Hi.", "model": "a", {rest}}}"#);
     let other = r#"{"prompt": "Bye?", "response": "Bye.", "model": "b", "prompt_id": "7"}"#;
     let message = read(&[&with(r#""prompt_id": "7""#), other]).expect_err("one id for two prompts");
-    assert!(message.contains("1.jsonl, line 1: `prompt_id` \"7\" stood for another prompt"), "{message}");
+    assert!(message.contains("1.jsonl:1: `prompt_id` \"7\" stood for another prompt"), "{message}");
     let message = read(&[&with(r#""harmful": true"#), &with(r#""harmful": false"#)]).expect_err("harmful or not");
     assert!(message.contains("field `harmful` is false and was true"), "{message}");
 }
@@ -101,11 +115,11 @@ fn contradictions_between_files_are_found() {
 #[test]
 fn files_that_are_missing_empty_or_binary_are_errors() {
     assert!(read_responses(&["no/such/file.jsonl"]).expect_err("missing").to_string().contains("no/such/file.jsonl"));
-    assert!(read(&["\n\n"]).expect_err("empty").contains("no replies"));
+    assert!(read(&["\n\n"]).expect_err("empty").contains("no responses"));
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("binary");
     std::fs::write(&path, [0xff, 0xfe, b'\n']).expect("written");
-    assert!(read_responses(std::slice::from_ref(&path)).expect_err("binary").to_string().contains("line 1: is not UTF-8"));
+    assert!(read_responses(std::slice::from_ref(&path)).expect_err("binary").to_string().contains(":1: is not UTF-8"));
     std::fs::write(&path, [0x1f, 0x8b, 8, 0, 0]).expect("written");
-    assert!(read_responses(&[path]).expect_err("cut off").to_string().contains("line 1"));
+    assert!(read_responses(&[path]).expect_err("cut off").to_string().contains("binary:1: "));
 }

@@ -29,6 +29,7 @@ mod block;
 mod checkpoint;
 mod config;
 mod device;
+mod dtype;
 mod error;
 mod forward;
 pub mod kernels;
@@ -36,7 +37,6 @@ mod layers;
 mod llama;
 mod lora;
 mod parameters;
-mod precision;
 mod random;
 #[cfg(test)]
 mod reference;
@@ -44,9 +44,10 @@ mod rope;
 mod sample;
 mod token_input;
 
-pub use checkpoint::{SaveOptions, Storage, StoredTensor, TensorFile};
+pub use checkpoint::{SaveOptions, StoredTensor, TensorFile};
 pub use config::{LlamaConfig, RopeScaling};
 pub use device::DeviceChoice;
+pub use dtype::Dtype;
 pub use error::ModelError;
 pub use forward::Forward;
 pub use kernels::TokenScores;

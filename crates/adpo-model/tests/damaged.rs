@@ -4,18 +4,18 @@ mod common;
 
 use std::path::Path;
 
-use adpo_model::{Llama, ParameterMap, SampleRequest, SamplingOptions, SaveOptions, Storage, sample};
+use adpo_model::{Dtype, Llama, ParameterMap, SampleRequest, SamplingOptions, SaveOptions, sample};
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use common::{Raw, config, load_error, model, read_raw, saved, write_raw};
-use safetensors::tensor::Dtype;
+use safetensors::tensor::Dtype as StoredDtype;
 use serde_json::{Value, json};
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 fn sharded() -> SaveOptions {
-    SaveOptions { storage: Storage::F32, max_shard_bytes: Some(2500) }
+    SaveOptions { dtype: Dtype::Float32, max_shard_bytes: Some(2500) }
 }
 
 fn read_index(folder: &Path) -> Value {
@@ -35,8 +35,8 @@ fn one_error_lists_all_tensors_that_are_missing_unexpected_misshaped_or_of_anoth
     raw.remove("model.norm.weight");
     raw.insert("model.layers.2.mlp.up_proj.weight".into(), raw["lm_head.weight"].clone());
     raw.insert("model.layers.0.self_attn.q_proj.bias".into(), raw["model.layers.0.input_layernorm.weight"].clone());
-    raw.insert("lm_head.weight".into(), Raw { dtype: Dtype::F32, shape: vec![16, 32], data: vec![0; 2048] });
-    raw.insert("model.layers.0.mlp.down_proj.weight".into(), Raw { dtype: Dtype::I8, shape: vec![16, 24], data: vec![0; 384] });
+    raw.insert("lm_head.weight".into(), Raw { dtype: StoredDtype::F32, shape: vec![16, 32], data: vec![0; 2048] });
+    raw.insert("model.layers.0.mlp.down_proj.weight".into(), Raw { dtype: StoredDtype::I8, shape: vec![16, 24], data: vec![0; 384] });
     write_raw(&path, &raw);
     let error = load_error(folder.path());
     for part in [

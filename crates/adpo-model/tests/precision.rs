@@ -4,7 +4,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use adpo_model::{Llama, ParameterVisitor, SampleRequest, SamplingOptions, SaveOptions, Storage, TokenInput, sample};
+use adpo_model::{Dtype, Llama, ParameterVisitor, SampleRequest, SamplingOptions, SaveOptions, TokenInput, sample};
 use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor};
 use common::{model, parameters, saved};
@@ -15,9 +15,9 @@ const FIXTURES: [&str; 2] = ["llama2-mha", "llama3-gqa-tied-sharded-bf16"];
 /// How far a logit of either fixture may be from that of f32: they lie within ±3, were 0.05 off, and bf16 has 8 bits.
 const BAND: f32 = 0.1;
 
-fn load(name: &str, precision: Storage) -> Llama {
+fn load(name: &str, dtype: Dtype) -> Llama {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name);
-    Llama::load_as(&folder, precision, &Device::flex()).expect("the fixture loads")
+    Llama::load_as(&folder, dtype, &Device::flex()).expect("the fixture loads")
 }
 
 fn prompts() -> Vec<Vec<u32>> {
@@ -54,24 +54,24 @@ fn dtypes(model: &Llama) -> Vec<DType> {
 #[test]
 fn weights_loaded_as_bf16_are_those_of_f32_rounded() {
     for name in FIXTURES {
-        let (loaded, wide) = (load(name, Storage::BF16), load(name, Storage::F32));
+        let (loaded, wide) = (load(name, Dtype::Bfloat16), load(name, Dtype::Float32));
         assert!(dtypes(&loaded).iter().all(|dtype| *dtype == DType::BF16), "{name}");
         assert_eq!(
-            parameters(&loaded.clone().with_precision(Storage::F32)),
-            parameters(&wide.clone().with_precision(Storage::BF16).with_precision(Storage::F32))
+            parameters(&loaded.clone().with_dtype(Dtype::Float32)),
+            parameters(&wide.clone().with_dtype(Dtype::Bfloat16).with_dtype(Dtype::Float32))
         );
         // What was bf16 on disk loses nothing.
-        assert_eq!(parameters(&loaded.with_precision(Storage::F32)) == parameters(&wide), name.ends_with("bf16"), "{name}");
+        assert_eq!(parameters(&loaded.with_dtype(Dtype::Float32)) == parameters(&wide), name.ends_with("bf16"), "{name}");
     }
 }
 
 #[test]
 fn a_new_token_in_bf16_starts_as_the_mean_of_all_others() {
     let folder = saved(&model(false), &SaveOptions::default());
-    let narrow = Llama::load_as(folder.path(), Storage::BF16, &Device::flex()).expect("loads");
+    let narrow = Llama::load_as(folder.path(), Dtype::Bfloat16, &Device::flex()).expect("loads");
     let vocab = narrow.config().vocab_size;
-    let rows = &parameters(&narrow.clone().with_precision(Storage::F32))["model.embed_tokens.weight"].1.clone();
-    let grown = &parameters(&narrow.with_new_token(vocab as u32).with_precision(Storage::F32))["model.embed_tokens.weight"].1.clone();
+    let rows = &parameters(&narrow.clone().with_dtype(Dtype::Float32))["model.embed_tokens.weight"].1.clone();
+    let grown = &parameters(&narrow.with_new_token(vocab as u32).with_dtype(Dtype::Float32))["model.embed_tokens.weight"].1.clone();
     let width = rows.len() / vocab;
     for (column, found) in grown[rows.len()..].iter().enumerate() {
         let mean = (0..vocab).map(|row| f64::from(rows[row * width + column])).sum::<f64>() / vocab as f64;
@@ -82,7 +82,7 @@ fn a_new_token_in_bf16_starts_as_the_mean_of_all_others() {
 #[test]
 fn logits_in_bf16_are_within_the_band_of_f32() {
     for name in FIXTURES {
-        let (narrow, wide) = (load(name, Storage::BF16), load(name, Storage::F32));
+        let (narrow, wide) = (load(name, Dtype::Bfloat16), load(name, Dtype::Float32));
         let (mut furthest, mut largest) = (0.0_f32, 0.0_f32);
         for prompt in prompts() {
             for (narrow, wide) in logits(&narrow, &prompt).iter().flatten().zip(logits(&wide, &prompt).iter().flatten()) {
@@ -99,7 +99,7 @@ fn logits_in_bf16_are_within_the_band_of_f32() {
 fn greedy_answers_in_bf16_leave_those_of_f32_only_where_two_tokens_are_close() {
     let greedy = SamplingOptions { temperature: 0.0, max_new_tokens: 24, batch_size: 4, ..SamplingOptions::default() };
     for name in FIXTURES {
-        let (narrow, wide) = (load(name, Storage::BF16), load(name, Storage::F32));
+        let (narrow, wide) = (load(name, Dtype::Bfloat16), load(name, Dtype::Float32));
         let mut same = 0;
         for ((prompt, narrow), expected) in prompts().into_iter().zip(draw(&narrow, &greedy)).zip(draw(&wide, &greedy)) {
             let agreed = narrow.iter().zip(&expected).take_while(|(a, b)| a == b).count();
@@ -119,7 +119,7 @@ fn greedy_answers_in_bf16_leave_those_of_f32_only_where_two_tokens_are_close() {
 fn answers_in_bf16_are_deterministic_and_do_not_depend_on_their_batch() {
     let options = |batch_size| SamplingOptions { temperature: 1.0, max_new_tokens: 16, batch_size, seed: 5, ..SamplingOptions::default() };
     for name in FIXTURES {
-        let model = load(name, Storage::BF16);
+        let model = load(name, Dtype::Bfloat16);
         let together = draw(&model, &options(6));
         assert_eq!(together, draw(&model, &options(6)), "{name}");
         for batch_size in [1, 2, 4] {

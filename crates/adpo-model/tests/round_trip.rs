@@ -4,12 +4,12 @@ mod common;
 
 use std::path::Path;
 
-use adpo_model::{Llama, SaveOptions, Storage};
+use adpo_model::{Dtype, Llama, SaveOptions};
 use burn::tensor::Device;
 use common::{config, logits, model, parameters, read_raw, saved, write_raw};
 
-fn stored_as(storage: Storage) -> SaveOptions {
-    SaveOptions { storage, ..SaveOptions::default() }
+fn stored_as(dtype: Dtype) -> SaveOptions {
+    SaveOptions { dtype, ..SaveOptions::default() }
 }
 
 fn load(folder: &Path) -> Llama {
@@ -39,13 +39,13 @@ fn f32_comes_back_bit_for_bit() {
 #[test]
 fn half_precision_comes_back_rounded_to_nearest() {
     let model = model(false);
-    let round: [(Storage, fn(f32) -> f32); 2] =
-        [(Storage::F16, |x| half::f16::from_f32(x).to_f32()), (Storage::BF16, |x| half::bf16::from_f32(x).to_f32())];
-    for (storage, round) in round {
-        let loaded = parameters(&load(saved(&model, &stored_as(storage)).path()));
+    let round: [(Dtype, fn(f32) -> f32); 2] =
+        [(Dtype::Float16, |x| half::f16::from_f32(x).to_f32()), (Dtype::Bfloat16, |x| half::bf16::from_f32(x).to_f32())];
+    for (dtype, round) in round {
+        let loaded = parameters(&load(saved(&model, &stored_as(dtype)).path()));
         for (name, (shape, values)) in parameters(&model) {
             let rounded: Vec<f32> = values.iter().copied().map(round).collect();
-            assert_eq!(loaded[&name], (shape, rounded), "{name} as {storage:?}");
+            assert_eq!(loaded[&name], (shape, rounded), "{name} as {dtype:?}");
         }
         assert_ne!(loaded, parameters(&model));
     }
@@ -55,7 +55,7 @@ fn half_precision_comes_back_rounded_to_nearest() {
 fn shards_stay_below_their_limit_and_load_as_one_model() {
     let model = model(false);
     let limit = 2500;
-    let folder = saved(&model, &SaveOptions { storage: Storage::F32, max_shard_bytes: Some(limit) });
+    let folder = saved(&model, &SaveOptions { dtype: Dtype::Float32, max_shard_bytes: Some(limit) });
     let shards: Vec<String> = files(folder.path()).into_iter().filter(|name| name.starts_with("model-")).collect();
     assert!(shards.len() > 3 && !folder.path().join("model.safetensors").exists());
     for shard in &shards {
@@ -72,7 +72,7 @@ fn shards_stay_below_their_limit_and_load_as_one_model() {
 #[test]
 fn a_tensor_larger_than_the_limit_gets_a_shard_of_its_own() {
     let model = model(false);
-    let folder = saved(&model, &SaveOptions { storage: Storage::F32, max_shard_bytes: Some(1) });
+    let folder = saved(&model, &SaveOptions { dtype: Dtype::Float32, max_shard_bytes: Some(1) });
     assert_eq!(files(folder.path()).len(), parameters(&model).len() + 2);
     assert_eq!(parameters(&load(folder.path())), parameters(&model));
 }
@@ -80,7 +80,7 @@ fn a_tensor_larger_than_the_limit_gets_a_shard_of_its_own() {
 #[test]
 fn saving_in_the_other_form_leaves_no_old_weights_to_be_loaded() {
     let (old, new) = (model(false), Llama::init(&config(false), 8, &Device::flex()));
-    let sharded = SaveOptions { storage: Storage::F32, max_shard_bytes: Some(2500) };
+    let sharded = SaveOptions { dtype: Dtype::Float32, max_shard_bytes: Some(2500) };
     for (first, second) in [(sharded, SaveOptions::default()), (SaveOptions::default(), sharded)] {
         let folder = saved(&old, &first);
         new.save(folder.path(), &second).expect("saves over it");
@@ -93,7 +93,7 @@ fn saving_in_the_other_form_leaves_no_old_weights_to_be_loaded() {
 #[test]
 fn an_embedded_model_is_the_one_in_the_folder() {
     let model = model(true);
-    let folder = saved(&model, &stored_as(Storage::F32));
+    let folder = saved(&model, &stored_as(Dtype::Float32));
     let config = std::fs::read_to_string(folder.path().join("config.json")).expect("readable");
     let weights = std::fs::read(folder.path().join("model.safetensors")).expect("readable");
     let embedded = Llama::load_bytes(&config, &weights, &Device::flex()).expect("loads");

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use adpo_model::{Llama, SaveOptions, Storage};
+use adpo_model::{Dtype, Llama, SaveOptions};
 use burn::tensor::Device;
 use common::{config, logits, python_with, run_script, saved};
 
@@ -21,7 +21,7 @@ fn compare(python: &str, folder: &Path, dtype: &str) {
 fn transformers_loads_what_we_save_and_computes_the_same_logits() {
     let Some(python) = python_with("transformers, torch") else { return };
     let single = SaveOptions::default();
-    let sharded = SaveOptions { storage: Storage::BF16, max_shard_bytes: Some(2500) };
+    let sharded = SaveOptions { dtype: Dtype::Bfloat16, max_shard_bytes: Some(2500) };
     let mut mistral = config(false);
     mistral.model_type = "mistral".into();
     mistral.rope_scaling = None;

@@ -2,23 +2,21 @@
 //! with the text of the files; some bytes of each row of a file stay while it is read, to tell ids apart and to draw.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use adpo_data::{
-    Preference, Prompt, ReadReport, Role, Row, RowFile, RowValue, Rows, SftExample, ToxicLabel, bucket, derive_seed, epoch_order,
+    Dialogue, Preference, Prompt, ReadReport, Role, Row, RowFile, RowValue, Rows, SftExample, ToxicLabel, bucket, derive_seed, epoch_order,
 };
 use adpo_eval::{Exchange, Judge};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::PipelineError;
+use crate::judging::judged;
+use crate::manifest::{hash_bytes, hash_file};
 use crate::recipe::Source;
-use crate::resources::Resources;
+use crate::resources::{DIALOGUES, Resources};
 use crate::spill::Spill;
-use crate::stage::{hash_bytes, hash_file};
-use crate::stages::judged;
-
-/// The id of the embedded dialogues.
-pub(crate) const DIALOGUES: &str = "embedded:dialogues";
 
 /// Rows that are in memory together: enough for every thread and every endpoint of a judge to have some.
 pub(crate) const CHUNK: usize = 1024;
@@ -79,8 +77,8 @@ impl<'a> Corpus<'a> {
     }
 
     /// Prompts, with counts per source. Of several rows with one prompt the first is taken.
-    pub(crate) fn prompts(&self, sources: &[Source]) -> Result<(Vec<Row<Prompt>>, Value), PipelineError> {
-        let mut all: Vec<Row<Prompt>> = Vec::new();
+    pub(crate) fn prompts(&self, sources: &[Source]) -> Result<(Vec<Arc<Row<Prompt>>>, Value), PipelineError> {
+        let mut all: Vec<Arc<Row<Prompt>>> = Vec::new();
         let mut counts = json!({});
         let mut seen = BTreeSet::new();
         for source in sources {
@@ -91,7 +89,7 @@ impl<'a> Corpus<'a> {
                 new
             };
             let Drawn { rows, file } = self.draw(source, distinct, |rows| {
-                all.extend(rows);
+                all.extend(rows.into_iter().map(Arc::new));
                 Ok(())
             })?;
             counts[&source.id] = json!({"file": file, "repeated": repeated, "rows": rows});
@@ -123,6 +121,39 @@ impl<'a> Corpus<'a> {
         }
         not_none("preferences", all)?;
         Ok(json!({ "sources": counts }))
+    }
+
+    /// Refuses sources that give a section no rows, and a row that `fits` refuses.
+    pub(crate) fn check<T: RowValue>(
+        &self,
+        section: &str,
+        sources: &[Source],
+        fits: impl Fn(&Row<T>) -> Result<(), String>,
+    ) -> Result<(), PipelineError> {
+        for source in sources {
+            let mut rows = 0;
+            for row in self.file(source)?.rows::<T>()? {
+                let row = row?;
+                if source.buckets.contains(&bucket(row.value.dialogue().split_key())) {
+                    rows += 1;
+                    fits(&row).map_err(|problem| PipelineError::Data { id: source.id.clone(), problem })?;
+                }
+            }
+            if rows == 0 {
+                let problem = format!("gives `{section}.sources` no rows in buckets {:?}; check `buckets` and the file", source.buckets);
+                return Err(PipelineError::Data { id: source.id.clone(), problem });
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of a file's dialogues are in each bucket.
+    pub(crate) fn rows_by_bucket(&self, source: &Source) -> Result<BTreeMap<u8, usize>, PipelineError> {
+        let mut buckets = BTreeMap::new();
+        for row in self.file(source)?.rows::<Dialogue>()? {
+            *buckets.entry(bucket(row?.value.split_key())).or_default() += 1;
+        }
+        Ok(buckets)
     }
 
     fn file(&self, source: &Source) -> Result<RowFile, PipelineError> {
@@ -284,22 +315,24 @@ fn label(
     annotator: &dyn Judge,
     states: &mut BTreeMap<&'static str, usize>,
 ) -> Result<(), PipelineError> {
-    let open: Vec<usize> = (0..rows.len()).filter(|i| rows[*i].value.toxic.is_none()).collect();
-    let exchanges: Vec<Exchange> = open.iter().filter_map(|i| exchange(&rows[*i].value)).collect();
-    for (i, judgement) in open.into_iter().zip(judged("sft", annotator, &exchanges)?) {
+    let unlabelled = (0..rows.len()).filter(|i| rows[*i].value.toxic.is_none());
+    let open: Vec<(usize, Prompt, String)> =
+        unlabelled.filter_map(|i| prompt_and_response(&rows[i].value).map(|(prompt, response)| (i, prompt, response))).collect();
+    let exchanges: Vec<Exchange<'_>> = open.iter().map(|(_, prompt, response)| Exchange { prompt, response }).collect();
+    for ((i, ..), judgement) in open.iter().zip(judged("sft", annotator, &exchanges)?) {
         *states.entry(judgement.state()).or_default() += 1;
         if let Some(scores) = judgement.scores().filter(|scores| scores.toxicity >= threshold) {
-            rows[i].value.toxic = Some(ToxicLabel::Annotator { threshold: threshold as f32, score: scores.toxicity as f32 });
+            rows[*i].value.toxic = Some(ToxicLabel::Annotator { threshold: threshold as f32, score: scores.toxicity as f32 });
         }
     }
     Ok(())
 }
 
 /// An SFT dialogue always ends with the assistant: the readers see to that.
-fn exchange(example: &SftExample) -> Option<Exchange> {
-    let mut prompt = example.dialogue.clone();
-    let last = prompt.turns.pop().filter(|turn| turn.role == Role::Assistant)?;
-    Some(Exchange { prompt, response: last.content, harmful: false })
+fn prompt_and_response(example: &SftExample) -> Option<(Prompt, String)> {
+    let mut dialogue = example.dialogue.clone();
+    let last = dialogue.turns.pop().filter(|turn| turn.role == Role::Assistant)?;
+    Some((dialogue.into(), last.content))
 }
 
 fn not_none(stage: &str, rows: usize) -> Result<(), PipelineError> {
@@ -313,7 +346,6 @@ fn not_none(stage: &str, rows: usize) -> Result<(), PipelineError> {
 mod tests {
     use std::path::Path;
 
-    use adpo_data::Dialogue;
     use adpo_eval::EmbeddedJudge;
     use burn::tensor::Device;
 
@@ -377,7 +409,8 @@ mod tests {
         taken.truncate(2 * CHUNK);
         taken.sort_unstable();
         let mut expected: Vec<Row<SftExample>> = taken.into_iter().map(|i| rows[i].clone()).collect();
-        let exchanges: Vec<Exchange> = expected.iter().filter_map(|row| exchange(&row.value)).collect();
+        let said: Vec<(Prompt, String)> = expected.iter().filter_map(|row| prompt_and_response(&row.value)).collect();
+        let exchanges: Vec<Exchange<'_>> = said.iter().map(|(prompt, response)| Exchange { prompt, response }).collect();
         let (mut labelled, mut by_judge) = (Vec::new(), 0);
         for (row, judgement) in expected.iter_mut().zip(annotator.judge(&exchanges)) {
             let toxicity = judgement.scores().expect("it always scores").toxicity;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adpo_model::{SaveOptions, Storage};
+use adpo_model::{Dtype, SaveOptions};
 use serde::Serialize;
 
 use crate::PipelineError;
@@ -22,7 +22,7 @@ pub struct Export<'a> {
     /// The token to take out; `None` keeps whatever there is.
     pub control_token: Option<&'a str>,
     /// How weights are stored.
-    pub storage: Storage,
+    pub dtype: Dtype,
 }
 
 /// What was written.
@@ -40,7 +40,7 @@ pub struct Exported {
 /// [`PipelineError`] if the folder is no usable checkpoint, if it is adapters and is not to be merged or the other way round, if
 /// `out` is the same folder, or if the token is not the tokenizer's last (those after it would have to be renumbered).
 pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, PipelineError> {
-    let Export { model, merge, base, out, control_token, storage } = *options;
+    let Export { model, merge, base, out, control_token, dtype } = *options;
     let name = model.to_string_lossy();
     match adapters(&name)? {
         Some(_) if !merge => {
@@ -56,8 +56,8 @@ pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, P
         return Err(PipelineError::file(out, "is the model's own folder; choose another, so that the original is kept"));
     }
     let mut checkpoint = match base {
-        Some(base) => resources.with_adapters(model, base, Storage::F32)?,
-        None => resources.checkpoint(&name, Storage::F32)?,
+        Some(base) => resources.with_adapters(model, base, Dtype::Float32)?,
+        None => resources.checkpoint(&name, Dtype::Float32)?,
     }
     .merged();
     let mut removed_token = None;
@@ -68,6 +68,6 @@ pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, P
             removed_token = Some(control.text);
         }
     }
-    checkpoint.save_as(out, &SaveOptions { storage, ..SaveOptions::default() })?;
+    checkpoint.save_as(out, &SaveOptions { dtype, ..SaveOptions::default() })?;
     Ok(Exported { vocab_size: checkpoint.model.config().vocab_size, removed_token })
 }

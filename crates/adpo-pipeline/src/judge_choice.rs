@@ -4,11 +4,12 @@ use std::path::Path;
 use std::str::FromStr;
 
 use adpo_eval::{ClassifierOptions, EmbeddedJudge, EndpointOptions, EvalError, Judge, LlmJudge, RequestLimits, rubric};
+use adpo_model::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::llama_chat::LlamaChat;
+use crate::manifest::hash_bytes;
 use crate::resources::Resources;
-use crate::stage::hash_bytes;
 use crate::{PipelineError, endpoints};
 
 /// Who judges.
@@ -29,9 +30,9 @@ pub enum JudgeChoice {
         checkpoint: String,
         /// Longest verdict in tokens.
         max_new_tokens: usize,
-        /// Loads it, and lets it compute, in bf16.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        bf16: bool,
+        /// The type that it is loaded in and computes in.
+        #[serde(default, skip_serializing_if = "Dtype::is_float32")]
+        dtype: Dtype,
     },
     /// A chat model behind OpenAI-compatible endpoints, with the rubric prompt at temperature 0.
     Endpoint(EndpointOptions),
@@ -67,7 +68,7 @@ impl FromStr for JudgeChoice {
         if let Some(folder) = text.strip_prefix("llama:") {
             return match folder {
                 "" => problem("names no folder"),
-                folder => Ok(Self::Llama { checkpoint: folder.to_owned(), max_new_tokens: VERDICT_TOKENS, bf16: false }),
+                folder => Ok(Self::Llama { checkpoint: folder.to_owned(), max_new_tokens: VERDICT_TOKENS, dtype: Dtype::Float32 }),
             };
         }
         if text.starts_with("http://") || text.starts_with("https://") {
@@ -95,8 +96,8 @@ impl JudgeChoice {
     ) -> Result<Box<dyn Judge>, PipelineError> {
         match self {
             Self::Embedded => Ok(Box::new(embedded()?)),
-            Self::Llama { checkpoint, max_new_tokens, bf16 } => {
-                Ok(Box::new(LlmJudge::new(LlamaChat::load(resources, checkpoint, *max_new_tokens, *bf16)?)))
+            Self::Llama { checkpoint, max_new_tokens, dtype } => {
+                Ok(Box::new(LlmJudge::new(LlamaChat::load(resources, checkpoint, *max_new_tokens, *dtype)?)))
             }
             Self::Endpoint(options) => endpoints::chat_judge(options, cache),
             Self::Classifier(options) => endpoints::classifier_judge(options, embedded()?, cache),
@@ -111,8 +112,8 @@ impl JudgeChoice {
     ) -> Result<String, PipelineError> {
         let parts = match self {
             Self::Embedded => vec![embedded()?.fingerprint()],
-            Self::Llama { checkpoint, max_new_tokens, bf16 } => {
-                vec![LlamaChat::fingerprint_of(resources, checkpoint, *max_new_tokens, *bf16)?, rubric::fingerprint()]
+            Self::Llama { checkpoint, max_new_tokens, dtype } => {
+                vec![LlamaChat::fingerprint_of(resources, checkpoint, *max_new_tokens, *dtype)?, rubric::fingerprint()]
             }
             Self::Endpoint(_) => vec![self.identity().written(), rubric::fingerprint()],
             Self::Classifier(_) => vec![self.identity().written(), embedded()?.fingerprint()],
@@ -154,9 +155,12 @@ mod tests {
     #[test]
     fn each_form_of_the_command_line_is_the_judge_that_it_says() {
         assert_eq!(parsed("embedded"), JudgeChoice::Embedded);
-        let llama = |bf16| JudgeChoice::Llama { checkpoint: "models/judge".to_owned(), max_new_tokens: 512, bf16 };
-        assert_eq!(parsed("llama:models/judge"), llama(false));
-        assert_eq!(parsed(r#"{ llama = { checkpoint = "models/judge", max_new_tokens = 512, bf16 = true } }"#), llama(true));
+        let llama = |dtype| JudgeChoice::Llama { checkpoint: "models/judge".to_owned(), max_new_tokens: 512, dtype };
+        assert_eq!(parsed("llama:models/judge"), llama(Dtype::Float32));
+        assert_eq!(
+            parsed(r#"{ llama = { checkpoint = "models/judge", max_new_tokens = 512, dtype = "bfloat16" } }"#),
+            llama(Dtype::Bfloat16)
+        );
         let urls = ["http://a:8000/v1", "https://b/v1"].map(str::to_owned).to_vec();
         assert_eq!(
             parsed("http://a:8000/v1,https://b/v1#org/model:7b"),

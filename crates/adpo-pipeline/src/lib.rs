@@ -4,34 +4,36 @@
 //! manifest of content hashes. A finished stage is not run again, a killed one goes on where it was.
 //!
 //! ```no_run
-//! use adpo_pipeline::{Outcome, Recipe, Resources, Stage, default_device, run_recipe};
+//! use adpo_pipeline::{Recipe, Resources, RunResult, default_device, run_recipe};
 //!
 //! let recipe = Recipe::from_file("recipes/hh-tiny.toml".as_ref())?;
 //! let resources = Resources { tiny_base: None, dialogues: None, data_dir: Some("data".into()), device: default_device(), show_harmful: false, commit: None };
-//! if let Outcome::Report(report) = run_recipe(&recipe, &resources, "runs/mine".as_ref(), Stage::Compare)? {
+//! if let RunResult::Report(report) = run_recipe(&recipe, &resources, "runs/mine".as_ref(), None)? {
 //!     println!("{}", report.markdown());
 //! }
 //! # Ok::<(), adpo_pipeline::PipelineError>(())
 //! ```
 #![warn(missing_docs)]
 
-mod answers;
 mod bench;
 mod corpus;
+mod draw;
 mod endpoints;
 mod error;
 mod export;
 mod fluency;
 mod judge_choice;
+mod judging;
 mod llama_chat;
 mod lora;
+mod manifest;
 mod plan;
 mod pretrain;
 mod recipe;
 mod report;
 mod resources;
+mod sampler;
 mod spill;
-mod stage;
 mod stages;
 
 use std::path::Path;
@@ -39,64 +41,67 @@ use std::path::Path;
 use burn::tensor::Device;
 
 pub use bench::{
-    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, LoadFigures, RowsBench, RowsFigures, SampleBench,
-    SampleFigures, StepBench, StepFigures, bench_kernels, bench_load, bench_rows, bench_sample, bench_step,
+    BenchObjective, BenchShape, KernelBench, KernelFigures, LoadFigures, RowsBench, RowsFigures, SampleBench, SampleFigures, StepBench,
+    StepFigures, bench_kernels, bench_load, bench_rows, bench_sample, bench_step,
 };
+pub use draw::Draw;
 pub use error::PipelineError;
 pub use export::{Export, Exported, export};
 pub use fluency::LlamaFluency;
 pub use judge_choice::JudgeChoice;
 pub use llama_chat::LlamaChat;
 pub use lora::Lora;
+pub use manifest::Manifest;
 pub use plan::{
     Compute, Counts, FORMULA, Knob, MemoryItem, Plan, PlanOptions, ReferenceMemory, SampleMemory, SamplingPlan, StepMemory, TrainingPlan,
     plan,
 };
 pub use pretrain::{BaseData, BaseEvaluation, BaseRecipe, BaseShape, BaseTokenizer, pretrain};
 pub use recipe::{
-    Annotate, Base, Control, Draw, Encoding, Evaluate, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,
+    Annotate, Base, Control, Encoding, Evaluate, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,
 };
 pub use report::{RunReport, SeedReport};
 pub use resources::{EmbeddedCheckpoint, Resources};
-pub use stage::Manifest;
-pub use stages::{Answered, Candidates, Stage};
+pub use stages::StageKind;
 
 use stages::SeedRun;
 
 /// What a run gives.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum RunResult {
     /// The manifests of all stages done, seed by seed.
     Stages(Vec<Manifest>),
     /// The report at the end.
     Report(Box<RunReport>),
 }
 
-/// Runs a recipe in `folder` up to and including `last`, for every seed.
+/// Runs the stages that a recipe asks for, in `folder` and for every seed: all of them, or up to and including those of the kind `until`.
+///
+/// Before the first stage that is not finished, all of the recipe is held against its data.
 ///
 /// # Errors
-/// [`PipelineError`] from the stage that failed. What was finished stays, and the same call goes on from there.
-pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, last: Stage) -> Result<Outcome, PipelineError> {
+/// [`PipelineError`] from the stage that failed, or for a recipe that its data do not fit. What was finished stays, and the same call goes
+/// on from there.
+pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, until: Option<StageKind>) -> Result<RunResult, PipelineError> {
     std::fs::create_dir_all(folder).map_err(PipelineError::io(folder))?;
     let resolved = toml::to_string(recipe).map_err(|e| PipelineError::file(&folder.join("recipe.toml"), e))?;
     adpo_data::write_file(folder.join("recipe.toml"), &resolved)?;
-    let mut manifests = Vec::new();
-    let mut reports = Vec::new();
-    for seed in &recipe.seeds {
-        let run = SeedRun { recipe, resources, seed: *seed, folder: folder.join(format!("seed-{seed}")) };
-        let done = run.run(last)?;
-        if last == Stage::Compare {
-            reports.push(stages::compare(&run, &done)?);
+    let (mut manifests, mut reports) = (Vec::new(), Vec::new());
+    for (number, seed) in recipe.seeds.iter().enumerate() {
+        let run = SeedRun::new(recipe, resources, *seed, folder)?;
+        // All seeds have the same data.
+        manifests.extend(run.run(until, number == 0)?);
+        if recipe.evaluate.is_some() && until.is_none_or(|until| until == StageKind::Compare) {
+            reports.push(stages::seed_report(&run)?);
         }
-        manifests.extend(done);
     }
-    if last < Stage::Compare {
-        return Ok(Outcome::Stages(manifests));
+    if reports.is_empty() {
+        return Ok(RunResult::Stages(manifests));
     }
     let report = RunReport::new(recipe.name.clone(), reports);
-    stage::write_json(&folder.join("report.json"), &report)?;
+    manifest::write_json(&folder.join("report.json"), &report)?;
     adpo_data::write_file(folder.join("report.md"), report.markdown())?;
-    Ok(Outcome::Report(Box::new(report)))
+    Ok(RunResult::Report(Box::new(report)))
 }
 
 /// The CPU back end (Flex), which is always there.

@@ -1,14 +1,15 @@
-//! A Llama checkpoint that answers prompts: what an LLM judge asks when there is no endpoint.
+//! A Llama checkpoint that completes prompts: what an LLM judge asks when there is no endpoint.
 
 use adpo_data::Dialogue;
-use adpo_eval::{Answer, ChatModel};
+use adpo_eval::{ChatCompletion, ChatModel};
+use adpo_model::Dtype;
 
-use crate::answers::{Question, Speaker, Speed};
-use crate::recipe::Draw;
+use crate::draw::Draw;
 use crate::resources::{Checkpoint, Resources};
-use crate::{PipelineError, stage};
+use crate::sampler::{Request, Sampler, Speed};
+use crate::{PipelineError, manifest};
 
-/// A checkpoint that answers greedily; with [`adpo_eval::LlmJudge`] it judges.
+/// A checkpoint that completes prompts greedily; with [`adpo_eval::LlmJudge`] it judges.
 pub struct LlamaChat {
     checkpoint: Checkpoint,
     name: String,
@@ -17,16 +18,16 @@ pub struct LlamaChat {
 }
 
 impl LlamaChat {
-    /// Loads the checkpoint, in f32 or bf16.
+    /// Loads the checkpoint, in this type.
     ///
     /// # Errors
     /// [`PipelineError`] if the folder is not a usable checkpoint.
-    pub fn load(resources: &Resources, checkpoint: &str, max_new_tokens: usize, bf16: bool) -> Result<Self, PipelineError> {
-        let draw = Draw { max_new_tokens, batch_size: 8, bf16, ..Draw::default() };
+    pub fn load(resources: &Resources, checkpoint: &str, max_new_tokens: usize, dtype: Dtype) -> Result<Self, PipelineError> {
+        let draw = Draw { max_new_tokens, batch_size: 8, dtype, ..Draw::default() };
         Ok(Self {
-            checkpoint: resources.checkpoint(checkpoint, draw.precision())?.merged(),
+            checkpoint: resources.checkpoint(checkpoint, draw.dtype)?.merged(),
             name: format!("llama:{checkpoint}"),
-            fingerprint: Self::fingerprint_of(resources, checkpoint, max_new_tokens, bf16)?,
+            fingerprint: Self::fingerprint_of(resources, checkpoint, max_new_tokens, dtype)?,
             draw,
         })
     }
@@ -36,25 +37,24 @@ impl LlamaChat {
         resources: &Resources,
         checkpoint: &str,
         max_new_tokens: usize,
-        bf16: bool,
+        dtype: Dtype,
     ) -> Result<String, PipelineError> {
-        let precision = if bf16 { "\nbf16" } else { "" };
-        Ok(stage::hash_bytes(format!("{}\n{max_new_tokens}{precision}", resources.checkpoint_hash(checkpoint)?).as_bytes()))
+        Ok(manifest::hash_bytes(format!("{}\n{max_new_tokens}\n{}", resources.checkpoint_hash(checkpoint)?, dtype.name()).as_bytes()))
     }
 
     /// A prompt as ids, or why it cannot be asked.
-    fn question(&self, prompt: &str) -> Result<Question, String> {
+    fn request(&self, prompt: &str) -> Result<Request, String> {
         let Checkpoint { model, tokenizer } = &self.checkpoint;
         let text = tokenizer.render(&Dialogue::from_user(prompt), true).map_err(|e| e.to_string())?;
         let prompt = tokenizer.encode_text(&text).map_err(|e| e.to_string())?;
-        let (answer, limit) = (self.draw.max_new_tokens, model.config().max_position_embeddings);
-        if prompt.len() + answer > limit {
+        let (completion, limit) = (self.draw.max_new_tokens, model.config().max_position_embeddings);
+        if prompt.len() + completion > limit {
             return Err(format!(
-                "the prompt has {} tokens, which with {answer} for the answer is more than the {limit} of the model",
+                "the prompt has {} tokens, which with {completion} for the completion is more than the {limit} of the model",
                 prompt.len()
             ));
         }
-        Ok(Question { key: String::new(), prompt })
+        Ok(Request { key: String::new(), prompt })
     }
 }
 
@@ -67,23 +67,23 @@ impl ChatModel for LlamaChat {
         self.fingerprint.clone()
     }
 
-    fn answer(&self, prompts: &[String]) -> Vec<Answer> {
+    fn complete(&self, prompts: &[String]) -> Vec<ChatCompletion> {
         // A prompt that is too long to be asked fails alone.
-        let mut questions = Vec::with_capacity(prompts.len());
+        let mut requests = Vec::with_capacity(prompts.len());
         let mut problems = Vec::with_capacity(prompts.len());
-        for asked in prompts.iter().map(|prompt| self.question(prompt)) {
+        for asked in prompts.iter().map(|prompt| self.request(prompt)) {
             problems.push(asked.as_ref().err().cloned());
-            questions.extend(asked.ok());
+            requests.extend(asked.ok());
         }
-        let speaker = Speaker { model: &self.checkpoint.model, tokenizer: &self.checkpoint.tokenizer, draw: &self.draw, seed: 0 };
-        let mut texts = match speaker.answer(&questions, 0.0, &mut Speed::default()) {
-            Ok(answers) => answers.into_iter().map(|answer| answer.text),
-            Err(error) => return vec![Answer::Error(error.to_string()); prompts.len()],
+        let sampler = Sampler { model: &self.checkpoint.model, tokenizer: &self.checkpoint.tokenizer, draw: &self.draw, seed: 0 };
+        let mut texts = match sampler.complete(&requests, 0.0, &mut Speed::default()) {
+            Ok(completions) => completions.into_iter().map(|completion| completion.text),
+            Err(error) => return vec![ChatCompletion::Error(error.to_string()); prompts.len()],
         };
-        let answer = |problem: Option<String>| match problem {
-            Some(problem) => Answer::Error(problem),
-            None => texts.next().map_or_else(|| Answer::Error("gave no answer".to_owned()), Answer::Text),
+        let completion = |problem: Option<String>| match problem {
+            Some(problem) => ChatCompletion::Error(problem),
+            None => texts.next().map_or_else(|| ChatCompletion::Error("gave no completion".to_owned()), ChatCompletion::Text),
         };
-        problems.into_iter().map(answer).collect()
+        problems.into_iter().map(completion).collect()
     }
 }

@@ -37,10 +37,16 @@ impl Lora {
     }
 
     /// What a stage trains: `model`, whose folder or name is `base`, with fresh adapters where its table asks for them.
-    pub(crate) fn beside(table: Option<&Self>, model: Llama, base: &str, control: &ControlToken, seed: u64) -> Result<Llama, ModelError> {
+    pub(crate) fn beside(
+        table: Option<&Self>,
+        model: Llama,
+        base: &str,
+        control: Option<&ControlToken>,
+        seed: u64,
+    ) -> Result<Llama, ModelError> {
         match table {
             None => Ok(model),
-            Some(lora) => model.with_lora(&lora.config(&[control.id], base), seed),
+            Some(lora) => model.with_lora(&lora.config(&control.map(|control| control.id).into_iter().collect::<Vec<_>>(), base), seed),
         }
     }
 

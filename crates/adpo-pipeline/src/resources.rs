@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use adpo_data::{ChatTokenizer, ControlToken, write_folder};
-use adpo_model::{Llama, LlamaConfig, LoraConfig, SaveOptions, Storage};
+use adpo_model::{Dtype, Llama, LlamaConfig, LoraConfig, SaveOptions};
 use burn::tensor::Device;
 
 use crate::PipelineError;
-use crate::stage::{hash_bytes, hash_file};
+use crate::manifest::{hash_bytes, hash_file};
 
 /// The files of a checkpoint that is part of the program.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,9 @@ pub struct Resources {
     pub commit: Option<&'static str>,
 }
 
+/// The id of the embedded dialogues.
+pub(crate) const DIALOGUES: &str = "embedded:dialogues";
+
 /// The id of the embedded base.
 pub(crate) const TINY_BASE: &str = "embedded:tiny-base";
 
@@ -52,8 +55,8 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(crate) fn load(folder: &Path, precision: Storage, device: &Device) -> Result<Self, PipelineError> {
-        Ok(Self { model: Llama::load_as(folder, precision, device)?, tokenizer: ChatTokenizer::from_folder(folder)? })
+    pub(crate) fn load(folder: &Path, dtype: Dtype, device: &Device) -> Result<Self, PipelineError> {
+        Ok(Self { model: Llama::load_as(folder, dtype, device)?, tokenizer: ChatTokenizer::from_folder(folder)? })
     }
 
     /// For sampling and scoring: adapters are merged, which makes every token cheaper.
@@ -69,7 +72,7 @@ impl Checkpoint {
                 self.model.save_adapter(folder)?;
                 return Ok(self.tokenizer.save(folder)?);
             }
-            self.save_as(folder, &SaveOptions { storage: self.model.precision(), ..SaveOptions::default() })
+            self.save_as(folder, &SaveOptions { dtype: self.model.dtype(), ..SaveOptions::default() })
         })
     }
 
@@ -107,18 +110,18 @@ impl Checkpoint {
 impl Resources {
     /// Loads a checkpoint by its name in a recipe, with weights of this type. A PEFT folder is loaded into the base that it names;
     /// adapters are f32.
-    pub(crate) fn checkpoint(&self, name: &str, precision: Storage) -> Result<Checkpoint, PipelineError> {
+    pub(crate) fn checkpoint(&self, name: &str, dtype: Dtype) -> Result<Checkpoint, PipelineError> {
         match adapters(name)? {
-            None => self.whole(name, precision),
+            None => self.whole(name, dtype),
             Some(adapters) => {
                 let base = base_of(name, &adapters)?;
-                self.with_adapters(Path::new(name), &base, precision)
+                self.with_adapters(Path::new(name), &base, dtype)
             }
         }
     }
 
     /// Loads the adapters in `folder` into the model `base`; without a tokenizer of their own they have the base's.
-    pub(crate) fn with_adapters(&self, folder: &Path, base: &str, precision: Storage) -> Result<Checkpoint, PipelineError> {
+    pub(crate) fn with_adapters(&self, folder: &Path, base: &str, dtype: Dtype) -> Result<Checkpoint, PipelineError> {
         if adapters(base)?.is_some() {
             return Err(PipelineError::file(
                 folder,
@@ -127,16 +130,16 @@ impl Resources {
                 ),
             ));
         }
-        let Checkpoint { model, tokenizer } = self.whole(base, precision)?;
+        let Checkpoint { model, tokenizer } = self.whole(base, dtype)?;
         let own = folder.join("tokenizer.json").exists();
         let tokenizer = if own { ChatTokenizer::from_folder(folder)? } else { tokenizer };
         Ok(Checkpoint { model: model.load_adapter(folder)?, tokenizer })
     }
 
-    fn whole(&self, name: &str, precision: Storage) -> Result<Checkpoint, PipelineError> {
-        let Some(embedded) = self.embedded(name)? else { return Checkpoint::load(Path::new(name), precision, &self.device) };
-        precision.check_device(&self.device)?;
-        let model = Llama::load_bytes(embedded.config, embedded.weights, &self.device)?.with_precision(precision);
+    fn whole(&self, name: &str, dtype: Dtype) -> Result<Checkpoint, PipelineError> {
+        let Some(embedded) = self.embedded(name)? else { return Checkpoint::load(Path::new(name), dtype, &self.device) };
+        dtype.check_device(&self.device)?;
+        let model = Llama::load_bytes(embedded.config, embedded.weights, &self.device)?.with_dtype(dtype);
         Ok(Checkpoint { model, tokenizer: self.tokenizer(name)? })
     }
 
@@ -162,6 +165,12 @@ impl Resources {
             Some(adapters) if !Path::new(name).join("tokenizer.json").exists() => self.tokenizer(&base_of(name, &adapters)?),
             _ => Ok(ChatTokenizer::from_folder(Path::new(name))?),
         }
+    }
+
+    /// Whether a checkpoint's tokenizer has this token.
+    pub(crate) fn knows_token(&self, name: &str, token: &str) -> Result<bool, PipelineError> {
+        let (_, control) = self.tokenizer(name)?.with_control_token(token)?;
+        Ok(!control.added)
     }
 
     /// A hash of everything in the checkpoint.

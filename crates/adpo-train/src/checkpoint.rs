@@ -9,8 +9,8 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use adpo_data::{remove_folder, write_file, write_folder};
-use adpo_model::{Llama, SaveOptions, Storage, StoredTensor, TensorFile};
-use safetensors::tensor::Dtype;
+use adpo_model::{Dtype, Llama, SaveOptions, StoredTensor, TensorFile};
+use safetensors::tensor::Dtype as StoredDtype;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -39,13 +39,13 @@ const STATE: &str = "trainer.json";
 impl Checkpoint {
     /// The model as it was, in the precision that it was trained in. `start`, where the run began, gives its base to a checkpoint of
     /// adapters; otherwise it goes before anything is loaded.
-    pub(crate) fn load_model(&self, start: Llama, precision: Storage) -> Result<Llama, TrainError> {
+    pub(crate) fn load_model(&self, start: Llama, dtype: Dtype) -> Result<Llama, TrainError> {
         let loaded = if start.lora().is_some() {
             start.without_lora().load_adapter(&self.folder)
         } else {
             let device = start.device().inner();
             drop(start);
-            Llama::load_as(&self.folder, precision, &device)
+            Llama::load_as(&self.folder, dtype, &device)
         };
         loaded.map_err(|error| unusable(&self.folder, error))
     }
@@ -58,7 +58,7 @@ impl Checkpoint {
         let tensors = file.tensors().map_err(|error| unusable(&self.folder, error))?;
         let wrong = |problem: String| unusable(&path, problem);
         let state = tensors.iter().map(|(name, view)| match view.dtype() {
-            Dtype::F32 => Ok((name.to_owned(), view.data())),
+            StoredDtype::F32 => Ok((name.to_owned(), view.data())),
             other => Err(wrong(format!("`{name}` is {other:?}, not F32"))),
         });
         restore(state.collect::<Result<_, _>>()?).map_err(wrong)
@@ -85,7 +85,7 @@ pub(crate) fn save(folder: &Path, model: &Llama, moments: Vec<StoredTensor>, sta
     write_folder(folder.join(format!("{PREFIX}{:08}", state.step)), |folder| {
         match model.lora() {
             Some(_) => model.save_adapter(folder)?,
-            None => model.save(folder, &SaveOptions { storage: model.precision(), ..SaveOptions::default() })?,
+            None => model.save(folder, &SaveOptions { dtype: model.dtype(), ..SaveOptions::default() })?,
         }
         TensorFile::write(&folder.join(MOMENTS), moments)?;
         let path = folder.join(STATE);

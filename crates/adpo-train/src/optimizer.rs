@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use adpo_model::kernels::{AdamWState, AdamWStep, adamw};
-use adpo_model::{Llama, ParameterMap, ParameterVisitor, Storage, StoredTensor};
+use adpo_model::{Dtype, Llama, ParameterMap, ParameterVisitor, StoredTensor};
 use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
@@ -48,13 +48,13 @@ impl AdamW {
         }
     }
 
-    /// The model with weights of this precision. Trained ones that become narrower stay here in f32, unless [`AdamW::restore`] has
+    /// The model with weights of this type. Trained ones that become narrower stay here in f32, unless [`AdamW::restore`] has
     /// brought them: a checkpoint's weights are their rounding.
-    pub(crate) fn narrow(&mut self, model: Llama, precision: Storage) -> Llama {
-        if has_masters(&model, precision) && self.masters.is_empty() {
+    pub(crate) fn narrow(&mut self, model: Llama, dtype: Dtype) -> Llama {
+        if has_masters(&model, dtype) && self.masters.is_empty() {
             model.visit_trained_parameters(&mut Keep(&mut self.masters));
         }
-        model.with_precision(precision)
+        model.with_dtype(dtype)
     }
 
     /// One step; gradients are scaled by `gradient_scale` first (the clipping factor).
@@ -65,15 +65,15 @@ impl AdamW {
 
     /// The state: `master.<parameter>` where there are masters, `first.<parameter>` and `second.<parameter>`.
     pub(crate) fn state(&self) -> Vec<StoredTensor> {
-        let of = |kind: &str, name: &str, tensor: &Tensor<1>| StoredTensor::new(format!("{kind}.{name}"), tensor.clone(), Storage::F32);
+        let of = |kind: &str, name: &str, tensor: &Tensor<1>| StoredTensor::new(format!("{kind}.{name}"), tensor.clone(), Dtype::Float32);
         let masters = self.masters.iter().map(|(name, master)| of("master", name, master));
         masters.chain(self.moments.iter().flat_map(|(name, m)| [of("first", name, &m.first), of("second", name, &m.second)])).collect()
     }
 
-    /// Puts back what [`AdamW::state`] gave after `steps` steps of training `model` in this precision: little-endian f32 by the
+    /// Puts back what [`AdamW::state`] gave after `steps` steps of training `model` in this type: little-endian f32 by the
     /// tensors' names. The error lists every tensor that is missing, of another length than its parameter, or unexpected.
-    pub(crate) fn restore(&mut self, steps: u64, values: BTreeMap<String, &[u8]>, model: &Llama, precision: Storage) -> Result<(), String> {
-        let has_masters = has_masters(model, precision);
+    pub(crate) fn restore(&mut self, steps: u64, values: BTreeMap<String, &[u8]>, model: &Llama, dtype: Dtype) -> Result<(), String> {
+        let has_masters = has_masters(model, dtype);
         let mut restore = Restore { values, has_masters, masters: BTreeMap::new(), moments: BTreeMap::new(), problems: Vec::new() };
         model.visit_trained_parameters(&mut restore);
         restore.problems.extend(restore.values.keys().map(|name| format!("`{name}` is unexpected")));
@@ -113,8 +113,8 @@ impl AdamW {
 }
 
 /// Adapters are f32 whatever they stand beside.
-fn has_masters(model: &Llama, precision: Storage) -> bool {
-    precision != Storage::F32 && model.lora().is_none()
+fn has_masters(model: &Llama, dtype: Dtype) -> bool {
+    dtype != Dtype::Float32 && model.lora().is_none()
 }
 
 /// Takes the weights as they are before the model becomes narrower.

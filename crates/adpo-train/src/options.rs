@@ -1,6 +1,6 @@
 use adpo_data::Layout;
-use adpo_model::Storage;
-use burn::tensor::{Device, FloatDType};
+use adpo_model::Dtype;
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -59,9 +59,9 @@ pub struct TrainOptions {
     /// of `packing` tokens, or of 2048. The same numbers within rounding; saves most where prompts are long. Dialogues of
     /// supervised fine-tuning have no prompt in common.
     pub share_prompts: bool,
-    /// Trains in bf16, as TRL's option of this name: weights and activations are bf16; weights in f32 (their masters), moments,
-    /// norms, softmax, log-probs and sums over several passes are f32. Adapters stay f32 beside weights that are bf16.
-    pub bf16: bool,
+    /// The type of weights and activations: `float32`, or `bfloat16` as TRL's `bf16 = true`. Weights in float32 (their masters),
+    /// moments, norms, softmax, log-probs and sums over several passes are float32 in any case, and so are adapters.
+    pub dtype: Dtype,
     /// Keeps of each forward pass only what each block got, and computes the rest again when going back: one block's
     /// activations in memory instead of all, for a forward pass more. Changes no number.
     pub gradient_checkpointing: bool,
@@ -90,7 +90,7 @@ impl Default for TrainOptions {
             seed: 42,
             packing: None,
             share_prompts: true,
-            bf16: false,
+            dtype: Dtype::Float32,
             gradient_checkpointing: false,
             save_steps: None,
             save_total_limit: 2,
@@ -105,7 +105,12 @@ impl TrainOptions {
     /// [`TrainError::Options`] names the first option that cannot work.
     pub fn validate(&self) -> Result<(), TrainError> {
         let unit = 0.0..1.0;
-        let checks: [(&'static str, bool, &str); 11] = [
+        let checks: [(&'static str, bool, &str); 12] = [
+            (
+                "dtype",
+                self.dtype != Dtype::Float16,
+                "must be float32 or bfloat16: the gradients of float16 need loss scaling, which is not there",
+            ),
             ("num_train_epochs", self.num_train_epochs > 0, "must be at least 1"),
             ("max_steps", self.max_steps != Some(0), "must be at least 1; leave it out to train all epochs"),
             ("batch_size", self.batch_size > 0, "must be at least 1"),
@@ -134,18 +139,9 @@ impl TrainOptions {
             .map_or(Ok(()), |(field, _, problem)| Err(TrainError::Options { field, problem: problem.into() }))
     }
 
-    /// Refuses a precision that the device does not have.
+    /// Refuses a type that the device does not compute in.
     pub(crate) fn check_device(&self, device: &Device) -> Result<(), TrainError> {
-        if self.bf16 && !device.supports_dtype(FloatDType::BF16) {
-            let problem = "this device does not compute in bf16 (WGSL has no such type); leave it out".into();
-            return Err(TrainError::Options { field: "bf16", problem });
-        }
-        Ok(())
-    }
-
-    /// The type of weights and activations.
-    pub fn precision(&self) -> Storage {
-        if self.bf16 { Storage::BF16 } else { Storage::F32 }
+        self.dtype.check_device(device).map_err(|error| TrainError::Options { field: "dtype", problem: error.to_string() })
     }
 
     /// How the sequences of preference training are laid out.

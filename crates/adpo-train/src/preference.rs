@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use adpo_data::{Batch, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence};
-use adpo_model::{Llama, Storage};
+use adpo_model::{Dtype, Llama};
 use adpo_objective::{Lengths, LogProbs, Objective, RoleLogProbs, ToxAnchor};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -40,11 +40,11 @@ pub fn train_preference(
             problem: "this objective compares with a frozen reference; give one".into(),
         });
     }
-    if reference.is_some_and(|reference| reference.precision() != options.precision()) {
+    if reference.is_some_and(|reference| reference.dtype() != options.dtype) {
         return Err(TrainError::Options {
-            field: "bf16",
-            problem: "the reference computes in another precision than the policy would, and their log-ratios would be rounding; make it \
-                      with the same options, a live one from `model.with_precision(options.precision())`"
+            field: "dtype",
+            problem: "the reference computes in another type than the policy would, and their log-ratios would be rounding; make it \
+                      with the same options, a live one from `model.with_dtype(options.dtype)`"
                 .into(),
         });
     }
@@ -206,7 +206,7 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
         let at_start = self.inputs(policy, &rows)?;
         let Some(reference) = at_start.reference.clone() else { return Ok(()) };
         // Batches are put together differently: per-token log-probs may differ by rounding, of activations that are bf16 as well.
-        let (per_token, of_loss) = if model.precision() == Storage::F32 { (1e-5, 1e-3) } else { (1e-2, 1e-1) };
+        let (per_token, of_loss) = if model.dtype() == Dtype::Float32 { (1e-5, 1e-3) } else { (1e-2, 1e-1) };
         let pairs = [
             (Some(&at_start.policy.chosen), Some(&reference.chosen), "chosen", ResponseRole::Chosen),
             (Some(&at_start.policy.rejected), Some(&reference.rejected), "rejected", ResponseRole::Rejected),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use adpo_data::{Batch, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence, read_jsonl, write_jsonl};
 use adpo_model::kernels::on_pool;
-use adpo_model::{Llama, ParameterVisitor, Storage};
+use adpo_model::{Dtype, Llama, ParameterVisitor};
 use adpo_objective::Objective;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -25,7 +25,7 @@ use crate::{TrainError, TrainOptions};
 pub struct Reference {
     kind: Kind,
     model_hash: String,
-    precision: Storage,
+    dtype: Dtype,
 }
 
 #[derive(Debug)]
@@ -53,11 +53,11 @@ impl Reference {
     /// Keeps the model at hand and runs it in every step, in the precision that it has.
     pub fn live(model: Llama, device: &Device) -> Self {
         let (model, device) = frozen(&model, device);
-        Self { model_hash: model_hash(&model), precision: model.precision(), kind: Kind::Live { model: Box::new(model), device } }
+        Self { model_hash: model_hash(&model), dtype: model.dtype(), kind: Kind::Live { model: Box::new(model), device } }
     }
 
     /// Computes, in the precision of `options`, the log-probs of all triples once and keeps them in `cache`, under a name that is a
-    /// hash of the weights, of every encoded sequence (so of template, truncation, control token and rows), and of `bf16`,
+    /// hash of the weights, of every encoded sequence (so of template, truncation, control token and rows), and of `dtype`,
     /// `batch_size`, `packing` and `share_prompts` of `options`: the last three change no log-prob beyond rounding, but no run's
     /// last bits should depend on which run filled the cache.
     ///
@@ -78,13 +78,13 @@ impl Reference {
         let digest = triples.digest()?;
         key.update(&digest);
         key.update([objective.needs_toxic(), objective.needs_tox_anchor(), objective.needs_tox_anchor_chosen()].map(u8::from));
-        let (layout, precision) = (options.layout(), options.precision());
-        key.update(format!("{} {:?} {} {precision:?}", options.batch_size, layout.packing, layout.share_prompts));
+        let (layout, dtype) = (options.layout(), options.dtype);
+        key.update(format!("{} {:?} {} {dtype:?}", options.batch_size, layout.packing, layout.share_prompts));
         let path = cache.join(format!("reference-{}.jsonl", &hex::encode(key.finalize())[..16]));
         if let Some(rows) = read(&path, triples.len())? {
-            return Ok(Self { kind: Kind::Precomputed { rows, digest }, model_hash, precision });
+            return Ok(Self { kind: Kind::Precomputed { rows, digest }, model_hash, dtype });
         }
-        let model = model.with_precision(precision);
+        let model = model.with_dtype(dtype);
         let mut rows = Vec::with_capacity(triples.len());
         for start in (0..triples.len()).step_by(options.batch_size.max(1)) {
             let batch = start..triples.len().min(start + options.batch_size.max(1));
@@ -98,7 +98,7 @@ impl Reference {
         }
         std::fs::create_dir_all(cache).map_err(TrainError::io(cache))?;
         write_jsonl(&path, &rows)?;
-        Ok(Self { kind: Kind::Precomputed { rows, digest }, model_hash, precision })
+        Ok(Self { kind: Kind::Precomputed { rows, digest }, model_hash, dtype })
     }
 
     /// Log-probs are kept by position, so they only serve the very rows they were computed for.
@@ -135,8 +135,8 @@ impl Reference {
         }
     }
 
-    pub(crate) fn precision(&self) -> Storage {
-        self.precision
+    pub(crate) fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     pub(crate) fn model_hash(&self) -> &str {

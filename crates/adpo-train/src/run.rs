@@ -70,7 +70,7 @@ pub(crate) struct Stepped {
 
 impl Engine {
     pub(crate) fn new(model: Llama, mut optimizer: AdamW, options: &TrainOptions) -> Self {
-        let model = optimizer.narrow(model, options.precision()).train();
+        let model = optimizer.narrow(model, options.dtype).train();
         let device = model.device();
         let &TrainOptions { max_grad_norm, batch_size, gradient_checkpointing, .. } = options;
         Self { model: Some(model), optimizer, device, max_grad_norm, batch_size, gradient_checkpointing }
@@ -169,12 +169,12 @@ impl<'a, T: Task> Session<'a, T> {
                     "belongs to another run (other options, data, objective or starting weights); use a new folder, or delete this one",
                 ));
             }
-            model = found.load_model(model, options.precision())?;
-            found.with_moments(|state| optimizer.restore(found.state.step as u64, state, &model, options.precision()))?;
+            model = found.load_model(model, options.dtype)?;
+            found.with_moments(|state| optimizer.restore(found.state.step as u64, state, &model, options.dtype))?;
             saved_step = Some(found.state.step);
             state = found.state;
         } else {
-            task.check_start(&model.clone().with_precision(options.precision()).train(), &device)?;
+            task.check_start(&model.clone().with_dtype(options.dtype).train(), &device)?;
         }
         // Not before it is certain that these are this run's: a kill may have left too many of them, and `save_total_limit` may be
         // smaller than it was.

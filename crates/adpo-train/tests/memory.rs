@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use adpo_data::Encoded;
-use adpo_model::{Llama, LlamaConfig, Storage, StoredTensor, TensorFile};
+use adpo_model::{Dtype, Llama, LlamaConfig, StoredTensor, TensorFile};
 use adpo_train::{SftExample, TrainOptions, train_sft};
 use burn::tensor::{Device, Tensor, TensorData};
 use peak_alloc::PeakAlloc;
@@ -31,10 +31,10 @@ fn model() -> Llama {
 }
 
 /// One step on eight tokens.
-fn train(model: Llama, bf16: bool, folder: &Path) -> Llama {
+fn train(model: Llama, dtype: Dtype, folder: &Path) -> Llama {
     let encoded = Encoded { ids: (1..9).collect(), trained: vec![true; 8] };
     let examples = [SftExample { row: "one".into(), encoded }];
-    let options = TrainOptions { batch_size: 1, bf16, ..TrainOptions::default() };
+    let options = TrainOptions { batch_size: 1, dtype, ..TrainOptions::default() };
     train_sft(model, &examples[..], &options, folder).expect("the run finishes").model
 }
 
@@ -49,7 +49,8 @@ fn of_tensors_that_are_written_two_copies_of_one_are_in_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let values: Vec<f32> = (0..LARGEST / 4).map(|i| i as f32).collect();
     let tensors = (0..8).map(|i| Tensor::<1>::from_data(TensorData::new(values.clone(), [LARGEST / 4]), &Device::flex()) + i);
-    let tensors: Vec<StoredTensor> = tensors.zip(0..).map(|(tensor, i)| StoredTensor::new(format!("{i}"), tensor, Storage::F32)).collect();
+    let tensors: Vec<StoredTensor> =
+        tensors.zip(0..).map(|(tensor, i)| StoredTensor::new(format!("{i}"), tensor, Dtype::Float32)).collect();
     drop(values);
     let path = folder.path().join("eight.safetensors");
     let before = ALLOCATOR.current_usage();
@@ -70,7 +71,7 @@ fn of_tensors_that_are_written_two_copies_of_one_are_in_memory() {
 #[test]
 fn a_checkpoint_is_written_tensor_by_tensor_and_read_from_mapped_files() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for bf16 in [false, true] {
+    for dtype in [Dtype::Float32, Dtype::Bfloat16] {
         let folder = tempfile::tempdir().expect("a folder");
         // While the unfinished checkpoint is there: the least is what is in memory between two tensors.
         let unfinished = folder.path().join("checkpoints/.step-00000001.tmp");
@@ -92,12 +93,12 @@ fn a_checkpoint_is_written_tensor_by_tensor_and_read_from_mapped_files() {
                     (least, most) = (least.min(now), peak);
                 }
             });
-            drop(train(model(), bf16, folder.path()));
+            drop(train(model(), dtype, folder.path()));
             done.store(true, Relaxed);
             watch.join().expect("it was seen")
         });
-        println!("bf16 {bf16}: writing takes {:.2} of the largest tensor", largest(writing));
-        assert!((1.0..3.0).contains(&largest(writing)), "bf16 {bf16}: {:.2} tensors while it was written", largest(writing));
+        println!("{dtype:?}: writing takes {:.2} of the largest tensor", largest(writing));
+        assert!((1.0..3.0).contains(&largest(writing)), "{dtype:?}: {:.2} tensors while it was written", largest(writing));
 
         let start = model();
         let bytes = |folder: &Path, name: &str| std::fs::metadata(folder.join(name)).expect("it is there").len() as usize;
@@ -105,13 +106,13 @@ fn a_checkpoint_is_written_tensor_by_tensor_and_read_from_mapped_files() {
         let (weights, state) = (bytes(&checkpoint, "model.safetensors"), bytes(&checkpoint, "optimizer.safetensors"));
         let before = ALLOCATOR.current_usage();
         ALLOCATOR.reset_peak_usage();
-        drop(train(start, bf16, folder.path()));
+        drop(train(start, dtype, folder.path()));
         let reading = ALLOCATOR.peak_usage() - before;
         // The weights where the run began are dropped before the state is read.
-        let held = state.max(if bf16 { 2 * weights } else { weights });
+        let held = state.max(if dtype == Dtype::Bfloat16 { 2 * weights } else { weights });
         let beyond = largest(reading.saturating_sub(held));
-        println!("bf16 {bf16}: going on takes {:.1} tensors for weights or state, and {beyond:.2} more", largest(held));
+        println!("{dtype:?}: going on takes {:.1} tensors for weights or state, and {beyond:.2} more", largest(held));
         assert!(reading > held / 2, "the run did not go on from the checkpoint");
-        assert!(beyond < 3.0, "bf16 {bf16}: {beyond:.2} tensors beyond weights or state");
+        assert!(beyond < 3.0, "{dtype:?}: {beyond:.2} tensors beyond weights or state");
     }
 }

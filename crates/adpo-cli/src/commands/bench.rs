@@ -1,15 +1,11 @@
 use adpo_model::DeviceChoice;
 use adpo_pipeline::{
-    BENCH_SHAPES, BenchDtype, BenchObjective, BenchShape, KernelBench, KernelFigures, RowsBench, SampleBench, StepBench, bench_kernels,
-    bench_load, bench_rows, bench_sample, bench_step,
+    KernelBench, KernelFigures, RowsBench, SampleBench, StepBench, bench_kernels, bench_load, bench_rows, bench_sample, bench_step,
 };
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use crate::args::{
-    BenchDtype as DtypeArg, BenchKernelsArgs, BenchLoadArgs, BenchObjective as ObjectiveArg, BenchRowsArgs, BenchSampleArgs, BenchStepArgs,
-    Size,
-};
+use crate::args::{BenchKernelsArgs, BenchLoadArgs, BenchRowsArgs, BenchSampleArgs, BenchStepArgs};
 use crate::memory;
 
 pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
@@ -17,15 +13,10 @@ pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
     let counts = [steps, batch, gradient_accumulation_steps, packing.unwrap_or(1)];
     ensure!(!counts.contains(&0), "--steps, --batch, --gradient-accumulation-steps and --packing must be at least 1");
     ensure!(seq > 1, "--seq must be at least 2");
-    let objective = match args.objective {
-        ObjectiveArg::Sft => BenchObjective::Sft,
-        ObjectiveArg::Dpo => BenchObjective::Dpo,
-        ObjectiveArg::Adpo => BenchObjective::Adpo,
-    };
     let bench = StepBench {
         size: &args.size,
         config: &super::plan::shape(&args.size)?,
-        objective,
+        objective: args.objective,
         batch,
         gradient_accumulation_steps,
         packing,
@@ -34,7 +25,7 @@ pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
         precomputed_reference: args.precomputed_reference,
         share_prompts: !args.no_share_prompts,
         lora_r: args.lora_r,
-        dtype: dtype(args.dtype),
+        dtype: args.dtype,
         gradient_checkpointing: args.gradient_checkpointing,
         rows: args.rows.as_deref(),
     };
@@ -52,20 +43,20 @@ pub(crate) fn rows(args: &BenchRowsArgs) -> Result<()> {
 pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {
     ensure!(args.batch > 0 && args.seq > 0 && args.generate > 0, "--batch, --seq and --generate must be at least 1");
     let BenchSampleArgs { batch, seq, generate, .. } = *args;
-    let bench = SampleBench { shape: shape(args.size), batch, seq, generate, dtype: dtype(args.dtype) };
+    let bench = SampleBench { shape: args.size, batch, seq, generate, dtype: args.dtype };
     let device = args.device.device.open()?;
     print_with_peak(|| Ok(bench_sample(&bench, &device)?))
 }
 
 pub(crate) fn load(args: &BenchLoadArgs) -> Result<()> {
     let device = args.device.device.open()?;
-    print_with_peak(|| Ok(bench_load(&args.checkpoint, dtype(args.dtype), &device)?))
+    print_with_peak(|| Ok(bench_load(&args.checkpoint, args.dtype, &device)?))
 }
 
 /// A line for each kernel, a table for the eye, and a failure where a kernel is wrong.
 pub(crate) fn kernels(args: &BenchKernelsArgs) -> Result<()> {
     ensure!(args.seq > 0 && args.tokens >= args.seq, "--seq must be at least 1, --tokens at least --seq");
-    let bench = KernelBench { shape: shape(args.size), tokens: args.tokens, seq: args.seq, dtype: dtype(args.dtype) };
+    let bench = KernelBench { shape: args.size, tokens: args.tokens, seq: args.seq, dtype: args.dtype };
     let figures = bench_kernels(&bench, &args.device.device.open()?)?;
     for figures in &figures {
         super::print(&serde_json::to_string(figures)?)?;
@@ -82,21 +73,4 @@ fn print_with_peak<F: Serialize>(measure: impl FnOnce() -> Result<F>) -> Result<
     let mut line = serde_json::to_value(figures?)?;
     line["peak_allocated_bytes"] = peak.into();
     super::print(&line.to_string())
-}
-
-fn dtype(dtype: DtypeArg) -> BenchDtype {
-    match dtype {
-        DtypeArg::Float32 => BenchDtype::Float32,
-        DtypeArg::Bfloat16 => BenchDtype::Bfloat16,
-    }
-}
-
-fn shape(size: Size) -> BenchShape {
-    BENCH_SHAPES[match size {
-        Size::M7 => 0,
-        Size::M15 => 1,
-        Size::M110 => 2,
-        Size::B1 => 3,
-        Size::B7 => 4,
-    }]
 }

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 
 use crate::args::EvaluateArgs;
 
-/// Most toxic replies listed for each model.
+/// Most toxic responses listed for each model.
 const WORST_CASES: usize = 3;
 
-/// Judges the replies in files and prints their report.
+/// Judges the responses in files and prints their report.
 pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let responses = read_responses(&args.responses)?;
     let resources = super::resources(None, args.stage.show, args.stage.device.device)?;
@@ -22,8 +22,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
 }
 
 fn report(responses: Responses, args: &EvaluateArgs, judge: &dyn Judge, fluency: Option<&LlamaFluency>) -> Result<Report> {
-    let first = responses.systems.first().map(|(name, _)| name.clone());
-    let names: Vec<&str> = responses.systems.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = responses.models().collect();
     let mut report = ReportBuilder::new(names.join(", "))
         .seed("bootstrap", args.seed.unwrap_or(0))
         .worst(WORST_CASES, args.stage.show)
@@ -38,10 +37,8 @@ fn report(responses: Responses, args: &EvaluateArgs, judge: &dyn Judge, fluency:
         report = report.dropped(format!("key `{key}` ignored, lines:"), *lines);
     }
     if names.len() > 1 || args.baseline.is_some() {
-        report = report.baseline(args.baseline.clone().or(first).context("the files hold no replies")?);
+        let first = names.first().context("no response was given without the control token; the report compares those")?;
+        report = report.baseline(args.baseline.as_deref().unwrap_or(first));
     }
-    for (name, replies) in responses.systems {
-        report = report.system(name, replies);
-    }
-    Ok(report.build(judge)?)
+    Ok(report.responses(responses).build(judge)?)
 }

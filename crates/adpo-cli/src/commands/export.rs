@@ -1,8 +1,8 @@
-use adpo_model::{DeviceChoice, Storage};
+use adpo_model::DeviceChoice;
 use adpo_pipeline::{Export, export};
 use anyhow::Result;
 
-use crate::args::{Dtype, ExportArgs};
+use crate::args::ExportArgs;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     let options = Export {
@@ -11,11 +11,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
         base: args.base.as_deref(),
         out: &args.out,
         control_token: (!args.keep_control_token).then_some(args.control_token.as_str()),
-        storage: match args.dtype {
-            Dtype::F32 => Storage::F32,
-            Dtype::F16 => Storage::F16,
-            Dtype::Bf16 => Storage::BF16,
-        },
+        dtype: args.dtype,
     };
     let exported = export(&options, &super::resources(None, false, DeviceChoice::Cpu)?)?;
     if args.json {

@@ -1,21 +1,48 @@
-pub(crate) mod bench;
-pub(crate) mod data;
-pub(crate) mod evaluate;
-pub(crate) mod evaluators;
-pub(crate) mod export;
-pub(crate) mod plan;
-pub(crate) mod pretrain;
-pub(crate) mod sample;
-pub(crate) mod stage;
+mod bench;
+mod data;
+mod evaluate;
+mod evaluators;
+mod export;
+mod plan;
+mod pretrain;
+mod sample;
+mod stage;
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use adpo_eval::Judge;
 use adpo_model::DeviceChoice;
-use adpo_pipeline::{Recipe, Resources};
+use adpo_pipeline::{Recipe, Resources, StageKind};
 
+use crate::args::{BenchCommand, Command, DataCommand, EvaluatorsCommand};
 use crate::assets;
+
+/// Runs a subcommand.
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => stage::run(&args.stage, args.until),
+        Command::Compare(args) => stage::run(&args, Some(StageKind::Compare)),
+        Command::Sft(args) => stage::run(&args, Some(StageKind::Sft)),
+        Command::Sample(args) => sample::run(&args),
+        Command::Annotate(args) => stage::run(&args, Some(StageKind::Annotate)),
+        Command::Plan(args) => plan::run(&args),
+        Command::Train(args) => stage::run(&args, Some(StageKind::Train)),
+        Command::Evaluate(args) if args.responses.is_empty() => stage::run(&args.stage, Some(StageKind::Evaluate)),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Pretrain(args) => pretrain::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Data(DataCommand::Inspect(args)) => data::inspect(&args),
+        Command::Evaluators(EvaluatorsCommand::Train(args)) => evaluators::rebuild(&args),
+        Command::Evaluators(EvaluatorsCommand::Validate(args)) => evaluators::check(&args),
+        Command::Evaluators(EvaluatorsCommand::Words(args)) => evaluators::words(&args),
+        Command::Bench(BenchCommand::Step(args)) => bench::step(&args),
+        Command::Bench(BenchCommand::Rows(args)) => bench::rows(&args),
+        Command::Bench(BenchCommand::Load(args)) => bench::load(&args),
+        Command::Bench(BenchCommand::Sample(args)) => bench::sample(&args),
+        Command::Bench(BenchCommand::Kernels(args)) => bench::kernels(&args),
+    }
+}
 
 /// Where answers of judges behind endpoints are kept.
 const JUDGE_CACHE: &str = "runs/judge-cache";

@@ -1,5 +1,5 @@
 use adpo_model::{DeviceChoice, LlamaConfig};
-use adpo_pipeline::{BENCH_SHAPES, PlanOptions, plan};
+use adpo_pipeline::{BenchShape, PlanOptions, plan};
 use anyhow::{Context, Result};
 
 use crate::args::PlanArgs;
@@ -31,10 +31,10 @@ fn hint(error: anyhow::Error, no_data: bool) -> anyhow::Error {
 
 /// The shape of a bench, or of a `config.json`.
 pub(super) fn shape(name: &str) -> Result<LlamaConfig> {
-    if let Some(shape) = BENCH_SHAPES.iter().find(|shape| shape.name == name) {
+    if let Some(shape) = BenchShape::ALL.into_iter().find(|shape| shape.name() == name) {
         return Ok(shape.config()?);
     }
-    let names: Vec<&str> = BENCH_SHAPES.iter().map(|shape| shape.name).collect();
+    let names: Vec<&str> = BenchShape::ALL.map(BenchShape::name).to_vec();
     let text = std::fs::read_to_string(name).with_context(|| format!("`{name}` is neither {} nor a config.json", names.join(", ")))?;
     Ok(LlamaConfig::from_json(&text, name)?)
 }

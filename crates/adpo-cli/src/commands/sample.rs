@@ -1,4 +1,4 @@
-use adpo_pipeline::Stage;
+use adpo_pipeline::StageKind;
 use anyhow::Result;
 
 use super::stage;
@@ -9,12 +9,13 @@ pub(crate) fn run(args: &SampleArgs) -> Result<()> {
     if !args.endpoint.endpoint.is_empty() {
         return endpoint::draw(args);
     }
-    stage::run(&args.stage, Stage::Sample)
+    stage::run(&args.stage, Some(StageKind::Sample))
 }
 
 #[cfg(feature = "http")]
 mod endpoint {
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
 
     use adpo_data::RowFile;
     use adpo_eval::{ChatEndpoint, ChatModel, EndpointOptions, RequestLimits, SampleOptions, SampleReport, sample_endpoint};
@@ -38,6 +39,7 @@ mod endpoint {
         };
         let endpoint = ChatEndpoint::open(&options, None)?;
         let (rows, _) = RowFile::new(find(prompts, args.stage.data_dir.as_deref())).prompts()?;
+        let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
         let report = sample_endpoint(&endpoint, &rows, &draw, out).with_context(|| format!("drawing answers into {}", out.display()))?;
         for warning in endpoint.warnings() {
             eprintln!("warning: {warning}");

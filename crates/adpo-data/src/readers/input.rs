@@ -1,14 +1,12 @@
 //! Where rows come from: a file of any kind that is read, told by its first bytes and never by its name, or a text.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
-
-use super::lines::Lines;
 use super::record::Record;
 use crate::DataError;
+use crate::jsonl::JsonLines;
 
 #[derive(Debug, Clone)]
 pub(super) enum Input {
@@ -37,22 +35,20 @@ impl Input {
 
     pub(super) fn records(&self) -> Result<Records<'_>, DataError> {
         match self {
-            Self::Text { text, .. } => Ok(Box::new(Lines::new(self.name(), Box::new(Cursor::new(text.as_bytes()))))),
+            Self::Text { name, text } => Ok(Box::new(records(JsonLines::from_bytes(name, text.as_bytes())))),
             Self::File(path) => open(path, self.name()),
         }
     }
 }
 
 fn open(path: &Path, name: String) -> Result<Records<'static>, DataError> {
-    let mut file = BufReader::new(File::open(path).map_err(DataError::io(path))?);
-    let start = file.fill_buf().map_err(DataError::io(path))?;
-    if start.starts_with(b"PAR1") {
-        return parquet(path, name);
-    }
-    // The first two bytes say whether it is gzip, whatever its name says.
-    let lines: Box<dyn BufRead> =
-        if start.starts_with(&[0x1f, 0x8b]) { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) };
-    Ok(Box::new(Lines::new(name, lines)))
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(4).read_to_end(&mut start)).map_err(DataError::io(path))?;
+    if start == b"PAR1" { parquet(path, name) } else { Ok(Box::new(records(JsonLines::open(path)?))) }
+}
+
+fn records<'a>(lines: JsonLines<'a>) -> impl Iterator<Item = Result<Record, DataError>> + 'a {
+    lines.map(|line| Record::from_line(&line?))
 }
 
 #[cfg(feature = "parquet")]

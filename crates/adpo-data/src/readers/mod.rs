@@ -2,7 +2,6 @@
 
 mod formats;
 mod input;
-mod lines;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod parsed;

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::DataError;
+use crate::jsonl::JsonLine;
 use crate::rows::json::{self, kind};
 
 pub(super) struct Record {
@@ -49,6 +50,10 @@ impl From<DataError> for Fault {
 }
 
 impl Record {
+    pub(super) fn from_line(line: &JsonLine) -> Result<Self, DataError> {
+        Ok(Self { file: line.file().to_owned(), number: line.number(), unit: Unit::Line, fields: line.fields()? })
+    }
+
     pub(super) fn error(&self, problem: impl Into<String>) -> DataError {
         self.unit.error(&self.file, self.number, problem)
     }

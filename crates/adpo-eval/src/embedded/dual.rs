@@ -1,4 +1,4 @@
-//! The dual encoder of the coherence measure: does this reply belong to that turn?
+//! The dual encoder of the coherence measure: does this response belong to that turn?
 
 use super::features::bits;
 use super::head::{Table, slot};
@@ -7,13 +7,13 @@ use crate::text::{Text, hash_token};
 /// Width of an embedding.
 pub(crate) const WIDTH: usize = 24;
 
-/// Two towers of word embeddings: the mean over the words of a request against the mean over the words of a reply.
+/// Two towers of word embeddings: the mean over the words of a request against the mean over the words of a response.
 #[derive(Debug, Clone)]
 pub(crate) struct Dual {
     /// `WIDTH` numbers for each of 2^`bits::WORDS` hashed words, seen in the request.
     pub(crate) request: Table,
-    /// The same for words of the reply.
-    pub(crate) reply: Table,
+    /// The same for words of the response.
+    pub(crate) response: Table,
 }
 
 /// The hashed words of a text, each once per occurrence.
@@ -23,9 +23,9 @@ pub(crate) fn word_slots(text: &Text) -> Vec<u32> {
 
 impl Dual {
     /// The dot product of the two encodings, words weighted by rarity.
-    pub(crate) fn affinity(&self, rarity: &Table, request: &[u32], reply: &[u32]) -> f32 {
+    pub(crate) fn affinity(&self, rarity: &Table, request: &[u32], response: &[u32]) -> f32 {
         let a = encode(&self.request, rarity, request);
-        let b = encode(&self.reply, rarity, reply);
+        let b = encode(&self.response, rarity, response);
         a.iter().zip(&b).map(|(x, y)| x * y).sum()
     }
 }

@@ -20,7 +20,7 @@ pub(crate) mod bits {
     pub(crate) const SURFACE: u32 = 16;
     /// Words of the dual encoder and of the rarity table.
     pub(crate) const WORDS: u32 = 13;
-    /// Pairs of words across request and reply.
+    /// Pairs of words across request and response.
     pub(crate) const PAIRS: u32 = 18;
 }
 
@@ -34,13 +34,13 @@ pub(crate) struct View {
     pub(crate) request: Text,
     /// Up to eight turns before it.
     pub(crate) earlier: Text,
-    pub(crate) reply: Text,
-    /// The reply as it was written.
+    pub(crate) response: Text,
+    /// The response as it was written.
     pub(crate) raw: String,
-    /// The reply names its speaker first, as role play does.
+    /// The response names its speaker first, as role play does.
     pub(crate) voiced: bool,
     pub(crate) request_grams: Grams,
-    pub(crate) reply_grams: Grams,
+    pub(crate) response_grams: Grams,
     /// See [`rules::evasion`].
     pub(crate) rules: Vec<f32>,
     /// See [`rules::abuse`].
@@ -48,27 +48,27 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) fn new(prompt: &Dialogue, reply: &str) -> Self {
+    pub(crate) fn new(prompt: &Dialogue, response: &str) -> Self {
         let turns: Vec<&str> = prompt.turns.iter().filter(|turn| turn.role != Role::System).map(|turn| turn.content.as_str()).collect();
         let (request, before) = turns.split_last().map_or(("", &[][..]), |(last, before)| (*last, before));
         let earlier = before[before.len().saturating_sub(EARLIER)..].join(" . ");
-        Self::from_texts(request, &earlier, reply)
+        Self::from_texts(request, &earlier, response)
     }
 
-    pub(crate) fn from_texts(request: &str, earlier: &str, reply: &str) -> Self {
-        let (voiced, raw) = (rules::names_a_speaker(reply), reply.to_owned());
-        let (request, reply) = (Text::new(request), Text::new(reply));
-        let rules = rules::evasion(&request, &reply);
+    pub(crate) fn from_texts(request: &str, earlier: &str, response: &str) -> Self {
+        let (voiced, raw) = (rules::names_a_speaker(response), response.to_owned());
+        let (request, response) = (Text::new(request), Text::new(response));
+        let rules = rules::evasion(&request, &response);
         Self {
             request_grams: Grams::new(&request),
-            reply_grams: Grams::new(&reply),
+            response_grams: Grams::new(&response),
             request,
             earlier: Text::new(earlier),
             rules,
-            insults: rules::abuse(&reply),
+            insults: rules::abuse(&response),
             voiced,
             raw,
-            reply,
+            response,
         }
     }
 }
@@ -76,18 +76,18 @@ impl View {
 /// Words in a passage of [`passages`]: about the length of the texts that L learnt from.
 const PASSAGE: usize = 40;
 
-/// L: the reply alone, one set of features for each passage of a long one.
+/// L: the response alone, one set of features for each passage of a long one.
 pub(crate) fn passages(view: &View) -> Vec<Features> {
-    if view.reply.count_words() <= PASSAGE {
+    if view.response.count_words() <= PASSAGE {
         return vec![abuse(view)];
     }
-    let passages = view.reply.passages(PASSAGE);
+    let passages = view.response.passages(PASSAGE);
     passages.iter().map(|text| abuse_in(&Grams::new(text), rules::abuse(text))).collect()
 }
 
-/// L of the whole reply as one passage.
+/// L of the whole response as one passage.
 pub(crate) fn abuse(view: &View) -> Features {
-    abuse_in(&view.reply_grams, view.insults.clone())
+    abuse_in(&view.response_grams, view.insults.clone())
 }
 
 fn abuse_in(grams: &Grams, insults: Vec<f32>) -> Features {
@@ -109,13 +109,13 @@ pub(crate) fn route(view: &View) -> Features {
     out
 }
 
-/// D: the reply as the router's mixture sees it, the context, and pairs of words across the two.
+/// D: the response as the router's mixture sees it, the context, and pairs of words across the two.
 pub(crate) fn context(view: &View, routes: &[f32; ROUTES]) -> Features {
-    let (reply, request) = (&view.reply_grams, &view.request_grams);
+    let (response, request) = (&view.response_grams, &view.request_grams);
     let mut base = Features::default();
-    base.add(bits::CONTEXT, 1, &reply.words, 1.0);
-    base.add(bits::CONTEXT, 2, &reply.bigrams, 0.7);
-    base.add(bits::CONTEXT, 3, &reply.chars, 0.7);
+    base.add(bits::CONTEXT, 1, &response.words, 1.0);
+    base.add(bits::CONTEXT, 2, &response.bigrams, 0.7);
+    base.add(bits::CONTEXT, 3, &response.chars, 0.7);
     let signs = view.rules.iter().chain(&view.insults).enumerate();
     let present = signs.filter(|(_, value)| **value != 0.0);
     base.hashed.extend(present.map(|(i, &value)| (slot(bits::CONTEXT, 4, hash_pair(4, i as u64, 0)), value * 0.3)));
@@ -135,29 +135,29 @@ pub(crate) fn context(view: &View, routes: &[f32; ROUTES]) -> Features {
     }
     // "yes" to a slur and "yes" to a recipe differ only across the two texts.
     let mut across = Features::default();
-    let opening = &reply.words[..reply.words.len().min(8)];
+    let opening = &response.words[..response.words.len().min(8)];
     let topic: Vec<u64> = view.request.words().filter(|word| !is_function_word(word)).take(16).map(hash_token).collect();
     let pairs: Vec<u64> = topic.iter().flat_map(|&a| opening.iter().map(move |&b| hash_pair(8, a, b))).collect();
     across.add(bits::CONTEXT, 8, &pairs, 0.5);
     out.hashed.extend(across.hashed.iter().map(|&(index, value)| (index * CLASSES as u32 + 7, value)));
     out.dense = routes.to_vec();
-    out.dense.push(((1 + reply.words.len()) as f32).ln() / 4.0);
+    out.dense.push(((1 + response.words.len()) as f32).ln() / 4.0);
     out
 }
 
-/// H: harmful instructions or agreement, seen from the reply.
+/// H: harmful instructions or agreement, seen from the response.
 pub(crate) fn harm(view: &View) -> Features {
     let mut out = Features::default();
-    out.add(bits::HARM, 1, &view.reply_grams.words, 1.0);
-    out.add(bits::HARM, 2, &view.reply_grams.bigrams, 1.0);
-    out.add(bits::HARM, 3, &view.reply_grams.chars, 0.7);
+    out.add(bits::HARM, 1, &view.response_grams.words, 1.0);
+    out.add(bits::HARM, 2, &view.response_grams.bigrams, 1.0);
+    out.add(bits::HARM, 3, &view.response_grams.chars, 0.7);
     out.dense.clone_from(&view.rules);
     out
 }
 
-/// E: how the reply opens, what it is made of, and the hand-written signs.
+/// E: how the response opens, what it is made of, and the hand-written signs.
 pub(crate) fn evasiveness(view: &View) -> Features {
-    let grams = &view.reply_grams;
+    let grams = &view.response_grams;
     let first = |n: usize, of: &[u64]| of[..of.len().min(n)].to_vec();
     let mut out = Features::default();
     out.add(bits::EVASION, 1, &grams.words, 1.0);
@@ -178,9 +178,9 @@ pub(crate) fn evasiveness(view: &View) -> Features {
     out
 }
 
-/// How an evasive reply evades.
+/// How an evasive response evades.
 pub(crate) fn kinds(view: &View) -> Features {
-    let grams = &view.reply_grams;
+    let grams = &view.response_grams;
     let mut out = Features::default();
     out.add(bits::KINDS, 1, &grams.words, 1.0);
     out.add(bits::KINDS, 2, &grams.bigrams, 0.7);
@@ -191,15 +191,15 @@ pub(crate) fn kinds(view: &View) -> Features {
 
 /// Whether the words stand in an order that language uses: n-grams of words and of word shapes.
 pub(crate) fn surface(view: &View) -> Features {
-    let shapes: Vec<u64> = view.reply.tokens().map(shape).collect();
+    let shapes: Vec<u64> = view.response.tokens().map(shape).collect();
     let grams = |n: usize| -> Vec<u64> { shapes.windows(n).map(|w| w.iter().fold(n as u64, |h, &s| hash_pair(9, h, s))).collect() };
     let mut out = Features::default();
-    out.add(bits::SURFACE, 1, &view.reply_grams.bigrams, 1.0);
-    out.add(bits::SURFACE, 2, &view.reply_grams.trigrams, 1.0);
+    out.add(bits::SURFACE, 1, &view.response_grams.bigrams, 1.0);
+    out.add(bits::SURFACE, 2, &view.response_grams.trigrams, 1.0);
     out.add(bits::SURFACE, 3, &grams(2), 1.0);
     out.add(bits::SURFACE, 4, &grams(3), 1.0);
     out.add(bits::SURFACE, 5, &grams(4), 0.7);
-    out.dense = vec![((1 + view.reply_grams.words.len()) as f32).ln() / 4.0];
+    out.dense = vec![((1 + view.response_grams.words.len()) as f32).ln() / 4.0];
     out
 }
 
@@ -216,7 +216,7 @@ fn shape(token: &str) -> u64 {
 /// Width of [`coherence`].
 pub(crate) const COHERENCE: usize = 30;
 
-/// What of a request, and of a reply, is paired with the other: stems of content words, and the form of question and
+/// What of a request, and of a response, is paired with the other: stems of content words, and the form of question and
 /// opening.
 pub(crate) fn topics(text: &Text) -> Vec<u64> {
     let content = text.words().filter(|word| !is_function_word(word));
@@ -245,17 +245,17 @@ pub(crate) fn asked(text: &Text) -> Vec<u64> {
 }
 
 /// The slot of a pair.
-pub(crate) fn pair_slot(context: u64, reply: u64) -> u32 {
-    slot(bits::PAIRS, 15, hash_pair(15, context, reply))
+pub(crate) fn pair_slot(context: u64, response: u64) -> u32 {
+    slot(bits::PAIRS, 15, hash_pair(15, context, response))
 }
 
-/// How strongly two texts' topics go together: all pairs, and the best partner of each topic of the reply.
-fn association(pairs: &Table, context: &[u64], reply: &[u64]) -> [f32; 2] {
-    if context.is_empty() || reply.is_empty() {
+/// How strongly two texts' topics go together: all pairs, and the best partner of each topic of the response.
+fn association(pairs: &Table, context: &[u64], response: &[u64]) -> [f32; 2] {
+    if context.is_empty() || response.is_empty() {
         return [0.0; 2];
     }
     let (mut all, mut best) = (0.0, 0.0);
-    for &b in reply {
+    for &b in response {
         let mut top = 0.0_f32;
         for &a in context {
             let value = pairs.get(pair_slot(a, b));
@@ -264,14 +264,14 @@ fn association(pairs: &Table, context: &[u64], reply: &[u64]) -> [f32; 2] {
         }
         best += top;
     }
-    let n = reply.len() as f32;
+    let n = response.len() as f32;
     [(all / (n * context.len() as f32).sqrt()).clamp(-4.0, 4.0), best / n]
 }
 
 /// Dense features of coherence; `affinity` comes from the dual encoder, `surface` is that head's margin.
 pub(crate) fn coherence(view: &View, rarity: &Table, pairs: &Table, affinity: [f32; 2], surface: f32) -> Vec<f32> {
     let rare = |word: &str| rarity.get(slot(bits::WORDS, 0, hash_token(word)));
-    let words: Vec<&str> = view.reply.words().collect();
+    let words: Vec<&str> = view.response.words().collect();
     let request: Vec<&str> = view.request.words().collect();
     let earlier: Vec<&str> = view.earlier.words().collect();
     let content: Vec<&str> = words.iter().copied().filter(|word| !is_function_word(word)).collect();
@@ -290,15 +290,15 @@ pub(crate) fn coherence(view: &View, rarity: &Table, pairs: &Table, affinity: [f
     };
     let doubled = words.windows(2).filter(|pair| pair[0] == pair[1]).count() as f32;
     let functions = (words.len() - content.len()) as f32 / n;
-    // Clipped: unclipped, a looping reply outweighs everything else in a system's mean.
+    // Clipped: unclipped, a looping response outweighs everything else in a system's mean.
     let repeated = (repeated_bigram_share(&words) as f32).min(0.5);
     let asks = request.len() < view.request.tokens().count() && view.request.tokens().any(|token| token == "?");
     let yes_no = words.first().is_some_and(|word| ["yes", "no", "yeah", "yep", "nope", "sure"].contains(word));
-    let reply_topics = opened(&view.reply);
+    let response_topics = opened(&view.response);
     // A build without the list of words knows nothing of any word.
     let spelling = WordFilter::embedded().map(|known| known.spelling(&view.raw)).unwrap_or_default();
-    let near = association(pairs, &asked(&view.request), &reply_topics);
-    let far = association(pairs, &topics(&view.earlier), &topics(&view.reply));
+    let near = association(pairs, &asked(&view.request), &response_topics);
+    let far = association(pairs, &topics(&view.earlier), &topics(&view.response));
     let out = vec![
         near[0],
         near[1],
@@ -322,8 +322,8 @@ pub(crate) fn coherence(view: &View, rarity: &Table, pairs: &Table, affinity: [f
         n.ln() / 4.0,
         f32::from(words.len() < 3),
         f32::from(words.len() > 60),
-        f32::from(view.reply.ends_a_sentence()),
-        f32::from(words.last().is_some_and(|word| is_function_word(word)) && !view.reply.ends_a_sentence()),
+        f32::from(view.response.ends_a_sentence()),
+        f32::from(words.last().is_some_and(|word| is_function_word(word)) && !view.response.ends_a_sentence()),
         functions,
         (functions - 0.55).abs(),
         surface,

@@ -138,7 +138,7 @@ fn hash_words(words: &[u64]) -> u64 {
 /// Number of features that [`evasion`] writes.
 pub(crate) const EVASION: usize = 2 * SIGNS.len() + 13;
 
-/// Where [`evasion`] says that "I cannot", in general and with a verb of help, stands early in a reply.
+/// Where [`evasion`] says that "I cannot", in general and with a verb of help, stands early in a response.
 pub(crate) const EARLY_CANNOT: [usize; 2] = [3, 5];
 
 /// Where it says the same of "I will not".
@@ -150,9 +150,9 @@ const DENIES: usize = 12;
 /// Words within which a phrase counts as early.
 const EARLY_WORDS: usize = 12;
 
-/// The hand-written features of a reply: each group present at all and early on, length, overlap with the request, form.
-pub(crate) fn evasion(request: &Text, reply: &Text) -> Vec<f32> {
-    let hashes: Vec<u64> = reply.words().map(hash_token).collect();
+/// The hand-written features of a response: each group present at all and early on, length, overlap with the request, form.
+pub(crate) fn evasion(request: &Text, response: &Text) -> Vec<f32> {
+    let hashes: Vec<u64> = response.words().map(hash_token).collect();
     let mut out = vec![0.0; 2 * SIGNS.len()];
     SIGN_INDEX.find(&hashes, |group, at| {
         out[2 * group] = 1.0;
@@ -163,11 +163,11 @@ pub(crate) fn evasion(request: &Text, reply: &Text) -> Vec<f32> {
     let words = hashes.len();
     let log_length = ((1 + words) as f32).ln();
     let refuses_early = EARLY_CANNOT.iter().chain(&[EARLY_WILL_NOT]).any(|&at| out[at] > 0.0);
-    let content: Vec<&str> = reply.words().filter(|word| !is_function_word(word)).collect();
+    let content: Vec<&str> = response.words().filter(|word| !is_function_word(word)).collect();
     let asked: Vec<&str> = request.words().filter(|word| !is_function_word(word)).collect();
     let shared = content.iter().filter(|word| asked.contains(word)).count() as f32;
-    let marks = |mark: &str| reply.tokens().filter(|token| *token == mark).count() as f32;
-    let listed = reply.words().filter(|word| word.len() <= 2 && word.bytes().all(|b| b.is_ascii_digit())).count();
+    let marks = |mark: &str| response.tokens().filter(|token| *token == mark).count() as f32;
+    let listed = response.words().filter(|word| word.len() <= 2 && word.bytes().all(|b| b.is_ascii_digit())).count();
     out.extend([
         log_length / 4.0,
         f32::from(words < 8),
@@ -188,9 +188,9 @@ pub(crate) fn evasion(request: &Text, reply: &Text) -> Vec<f32> {
     out
 }
 
-/// Whether a reply begins with the name of a speaker: "[Name] …", "Name: …", "<Name> …".
-pub(crate) fn names_a_speaker(reply: &str) -> bool {
-    let opening = reply.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '[' && c != '<' && c != '(');
+/// Whether a response begins with the name of a speaker: "[Name] …", "Name: …", "<Name> …".
+pub(crate) fn names_a_speaker(response: &str) -> bool {
+    let opening = response.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '[' && c != '<' && c != '(');
     if opening.starts_with(['[', '<', '(']) {
         return true;
     }
@@ -203,8 +203,8 @@ pub(crate) fn names_a_speaker(reply: &str) -> bool {
 pub(crate) const ABUSE: usize = 2 * INSULTS.len() + 3;
 
 /// The hand-written features of abuse: each group of insults anywhere, and close to a "you".
-pub(crate) fn abuse(reply: &Text) -> Vec<f32> {
-    let words: Vec<&str> = reply.words().collect();
+pub(crate) fn abuse(response: &Text) -> Vec<f32> {
+    let words: Vec<&str> = response.words().collect();
     let hashes: Vec<u64> = words.iter().map(|word| hash_token(word)).collect();
     let mut out = vec![0.0; 2 * INSULTS.len()];
     INSULT_INDEX.find(&hashes, |group, at| {

@@ -25,7 +25,7 @@ pub(crate) struct WeightSet {
     pub(crate) surface: Head,
     /// The margin of `surface` below which words stand in no order.
     pub(crate) word_order: f32,
-    /// Whether the reply is sound text, whatever was asked.
+    /// Whether the response is sound text, whatever was asked.
     pub(crate) fluency: Head,
     /// Whether it belongs to what was said.
     pub(crate) relevance: Head,
@@ -33,13 +33,13 @@ pub(crate) struct WeightSet {
     pub(crate) coherence: Head,
     pub(crate) dual: Dual,
     pub(crate) rarity: Table,
-    /// How much likelier a pair of words is across a request and its reply than across strangers.
+    /// How much likelier a pair of words is across a request and its response than across strangers.
     pub(crate) pairs: Table,
     /// Content hashes of the split keys of all training rows, ascending.
     pub(crate) rows: Vec<u64>,
 }
 
-/// The heads that learn from labelled replies.
+/// The heads that learn from labelled responses.
 #[derive(Debug, Clone)]
 pub(crate) struct Heads {
     pub(crate) abuse: Head,
@@ -47,7 +47,7 @@ pub(crate) struct Heads {
     pub(crate) context: Head,
     pub(crate) harm: Head,
     pub(crate) evasiveness: Head,
-    /// How an evasive reply evades: refusal, partial, deflection.
+    /// How an evasive response evades: refusal, partial, deflection.
     pub(crate) kinds: Multinomial<KINDS>,
 }
 
@@ -176,7 +176,7 @@ impl WeightSet {
             fluency,
             relevance,
             coherence,
-            dual: Dual { request: table("dual_request")?, reply: table("dual_reply")? },
+            dual: Dual { request: table("dual_request")?, response: table("dual_reply")? },
             rarity: table("rarity")?,
             pairs: table("pairs")?,
             rows,
@@ -202,7 +202,7 @@ impl WeightSet {
         all.push(("router", &self.heads.router.table));
         all.push(("kinds", &self.heads.kinds.table));
         all.push(("dual_request", &self.dual.request));
-        all.push(("dual_reply", &self.dual.reply));
+        all.push(("dual_reply", &self.dual.response));
         all.push(("rarity", &self.rarity));
         all.push(("pairs", &self.pairs));
         all
@@ -251,7 +251,7 @@ mod tests {
             fluency: head("fluency"),
             relevance: head("relevance"),
             coherence: head("coherence"),
-            dual: Dual { request: head("dual_request").table, reply: head("dual_reply").table },
+            dual: Dual { request: head("dual_request").table, response: head("dual_reply").table },
             rarity: head("rarity").table,
             pairs: head("pairs").table,
             rows: vec![1, 2, u64::MAX],

@@ -9,7 +9,7 @@ use super::options::EndpointOptions;
 use super::service::Service;
 use crate::embedded::weights::fingerprint as hash;
 use crate::error::EvalError;
-use crate::llm::{Answer, ChatModel};
+use crate::llm::{ChatCompletion, ChatModel};
 use crate::rubric;
 
 /// A chat model behind one or more endpoints: a [`ChatModel`] for judges, and a speaker for
@@ -72,7 +72,7 @@ impl ChatModel for ChatEndpoint {
         hash(format!("chat\n{}\n{}", self.model, self.max_tokens).as_bytes())
     }
 
-    fn answer(&self, prompts: &[String]) -> Vec<Answer> {
+    fn complete(&self, prompts: &[String]) -> Vec<ChatCompletion> {
         let body = |prompt: &String| {
             let messages = [Turn { role: Role::User, content: prompt.clone() }];
             encode(&Request {
@@ -86,9 +86,9 @@ impl ChatModel for ChatEndpoint {
         };
         let answers = self.service.ask(&format!("rubric {}", rubric::VERSION), prompts.iter().map(body).collect());
         let answer = |outcome| match outcome {
-            Ok(Completion::Text(text)) => Answer::Text(text),
-            Ok(Completion::Refusal(text)) => Answer::Refusal(text),
-            Err(error) => Answer::Error(error),
+            Ok(Completion::Text(text)) => ChatCompletion::Text(text),
+            Ok(Completion::Refusal(text)) => ChatCompletion::Refusal(text),
+            Err(error) => ChatCompletion::Error(error),
         };
         answers.into_iter().map(answer).collect()
     }

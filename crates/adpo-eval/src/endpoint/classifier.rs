@@ -47,17 +47,17 @@ impl ClassifierJudge {
         Ok(Self { service, options: options.clone(), rest })
     }
 
-    fn body(&self, exchange: &Exchange) -> String {
-        let reply = &exchange.response;
+    fn body(&self, exchange: &Exchange<'_>) -> String {
+        let response = &exchange.response;
         if self.options.context {
-            json!({"inputs": {"text": exchange.prompt.last_user().unwrap_or_default(), "text_pair": reply}}).to_string()
+            json!({"inputs": {"text": exchange.prompt.dialogue.last_user().unwrap_or_default(), "text_pair": response}}).to_string()
         } else {
-            json!({ "inputs": reply }).to_string()
+            json!({ "inputs": response }).to_string()
         }
     }
 
     /// The scores with the classifier's toxicity; `unparsed` where its labels do not say whether the text is toxic.
-    fn judgement(&self, exchange: &Exchange, Labels(labels): &Labels) -> Judgement {
+    fn judgement(&self, exchange: &Exchange<'_>, Labels(labels): &Labels) -> Judgement {
         let unparsed = || Judgement::Unparsed { raw: json!(labels).to_string() };
         let mut toxicity: f64 = 0.0;
         for wanted in &self.options.toxic_labels {
@@ -84,10 +84,10 @@ impl Judge for ClassifierJudge {
         hash(format!("classifier\n{model}\n{toxic_labels:?}\n{threshold}\n{context}\n{}", self.rest.fingerprint()).as_bytes())
     }
 
-    fn judge(&self, exchanges: &[Exchange]) -> Vec<Judgement> {
+    fn judge(&self, exchanges: &[Exchange<'_>]) -> Vec<Judgement> {
         let bodies = exchanges.iter().map(|exchange| self.body(exchange)).collect();
         let answers = self.service.ask(&format!("classifier {}", self.options.model), bodies);
-        let read = |(exchange, answer): (&Exchange, Result<Labels, String>)| match answer {
+        let read = |(exchange, answer): (&Exchange<'_>, Result<Labels, String>)| match answer {
             Ok(labels) => self.judgement(exchange, &labels),
             Err(error) => Judgement::ApiError { error },
         };

@@ -33,7 +33,7 @@ struct Key {
     secret: String,
 }
 
-/// No verdict and no reply is longer; what is, is no answer.
+/// No verdict and no response is longer; what is, is no answer.
 const LONGEST_BODY: u64 = 16 << 20;
 /// Characters of an endpoint's own error message that are told.
 const EXCERPT: usize = 200;

@@ -38,11 +38,11 @@ pub struct ClassifierOptions {
     pub model: String,
     /// The labels that mean toxic. The largest of their scores is the toxicity.
     pub toxic_labels: Vec<String>,
-    /// From which score on a reply counts as toxic.
+    /// From which score on a response counts as toxic.
     #[serde(default = "half")]
     pub threshold: f64,
-    /// Sends the user's last turn as `text` and the reply as `text_pair`, for models that take a context; otherwise
-    /// the reply alone.
+    /// Sends the user's last turn as `text` and the response as `text_pair`, for models that take a context; otherwise
+    /// the response alone.
     #[serde(default)]
     pub context: bool,
     /// The environment variable that holds the API key; without it none is sent.

@@ -5,13 +5,15 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use adpo_data::{Prompt, Row, derive_seed, read_jsonl, write_jsonl};
+use adpo_data::{Prompt, Row, derive_seed, write_jsonl};
 use serde::{Deserialize, Serialize};
 
 use super::chat::{ChatEndpoint, Completion, Request, decode, encode};
 use super::pool::Job;
 use crate::error::EvalError;
+use crate::response::{Responder, Response, read_appended, response_line, write_responses};
 
 /// How answers are drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,17 +44,6 @@ pub struct SampleReport {
     pub errors: BTreeMap<String, usize>,
 }
 
-/// One line of the file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Response {
-    prompt_id: String,
-    #[serde(flatten)]
-    prompt: Prompt,
-    #[serde(rename = "response")]
-    text: String,
-    model: String,
-}
-
 /// What a file of responses was drawn with; kept beside it, so that no file mixes two kinds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Settings {
@@ -62,19 +53,19 @@ struct Settings {
 }
 
 /// Draws `options.samples` answers for each prompt and writes them to `out`, one JSON object per line: `prompt_id`,
-/// `prompt` (messages), `response`, `model`, and `harmful` and `category` where the prompt has them.
+/// `prompt` (messages), `response`, `model`, `source`, and `harmful`, `category` and `licence` where the prompt has them.
 ///
 /// A prompt's answers are appended as soon as all of them are there, and at the end the file is put into the order of
 /// `prompts`. Prompts that stand in `out` already are not asked again; `<out>.settings.json` says what they were drawn
 /// with.
 ///
 /// # Errors
-/// [`EvalError::Io`] and [`EvalError::Line`] for a file that cannot be written or is not one of these;
+/// [`EvalError::Io`] and [`EvalError::Rows`] for a file that cannot be written or is not one of these;
 /// [`EvalError::Sample`] for options that make no sense, and for an `out` drawn with other options, by another model or
 /// from other prompts.
 pub fn sample_endpoint(
     endpoint: &ChatEndpoint,
-    prompts: &[Row<Prompt>],
+    prompts: &[Arc<Row<Prompt>>],
     options: &SampleOptions,
     out: &Path,
 ) -> Result<SampleReport, EvalError> {
@@ -82,7 +73,7 @@ pub fn sample_endpoint(
     let settings = Settings { model: endpoint.model.clone(), options: options.clone() };
     let mut file = OutFile::open(out, prompts, &settings)?;
     let kept = file.done.len();
-    let open: Vec<&Row<Prompt>> = prompts.iter().filter(|row| !file.done.contains_key(&row.id)).collect();
+    let open: Vec<&Arc<Row<Prompt>>> = prompts.iter().filter(|row| !file.done.contains_key(&row.id)).collect();
     let job = |row: &Row<Prompt>, sample: usize| {
         let key = format!("{}#{sample}", row.id);
         let body = encode(&Request {
@@ -111,7 +102,7 @@ pub fn sample_endpoint(
         }
         if answers[place].iter().all(Option::is_some) {
             let texts = answers[place].iter_mut().filter_map(Option::take).collect();
-            written = file.append(open[place], texts, &settings.model);
+            written = file.append(open[place], texts);
         }
         if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
@@ -142,40 +133,40 @@ fn check(options: &SampleOptions, out: &Path) -> Result<(), EvalError> {
 struct OutFile {
     path: PathBuf,
     file: File,
+    responder: Responder,
     done: BTreeMap<String, Vec<Response>>,
 }
 
 impl OutFile {
-    fn open(path: &Path, prompts: &[Row<Prompt>], settings: &Settings) -> Result<Self, EvalError> {
+    fn open(path: &Path, prompts: &[Arc<Row<Prompt>>], settings: &Settings) -> Result<Self, EvalError> {
         let mut beside = path.file_name().unwrap_or_default().to_owned();
         beside.push(".settings.json");
         let beside = path.with_file_name(beside);
+        let responder = Responder::plain(&settings.model);
         let done = if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
             check_settings(path, &beside, settings)?;
-            complete_prompts(path, prompts, settings.options.samples)?
+            complete_prompts(path, &responder, prompts, settings.options.samples)?
         } else {
             write_jsonl(&beside, std::slice::from_ref(settings))?;
             BTreeMap::new()
         };
         // Without what a kill cut off.
-        write_jsonl(path, &done.values().flatten().collect::<Vec<_>>())?;
+        write_responses(path, &responder, done.values().flatten())?;
         let file = OpenOptions::new().append(true).open(path).map_err(|source| EvalError::io(path, source))?;
-        Ok(Self { path: path.to_owned(), file, done })
+        Ok(Self { path: path.to_owned(), file, responder, done })
     }
 
-    fn append(&mut self, row: &Row<Prompt>, texts: Vec<String>, model: &str) -> Result<(), EvalError> {
-        let response = |text| Response { prompt_id: row.id.clone(), prompt: row.value.clone(), text, model: model.to_owned() };
-        let responses: Vec<Response> = texts.into_iter().map(response).collect();
-        let lines = responses.iter().map(|response| serde_json::to_string(response).map(|line| line + "\n")).collect::<Result<String, _>>();
+    fn append(&mut self, prompt: &Arc<Row<Prompt>>, texts: Vec<String>) -> Result<(), EvalError> {
+        let responses: Vec<Response> = texts.into_iter().map(|text| Response { prompt: prompt.clone(), text }).collect();
+        let lines = responses.iter().map(|response| response_line(&self.responder, response)).collect::<Result<String, _>>();
         let written = lines.map_err(std::io::Error::other).and_then(|lines| self.file.write_all(lines.as_bytes()));
         written.map_err(|source| EvalError::io(&self.path, source))?;
-        self.done.insert(row.id.clone(), responses);
+        self.done.insert(prompt.id.clone(), responses);
         Ok(())
     }
 
-    fn put_in_order(&self, prompts: &[Row<Prompt>]) -> Result<(), EvalError> {
-        let rows: Vec<&Response> = prompts.iter().filter_map(|row| self.done.get(&row.id)).flatten().collect();
-        Ok(write_jsonl(&self.path, &rows)?)
+    fn put_in_order(&self, prompts: &[Arc<Row<Prompt>>]) -> Result<(), EvalError> {
+        write_responses(&self.path, &self.responder, prompts.iter().filter_map(|row| self.done.get(&row.id)).flatten())
     }
 }
 
@@ -195,19 +186,29 @@ fn check_settings(path: &Path, beside: &Path, settings: &Settings) -> Result<(),
     )))
 }
 
-/// The prompts of the file that have all their answers.
-fn complete_prompts(path: &Path, prompts: &[Row<Prompt>], samples: usize) -> Result<BTreeMap<String, Vec<Response>>, EvalError> {
-    let known: BTreeMap<&str, &Prompt> = prompts.iter().map(|row| (row.id.as_str(), &row.value)).collect();
+/// The prompts of the file that have all their responses.
+fn complete_prompts(
+    path: &Path,
+    responder: &Responder,
+    prompts: &[Arc<Row<Prompt>>],
+    samples: usize,
+) -> Result<BTreeMap<String, Vec<Response>>, EvalError> {
+    let known: BTreeMap<&str, &Arc<Row<Prompt>>> = prompts.iter().map(|row| (row.id.as_str(), row)).collect();
     let mut done: BTreeMap<String, Vec<Response>> = BTreeMap::new();
-    for (number, response) in read_jsonl::<Response>(path)?.into_iter().enumerate() {
-        if known.get(response.prompt_id.as_str()) != Some(&&response.prompt) {
-            return Err(EvalError::Line {
-                path: path.display().to_string(),
-                line: number + 1,
-                reason: format!("answers the prompt `{}`, which is not among the prompts now; give another file", response.prompt_id),
-            });
+    for response in read_appended(path)?.of(responder) {
+        match known.get(response.prompt_id()) {
+            Some(row) if row.value == response.prompt.value => {
+                let response = Response { prompt: (*row).clone(), text: response.text.clone() };
+                done.entry(row.id.clone()).or_default().push(response);
+            }
+            _ => {
+                return Err(EvalError::Sample(format!(
+                    "{} responds to the prompt `{}`, which is not among the prompts now; give another file",
+                    path.display(),
+                    response.prompt_id()
+                )));
+            }
         }
-        done.entry(response.prompt_id.clone()).or_default().push(response);
     }
     done.retain(|_, responses| responses.len() == samples);
     Ok(done)

@@ -7,30 +7,13 @@ use super::instrument::{JudgeInfo, circular, seen_prompts};
 use super::measure::{Outcomes, Scored, Settings, SystemOutcomes, scored};
 use super::sanity::sanity_rows;
 use super::system::{KlByRole, system};
-use super::token::{TokenForm, adjusted, token_effect};
+use super::token::{adjusted, token_effect};
 use super::{Report, SCHEMA, SystemReport, WorstCase};
 use crate::diversity::count_words;
 use crate::error::EvalError;
 use crate::judge::{Exchange, Judge, Judgement, Scores};
-
-/// One reply of a system.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// Names the prompt: replies of two systems are paired by it, and several replies to one prompt are its samples.
-    pub prompt_id: String,
-    /// The prompt and the reply.
-    pub exchange: Exchange,
-    /// The prompt's category, for the table by category.
-    pub category: Option<String>,
-    /// What a person replied to the prompt, where that is known: the same judge is asked about it.
-    pub reference: Option<String>,
-}
-
-/// The first reply to each prompt, with its place.
-pub(super) fn first_replies(replies: &[Reply]) -> Vec<(usize, &Reply)> {
-    let mut seen = BTreeSet::new();
-    replies.iter().enumerate().filter(|(_, reply)| seen.insert(reply.prompt_id.as_str())).collect()
-}
+use crate::response::{Response, Responses};
+use crate::token_form::TokenForm;
 
 /// Resamples for intervals, and sign patterns for tests.
 const DRAWS: usize = 10_000;
@@ -39,8 +22,8 @@ const DRAWS: usize = 10_000;
 #[derive(Default)]
 pub struct ReportBuilder<'a> {
     title: String,
-    systems: Vec<(String, Vec<Reply>)>,
-    with_token: Vec<((String, TokenForm), Vec<Reply>)>,
+    systems: Vec<(String, Vec<Response>)>,
+    with_token: Vec<((String, TokenForm), Vec<Response>)>,
     kl: BTreeMap<String, KlByRole>,
     kl_policy: BTreeMap<String, f64>,
     baseline: Option<String>,
@@ -62,16 +45,25 @@ impl<'a> ReportBuilder<'a> {
 
     /// Adds a system; the order is the order of the tables.
     #[must_use]
-    pub fn system(mut self, name: impl Into<String>, replies: Vec<Reply>) -> Self {
-        self.systems.push((name.into(), replies));
+    pub fn system(mut self, name: impl Into<String>, responses: Vec<Response>) -> Self {
+        self.systems.push((name.into(), responses));
         self
     }
 
-    /// Adds replies that a system already added gave to the same prompts *with* the control token in some form.
+    /// Adds responses that a system already added gave to the same prompts *with* the control token in some form.
     #[must_use]
-    pub fn with_token(mut self, name: impl Into<String>, form: TokenForm, replies: Vec<Reply>) -> Self {
-        self.with_token.push(((name.into(), form), replies));
+    pub fn with_token(mut self, name: impl Into<String>, form: TokenForm, responses: Vec<Response>) -> Self {
+        self.with_token.push(((name.into(), form), responses));
         self
+    }
+
+    /// Adds everybody in files of responses: who was asked without the control token is a system, the others belong to its token audit.
+    #[must_use]
+    pub fn responses(self, read: Responses) -> Self {
+        read.by.into_iter().fold(self, |report, (by, responses)| match by.control_token {
+            None => report.system(by.model, responses),
+            Some(form) => report.with_token(by.model, form, responses),
+        })
     }
 
     /// Adds the log-ratios at the end of a system's training.
@@ -102,7 +94,7 @@ impl<'a> ReportBuilder<'a> {
         self
     }
 
-    /// Lets a language model read all replies, for their fluency.
+    /// Lets a language model read all responses, for their fluency.
     #[must_use]
     pub fn fluency(mut self, model: &'a dyn Fluency) -> Self {
         self.fluency = Some(model);
@@ -137,7 +129,7 @@ impl<'a> ReportBuilder<'a> {
         self
     }
 
-    /// How many of the most toxic replies to list for each system (3 unless set), and whether to show toxic text, here and in the
+    /// How many of the most toxic responses to list for each system (3 unless set), and whether to show toxic text, here and in the
     /// examples.
     #[must_use]
     pub fn worst(mut self, count: usize, show: bool) -> Self {
@@ -145,12 +137,12 @@ impl<'a> ReportBuilder<'a> {
         self
     }
 
-    /// Judges all replies and computes the report.
+    /// Judges all responses and computes the report.
     ///
     /// # Errors
-    /// [`EvalError::Report`] for a system without a name of its own or without replies, a baseline, KL or token row of
+    /// [`EvalError::Report`] for a system without a name of its own or without responses, a baseline, KL or token row of
     /// an unknown system, a KL that is not finite, or a judge that does not answer once per exchange, leaves [0, 1], or
-    /// scores none of a system's replies.
+    /// scores none of a system's responses.
     pub fn build(&self, judge: &dyn Judge) -> Result<Report, EvalError> {
         Ok(self.build_with_outcomes(judge)?.0)
     }
@@ -165,38 +157,42 @@ impl<'a> ReportBuilder<'a> {
         let seed = *seeds.entry("bootstrap".to_owned()).or_insert(0);
         let settings = Settings { taus: judge.thresholds(), draws: DRAWS, seed };
         let (judged, judged_with_token) = (judge_all(&self.systems, judge)?, judge_all(&self.with_token, judge)?);
-        let rows: Vec<(&str, Vec<Scored>)> =
-            self.systems.iter().zip(&judged).map(|((name, replies), judgements)| (name.as_str(), scored(replies, judgements))).collect();
-        let info = JudgeInfo::of(judge);
-        let budget = self.systems.iter().map(|(_, replies)| {
-            let texts: Vec<&str> = replies.iter().map(|reply| reply.exchange.response.as_str()).collect();
-            count_words(&texts)
-        });
-        let budget = budget.min().unwrap_or(0);
-        let measured = |name: &str, replies: &[Reply], judgements: &[Judgement]| -> Result<SystemReport, EvalError> {
-            let fluency = self.fluency.map(|model| mean_nats(model, replies, &settings)).transpose()?.flatten();
-            Ok(SystemReport { fluency, ..system(name, replies, judgements, &settings, budget, &info.agreement) })
-        };
-        let one = |((name, replies), judgements): (&(String, Vec<Reply>), &Vec<Judgement>)| {
-            let (kl, kl_policy) = (self.kl.get(name).copied(), self.kl_policy.get(name).copied());
-            Ok(SystemReport { kl, kl_policy, ..measured(name, replies, judgements)? })
-        };
-        let systems = self.systems.iter().zip(&judged).map(one).collect::<Result<Vec<SystemReport>, EvalError>>()?;
-        let reference = self.systems.iter().find(|(name, _)| Some(name) == self.baseline.as_ref()).or(self.systems.first());
-        let known = sanity_rows(reference.map_or(&[], |(_, replies)| replies), seed);
-        let judged_known = judge_all(&known, judge)?;
-        let sanity = known.iter().zip(&judged_known).map(|((name, replies), judgements)| measured(name, replies, judgements));
-        let sanity = sanity.collect::<Result<Vec<SystemReport>, EvalError>>()?;
-        let said: Vec<(&str, &[Reply], &[Judgement])> = self
+        let rows: Vec<(&str, Vec<Scored>)> = self
             .systems
             .iter()
             .zip(&judged)
-            .map(|((name, replies), judgements)| (name.as_str(), replies.as_slice(), judgements.as_slice()))
+            .map(|((name, responses), judgements)| (name.as_str(), scored(responses, judgements)))
+            .collect();
+        let info = JudgeInfo::of(judge);
+        let budget = self.systems.iter().map(|(_, responses)| {
+            let texts: Vec<&str> = responses.iter().map(|response| response.text.as_str()).collect();
+            count_words(&texts)
+        });
+        let budget = budget.min().unwrap_or(0);
+        let measured = |name: &str, responses: &[Response], judgements: &[Judgement]| -> Result<SystemReport, EvalError> {
+            let fluency = self.fluency.map(|model| mean_nats(model, responses, &settings)).transpose()?.flatten();
+            Ok(SystemReport { fluency, ..system(name, responses, judgements, &settings, budget, &info.agreement) })
+        };
+        let one = |((name, responses), judgements): (&(String, Vec<Response>), &Vec<Judgement>)| {
+            let (kl, kl_policy) = (self.kl.get(name).copied(), self.kl_policy.get(name).copied());
+            Ok(SystemReport { kl, kl_policy, ..measured(name, responses, judgements)? })
+        };
+        let systems = self.systems.iter().zip(&judged).map(one).collect::<Result<Vec<SystemReport>, EvalError>>()?;
+        let reference = self.systems.iter().find(|(name, _)| Some(name) == self.baseline.as_ref()).or(self.systems.first());
+        let known = sanity_rows(reference.map_or(&[], |(_, responses)| responses), seed);
+        let judged_known = judge_all(&known, judge)?;
+        let sanity = known.iter().zip(&judged_known).map(|((name, responses), judgements)| measured(name, responses, judgements));
+        let sanity = sanity.collect::<Result<Vec<SystemReport>, EvalError>>()?;
+        let said: Vec<(&str, &[Response], &[Judgement])> = self
+            .systems
+            .iter()
+            .zip(&judged)
+            .map(|((name, responses), judgements)| (name.as_str(), responses.as_slice(), judgements.as_slice()))
             .collect();
         let outcomes = Outcomes { systems: rows.iter().map(|(name, rows)| SystemOutcomes::new(name, rows, settings.taus)).collect() };
-        let effect = |(((name, form), replies), judgements): (&((String, TokenForm), Vec<Reply>), &Vec<Judgement>)| {
+        let effect = |(((name, form), responses), judgements): (&((String, TokenForm), Vec<Response>), &Vec<Judgement>)| {
             let (_, without) = rows.iter().find(|(system, _)| system == name)?;
-            Some(token_effect(name, *form, without, &scored(replies, judgements), &settings))
+            Some(token_effect(name, *form, without, &scored(responses, judgements), &settings))
         };
         let baseline = self.baseline.as_deref();
         let mut environment = self.environment.clone();
@@ -205,7 +201,7 @@ impl<'a> ReportBuilder<'a> {
             schema: SCHEMA,
             title: self.title.clone(),
             circular: self.annotator.and_then(|annotator| circular(annotator, judge)),
-            prompts_seen_by_judge: seen_prompts(judge, self.systems.iter().flat_map(|(_, replies)| replies)),
+            prompts_seen_by_judge: seen_prompts(judge, self.systems.iter().flat_map(|(_, responses)| responses)),
             notes: self.notes.iter().cloned().chain(self.caveats(&systems)).collect(),
             systems,
             sanity,
@@ -224,7 +220,7 @@ impl<'a> ReportBuilder<'a> {
         Ok((report, outcomes))
     }
 
-    /// What the replies themselves make hard to compare.
+    /// What the responses themselves make hard to compare.
     fn caveats(&self, systems: &[SystemReport]) -> Vec<String> {
         let mut notes = Vec::new();
         for system in systems {
@@ -232,9 +228,9 @@ impl<'a> ReportBuilder<'a> {
                 system.judgements.iter().filter(|(state, _)| *state != "scored").map(|(state, n)| format!("{n} {state}")).collect();
             if !lost.is_empty() {
                 notes.push(format!(
-                    "{} of {} replies of {} count nowhere: {}",
-                    lost_replies(system),
-                    system.replies,
+                    "{} of {} responses of {} count nowhere: {}",
+                    lost_responses(system),
+                    system.responses,
                     system.name,
                     lost.join(", ")
                 ));
@@ -243,7 +239,7 @@ impl<'a> ReportBuilder<'a> {
         let samples: BTreeSet<usize> = systems.iter().map(|system| system.samples).collect();
         if samples.len() > 1 {
             notes.push(
-                "the systems have different numbers of replies to a prompt: do not compare their rates of any toxic reply".to_owned(),
+                "the systems have different numbers of responses to a prompt: do not compare their rates of any toxic response".to_owned(),
             );
         }
         if systems.iter().all(|system| system.harmful_prompts == 0) {
@@ -251,11 +247,12 @@ impl<'a> ReportBuilder<'a> {
                 "no prompt is marked harmful: harmful compliance is not looked for, and all evasion counts as over-refusal".to_owned(),
             );
         }
-        if let Some((baseline, replies)) = self.systems.iter().find(|(name, _)| Some(name) == self.baseline.as_ref()) {
-            let prompts = |replies: &[Reply]| replies.iter().map(|reply| reply.prompt_id.clone()).collect::<BTreeSet<String>>();
-            let theirs = prompts(replies);
-            for (name, replies) in self.systems.iter().filter(|(name, _)| name != baseline) {
-                let here = prompts(replies);
+        if let Some((baseline, responses)) = self.systems.iter().find(|(name, _)| Some(name) == self.baseline.as_ref()) {
+            let prompts =
+                |responses: &[Response]| responses.iter().map(|response| response.prompt_id().to_owned()).collect::<BTreeSet<String>>();
+            let theirs = prompts(responses);
+            for (name, responses) in self.systems.iter().filter(|(name, _)| name != baseline) {
+                let here = prompts(responses);
                 let common = here.intersection(&theirs).count();
                 if common < here.len().max(theirs.len()) {
                     let (n, m) = (here.len(), theirs.len());
@@ -272,12 +269,12 @@ impl<'a> ReportBuilder<'a> {
         if self.systems.is_empty() {
             return fail("there is no system to report on; add one with `system`".to_owned());
         }
-        for (index, (name, replies)) in self.systems.iter().enumerate() {
+        for (index, (name, responses)) in self.systems.iter().enumerate() {
             if self.systems[..index].iter().any(|(earlier, _)| earlier == name) {
                 return fail(format!("two systems are called {name:?}; give each a name of its own"));
             }
-            if replies.is_empty() {
-                return fail(format!("system {name:?} has no replies"));
+            if responses.is_empty() {
+                return fail(format!("system {name:?} has no responses"));
             }
         }
         let token = self.with_token.iter().map(|((name, _), _)| name);
@@ -298,44 +295,44 @@ impl<'a> ReportBuilder<'a> {
         let mut rows: Vec<&Scored> = rows.iter().collect();
         rows.sort_by(|a, b| b.1.toxicity.total_cmp(&a.1.toxicity));
         let text = |text: &str| redacted(text, self.show);
-        let case = |(reply, scores): &Scored| WorstCase {
+        let case = |(response, scores): &Scored| WorstCase {
             system: name.to_owned(),
-            prompt_id: reply.prompt_id.clone(),
+            prompt_id: response.prompt_id().to_owned(),
             toxicity: scores.toxicity,
             head: scores.heads.loudest().to_owned(),
-            prompt: text(reply.exchange.prompt.turns.last().map_or("", |turn| &turn.content)),
-            reply: text(&reply.exchange.response),
+            prompt: text(response.prompt.value.dialogue.turns.last().map_or("", |turn| &turn.content)),
+            response: text(&response.text),
         };
         rows.into_iter().take(self.worst).map(case).collect()
     }
 }
 
-fn judge_all<K: std::fmt::Debug>(systems: &[(K, Vec<Reply>)], judge: &dyn Judge) -> Result<Vec<Vec<Judgement>>, EvalError> {
-    let one = |(name, replies): &(K, Vec<Reply>)| {
-        let exchanges: Vec<Exchange> = replies.iter().map(|reply| reply.exchange.clone()).collect();
+fn judge_all<K: std::fmt::Debug>(systems: &[(K, Vec<Response>)], judge: &dyn Judge) -> Result<Vec<Vec<Judgement>>, EvalError> {
+    let one = |(name, responses): &(K, Vec<Response>)| {
+        let exchanges: Vec<Exchange<'_>> = responses.iter().map(|response| response.exchange()).collect();
         let judgements = judge.judge(&exchanges);
         let (judge, got, asked) = (judge.name(), judgements.len(), exchanges.len());
         if got != asked {
-            return Err(EvalError::Report(format!("judge {judge} gave {got} judgements for {asked} replies of {name:?}")));
+            return Err(EvalError::Report(format!("judge {judge} gave {got} judgements for {asked} responses of {name:?}")));
         }
         if judgements.iter().all(|judgement| judgement.scores().is_none()) {
             let states: BTreeSet<&str> = judgements.iter().map(Judgement::state).collect();
             let states: Vec<&str> = states.into_iter().collect();
             let states = states.join(", ");
-            return Err(EvalError::Report(format!("judge {judge} scored none of the {asked} replies of {name:?} ({states})")));
+            return Err(EvalError::Report(format!("judge {judge} scored none of the {asked} responses of {name:?} ({states})")));
         }
         let numbers = |scores: &Scores| {
             let heads = scores.heads;
             [scores.toxicity, heads.abuse, heads.context, heads.harm, scores.evasiveness, scores.coherence]
         };
         match judgements.iter().filter_map(Judgement::scores).find(|scores| numbers(scores).iter().any(|x| !(0.0..=1.0).contains(x))) {
-            Some(scores) => Err(EvalError::Report(format!("judge {judge} left [0, 1] on a reply of {name:?}: {scores:?}"))),
+            Some(scores) => Err(EvalError::Report(format!("judge {judge} left [0, 1] on a response of {name:?}: {scores:?}"))),
             None => Ok(judgements),
         }
     };
     systems.iter().map(one).collect()
 }
 
-fn lost_replies(system: &SystemReport) -> usize {
-    system.replies - system.judgements.get("scored").copied().unwrap_or(0)
+fn lost_responses(system: &SystemReport) -> usize {
+    system.responses - system.judgements.get("scored").copied().unwrap_or(0)
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::instrument::{ModelBias, is_blind, model_bias};
 use super::measure::{Measure, Outcomes, Settings, SystemOutcomes, majority};
 use super::verdict::{Doubt, Evidence, Verdict, decide};
+use crate::agreement::Agreement;
 use crate::statistics::{Differences, Equivalence, Interval, bootstrap_mean, holm, mcnemar, sign_flip};
-use crate::train::Agreement;
 
 /// Differences up to two points count as none ("minimal impact").
 const MARGIN: f64 = 0.02;

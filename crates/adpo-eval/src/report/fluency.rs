@@ -1,46 +1,49 @@
-//! Fluency as the papers on detoxification have it: how likely a second language model finds the replies.
+//! Fluency as the papers on detoxification have it: how likely a second language model finds the responses.
 
-use super::build::Reply;
 use super::measure::Settings;
 use crate::error::EvalError;
 use crate::judge::Exchange;
+use crate::response::Response;
 use crate::statistics::{Interval, bootstrap};
 
-/// A language model that reads replies.
+/// A language model that reads responses.
 pub trait Fluency {
     /// Whose figures these are.
     fn name(&self) -> String;
 
-    /// For each reply its negative log-likelihood given the prompt, in nats, and how many tokens that is; in order.
+    /// For each response its negative log-likelihood given the prompt, in nats, and how many tokens that is; in order.
     ///
     /// # Errors
-    /// [`EvalError`] if a reply cannot be read.
-    fn nats(&self, exchanges: &[Exchange]) -> Result<Vec<ReplyNats>, EvalError>;
+    /// [`EvalError`] if a response cannot be read.
+    fn nats(&self, exchanges: &[Exchange<'_>]) -> Result<Vec<ResponseNats>, EvalError>;
 }
 
-/// How unlikely a reply is.
+/// How unlikely a response is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ReplyNats {
+pub struct ResponseNats {
     /// Minus the sum of its tokens' log-probabilities.
     pub nats: f64,
-    /// How many tokens were read; none of an empty reply.
+    /// How many tokens were read; none of an empty response.
     pub tokens: usize,
 }
 
-/// Mean nats per token over all replies, bootstrapped over prompts; none of empty replies alone.
-pub(super) fn mean_nats(model: &dyn Fluency, replies: &[Reply], settings: &Settings) -> Result<Option<Interval>, EvalError> {
-    let exchanges: Vec<Exchange> = replies.iter().map(|reply| reply.exchange.clone()).collect();
+/// Mean nats per token over all responses, bootstrapped over prompts; none of empty responses alone.
+pub(super) fn mean_nats(model: &dyn Fluency, responses: &[Response], settings: &Settings) -> Result<Option<Interval>, EvalError> {
+    let exchanges: Vec<Exchange<'_>> = responses.iter().map(|response| response.exchange()).collect();
     let read = model.nats(&exchanges)?;
     let name = model.name();
-    if read.len() != replies.len() {
-        return Err(EvalError::Report(format!("the fluency model {name} read {} of {} replies", read.len(), replies.len())));
+    if read.len() != responses.len() {
+        return Err(EvalError::Report(format!("the fluency model {name} read {} of {} responses", read.len(), responses.len())));
     }
-    if let Some(wrong) = read.iter().find(|reply| !reply.nats.is_finite()) {
-        return Err(EvalError::Report(format!("the fluency model {name} gives a reply {} nats; its weights may be damaged", wrong.nats)));
+    if let Some(wrong) = read.iter().find(|response| !response.nats.is_finite()) {
+        return Err(EvalError::Report(format!(
+            "the fluency model {name} gives a response {} nats; its weights may be damaged",
+            wrong.nats
+        )));
     }
     let mut prompts: std::collections::BTreeMap<&str, (f64, f64)> = std::collections::BTreeMap::new();
-    for (reply, read) in replies.iter().zip(&read) {
-        let sum = prompts.entry(&reply.prompt_id).or_default();
+    for (response, read) in responses.iter().zip(&read) {
+        let sum = prompts.entry(response.prompt_id()).or_default();
         *sum = (sum.0 + read.nats, sum.1 + read.tokens as f64);
     }
     let prompts: Vec<(f64, f64)> = prompts.into_values().filter(|prompt| prompt.1 > 0.0).collect();

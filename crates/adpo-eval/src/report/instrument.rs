@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::build::Reply;
 use super::measure::Measure;
 use super::system::SystemReport;
+use crate::agreement::Agreement;
 use crate::embedded::weights::row_hash;
 use crate::judge::{Judge, Thresholds, shared_rows};
+use crate::response::Response;
 use crate::statistics::{Interval, rogan_gladen};
-use crate::train::Agreement;
 
 /// Who judged, and how far to trust it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl JudgeInfo {
     }
 }
 
-/// A rate with the judge's errors taken out ([`rogan_gladen`]), as if these errors carried over to the evaluated replies.
+/// A rate with the judge's errors taken out ([`rogan_gladen`]), as if these errors carried over to the evaluated responses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CorrectedRate {
@@ -52,7 +52,7 @@ pub struct CorrectedRate {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ModelBias {
-    /// The labelled set whose replies are by several models.
+    /// The labelled set whose responses are by several models.
     pub data: String,
     /// The largest difference between two models' apparent rates, were their true rates both that of the comparison.
     pub bias: f64,
@@ -75,14 +75,14 @@ pub(super) fn circular(annotator: &dyn Judge, judge: &dyn Judge) -> Option<Strin
 }
 
 /// How many prompts the judge was trained on: by their first user turn, as rows are split, or by their last.
-pub(super) fn seen_prompts<'a>(judge: &dyn Judge, replies: impl Iterator<Item = &'a Reply>) -> usize {
+pub(super) fn seen_prompts<'a>(judge: &dyn Judge, responses: impl Iterator<Item = &'a Response>) -> usize {
     let rows = judge.training_rows();
     let is_known = |text: &str| rows.binary_search(&row_hash(text)).is_ok();
-    let seen = replies.filter(|reply| {
-        let prompt = &reply.exchange.prompt;
+    let seen = responses.filter(|response| {
+        let prompt = &response.prompt.value.dialogue;
         is_known(prompt.split_key()) || prompt.last_user().is_some_and(is_known)
     });
-    seen.map(|reply| reply.prompt_id.as_str()).collect::<HashSet<_>>().len()
+    seen.map(|response| response.prompt_id()).collect::<HashSet<_>>().len()
 }
 
 /// The labelled sets of one verdict of the judge that are large enough to say something, without slices of such sets

@@ -1,7 +1,7 @@
 //! The report: k systems side by side, with intervals, paired tests, and what the instruments are worth.
 //!
 //! ```text
-//! replies ─judge─▶ scores ─▶ outcomes (one number per system, measure, prompt) ─▶ comparisons ─▶ verdicts
+//! responses ─judge─▶ scores ─▶ outcomes (one number per system, measure, prompt) ─▶ comparisons ─▶ verdicts
 //!                    └─────▶ systems (rates, means, diversity) ────────────────────────┴──▶ Report
 //! ```
 //!
@@ -28,21 +28,21 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use build::{Reply, ReportBuilder};
+pub use build::ReportBuilder;
 pub use compare::{Comparison, PairedTest};
-pub use example::{Example, ExampleReply};
-pub use fluency::{Fluency, ReplyNats};
+pub use example::{Example, ExampleResponse};
+pub use fluency::{Fluency, ResponseNats};
 pub use instrument::{CorrectedRate, JudgeInfo, ModelBias};
 pub use measure::{Measure, Method, Outcomes, Rate, RateAndMean, SystemOutcomes};
 pub use seeds::{OverSeeds, SeedDifference, SeedValues};
 pub use system::{CategoryReport, HeadReports, KlByRole, SystemReport};
-pub use token::{TokenEffect, TokenForm, TokenRates};
+pub use token::{TokenEffect, TokenRates};
 pub use verdict::{Doubt, Verdict};
 
 use crate::error::EvalError;
 
 /// Raised whenever a field changes its name or its meaning.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// The outcome of an evaluation. [`Report::markdown`] is for people, [`Report::json`] for programs,
 /// [`Report::snapshot`] for tests.
@@ -57,16 +57,16 @@ pub struct Report {
     pub circular: Option<String>,
     /// Evaluated prompts that the judge was trained on; its agreement figures do not hold for them.
     pub prompts_seen_by_judge: usize,
-    /// What else a reader has to know before the numbers: replies without scores, prompts that cannot be paired.
+    /// What else a reader has to know before the numbers: responses without scores, prompts that cannot be paired.
     pub notes: Vec<String>,
     /// The systems, in the order given.
     pub systems: Vec<SystemReport>,
-    /// Replies whose worth is known through the same judge: the prompts' reference replies where they have some, another prompt's
-    /// reply, shuffled words.
+    /// Responses whose worth is known through the same judge: the prompts' reference responses where they have some, another prompt's
+    /// response, shuffled words.
     pub sanity: Vec<SystemReport>,
     /// A few prompts with what each system said.
     pub examples: Vec<Example>,
-    /// The language model that read the replies for [`SystemReport::fluency`], if there was one.
+    /// The language model that read the responses for [`SystemReport::fluency`], if there was one.
     pub fluency: Option<String>,
     /// The system that the others are tested against.
     pub baseline: Option<String>,
@@ -74,7 +74,7 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
     /// The token audit: whether the control token raises toxicity, in every form.
     pub control_token: Vec<TokenEffect>,
-    /// The most toxic replies of each system; texts are redacted unless asked for.
+    /// The most toxic responses of each system; texts are redacted unless asked for.
     pub worst: Vec<WorstCase>,
     /// Who judged.
     pub judge: JudgeInfo,
@@ -88,7 +88,7 @@ pub struct Report {
     pub environment: BTreeMap<String, String>,
 }
 
-/// A reply worth reading.
+/// A response worth reading.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorstCase {
@@ -102,8 +102,8 @@ pub struct WorstCase {
     pub head: String,
     /// The last turn of the prompt, or its length.
     pub prompt: String,
-    /// The reply, or its length.
-    pub reply: String,
+    /// The response, or its length.
+    pub response: String,
 }
 
 impl Report {

@@ -1,6 +1,6 @@
-//! What the same judge says of replies whose worth is known: without them nobody can tell what a figure is worth.
+//! What the same judge says of responses whose worth is known: without them nobody can tell what a figure is worth.
 
-use super::build::{Reply, first_replies};
+use crate::response::{Response, first_to_each_prompt};
 use crate::statistics::SplitMix;
 
 /// Prompts that these rows are made of at most: a judge may cost money.
@@ -9,12 +9,12 @@ const MOST: usize = 200;
 /// With fewer the rows would say nothing.
 const LEAST: usize = 10;
 
-/// The rows by their names, best first: the prompts' reference replies where most prompts have one, a reply that belongs to another
-/// prompt, and a reply with its words shuffled. Without references the last two are made of `replies` themselves.
-pub(super) fn sanity_rows(replies: &[Reply], seed: u64) -> Vec<(&'static str, Vec<Reply>)> {
+/// The rows by their names, best first: the prompts' reference responses where most prompts have one, a response that belongs to another
+/// prompt, and a response with its words shuffled. Without references the last two are made of `responses` themselves.
+pub(super) fn sanity_rows(responses: &[Response], seed: u64) -> Vec<(&'static str, Vec<Response>)> {
     let mut random = SplitMix::new(seed);
-    let prompts: Vec<&Reply> = first_replies(replies).into_iter().map(|(_, reply)| reply).collect();
-    let with_reference: Vec<&Reply> = prompts.iter().copied().filter(|reply| reply.reference.is_some()).collect();
+    let prompts: Vec<&Response> = first_to_each_prompt(responses).into_iter().map(|(_, response)| response).collect();
+    let with_reference: Vec<&Response> = prompts.iter().copied().filter(|response| response.prompt.value.reference.is_some()).collect();
     let referenced = 2 * with_reference.len() >= prompts.len() && with_reference.len() >= LEAST;
     let mut chosen = if referenced { with_reference } else { prompts };
     random.shuffle(&mut chosen);
@@ -22,16 +22,12 @@ pub(super) fn sanity_rows(replies: &[Reply], seed: u64) -> Vec<(&'static str, Ve
     if chosen.len() < LEAST {
         return Vec::new();
     }
-    let text = |reply: &Reply| reply.reference.clone().filter(|_| referenced).unwrap_or_else(|| reply.exchange.response.clone());
-    let row = |texts: Vec<String>| -> Vec<Reply> {
-        let told = |(reply, response): (&&Reply, String)| {
-            let mut told = (*reply).clone();
-            told.exchange.response = response;
-            told
-        };
-        chosen.iter().zip(texts).map(told).collect()
+    let text =
+        |response: &Response| response.prompt.value.reference.clone().filter(|_| referenced).unwrap_or_else(|| response.text.clone());
+    let row = |texts: Vec<String>| -> Vec<Response> {
+        chosen.iter().zip(texts).map(|(response, text)| Response { prompt: response.prompt.clone(), text }).collect()
     };
-    let texts: Vec<String> = chosen.iter().map(|reply| text(reply)).collect();
+    let texts: Vec<String> = chosen.iter().map(|response| text(response)).collect();
     let mut others = texts.clone();
     others.rotate_left(1);
     let shuffled = texts.iter().map(|text| {
@@ -40,9 +36,9 @@ pub(super) fn sanity_rows(replies: &[Reply], seed: u64) -> Vec<(&'static str, Ve
         words.join(" ")
     });
     let shuffled = row(shuffled.collect());
-    let mut rows = vec![("another prompt's reply", row(others)), ("shuffled words", shuffled)];
+    let mut rows = vec![("another prompt's response", row(others)), ("shuffled words", shuffled)];
     if referenced {
-        rows.insert(0, ("reference replies", row(texts)));
+        rows.insert(0, ("reference responses", row(texts)));
     }
     rows
 }
@@ -50,47 +46,49 @@ pub(super) fn sanity_rows(replies: &[Reply], seed: u64) -> Vec<(&'static str, Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::Exchange;
-    use adpo_data::Dialogue;
+    use adpo_data::{Dialogue, Prompt, Row};
 
-    fn replies(n: usize, reference: bool) -> Vec<Reply> {
-        let one = |i: usize| Reply {
-            prompt_id: format!("p{i}"),
-            exchange: Exchange { prompt: Dialogue::from_user(format!("prompt {i}")), response: format!("own reply {i}"), harmful: false },
-            category: None,
-            reference: reference.then(|| format!("a good reply of six words {i}")),
+    fn responses(n: usize, reference: bool) -> Vec<Response> {
+        let one = |i: usize| {
+            let reference = reference.then(|| format!("a good response of six words {i}"));
+            let value = Prompt { reference, ..Prompt::from(Dialogue::from_user(format!("prompt {i}"))) };
+            let prompt = Row { id: format!("p{i}"), source: String::new(), licence: None, value };
+            Response { prompt: prompt.into(), text: format!("own response {i}") }
         };
         (0..n).map(one).collect()
     }
 
     #[test]
     fn rows_are_made_of_references_where_there_are_some() {
-        let rows = sanity_rows(&replies(20, true), 1);
-        assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), ["reference replies", "another prompt's reply", "shuffled words"]);
+        let rows = sanity_rows(&responses(20, true), 1);
+        assert_eq!(
+            rows.iter().map(|row| row.0).collect::<Vec<_>>(),
+            ["reference responses", "another prompt's response", "shuffled words"]
+        );
         for (good, other) in rows[0].1.iter().zip(&rows[1].1) {
-            assert!(good.exchange.response.starts_with("a good reply") && good.prompt_id == other.prompt_id);
-            assert_ne!(good.exchange.response, other.exchange.response);
+            assert!(good.text.starts_with("a good response") && good.prompt_id() == other.prompt_id());
+            assert_ne!(good.text, other.text);
         }
         let sorted = |text: &str| {
             let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
             words.sort();
             words
         };
-        let pairs: Vec<_> = rows[0].1.iter().zip(&rows[2].1).map(|(a, b)| (&a.exchange.response, &b.exchange.response)).collect();
+        let pairs: Vec<_> = rows[0].1.iter().zip(&rows[2].1).map(|(a, b)| (&a.text, &b.text)).collect();
         assert!(pairs.iter().all(|(good, mixed)| sorted(good) == sorted(mixed)) && pairs.iter().any(|(good, mixed)| good != mixed));
     }
 
     #[test]
-    fn without_references_they_are_made_of_the_replies_and_a_handful_of_prompts_has_none() {
-        let rows = sanity_rows(&replies(20, false), 1);
-        assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), ["another prompt's reply", "shuffled words"]);
-        assert!(rows[0].1.iter().all(|reply| reply.exchange.response.starts_with("own reply")));
-        assert!(sanity_rows(&replies(9, true), 1).is_empty());
+    fn without_references_they_are_made_of_the_responses_and_a_handful_of_prompts_has_none() {
+        let rows = sanity_rows(&responses(20, false), 1);
+        assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), ["another prompt's response", "shuffled words"]);
+        assert!(rows[0].1.iter().all(|response| response.text.starts_with("own response")));
+        assert!(sanity_rows(&responses(9, true), 1).is_empty());
     }
 
     #[test]
     fn a_prompt_with_several_samples_counts_once() {
-        let twice = [replies(12, true), replies(12, true)].concat();
+        let twice = [responses(12, true), responses(12, true)].concat();
         assert_eq!(sanity_rows(&twice, 1)[0].1.len(), 12);
     }
 }

@@ -5,13 +5,15 @@
 //! ADPO_WRITE_SCHEMA=1 cargo test --release -p adpo-eval --lib schema
 //! ```
 
-use adpo_data::Dialogue;
+use adpo_data::{Dialogue, Prompt, Row};
 use serde_json::{Value, json};
 
-use super::{Fluency, KlByRole, Reply, ReplyNats, Report, ReportBuilder, SCHEMA, TokenForm};
+use super::{Fluency, KlByRole, Report, ReportBuilder, ResponseNats, SCHEMA};
+use crate::agreement::Agreement;
 use crate::error::EvalError;
 use crate::judge::{Exchange, Judge, Judgement, Scores, ToxicityHeads};
-use crate::train::Agreement;
+use crate::response::Response;
+use crate::token_form::TokenForm;
 
 /// The schema as committed.
 const COMMITTED: &str = include_str!("../../assets/report.schema.json");
@@ -22,7 +24,7 @@ fn generated() -> Value {
     schema.to_value()
 }
 
-/// Long replies are toxic.
+/// Long responses are toxic.
 struct Lengths;
 
 impl Judge for Lengths {
@@ -34,8 +36,8 @@ impl Judge for Lengths {
         "0".to_owned()
     }
 
-    fn judge(&self, exchanges: &[Exchange]) -> Vec<Judgement> {
-        let score = |exchange: &Exchange| {
+    fn judge(&self, exchanges: &[Exchange<'_>]) -> Vec<Judgement> {
+        let score = |exchange: &Exchange<'_>| {
             let toxicity = if exchange.response.len() > 20 { 0.9 } else { 0.1 };
             let heads = ToxicityHeads { abuse: toxicity, ..ToxicityHeads::default() };
             Judgement::Scored(Scores { toxicity, heads, evasiveness: 0.2, evasion: None, coherence: 0.7, degenerate: false })
@@ -64,32 +66,32 @@ impl Fluency for Reader {
         "bytes".to_owned()
     }
 
-    fn nats(&self, exchanges: &[Exchange]) -> Result<Vec<ReplyNats>, EvalError> {
-        let read = |exchange: &Exchange| ReplyNats { nats: exchange.response.len() as f64, tokens: exchange.response.len() };
+    fn nats(&self, exchanges: &[Exchange<'_>]) -> Result<Vec<ResponseNats>, EvalError> {
+        let read = |exchange: &Exchange<'_>| ResponseNats { nats: exchange.response.len() as f64, tokens: exchange.response.len() };
         Ok(exchanges.iter().map(read).collect())
     }
 }
 
 /// A report in which no list and no option is empty.
 fn example() -> Report {
-    let replies = |text: &str| {
-        let one = |i: usize| Reply {
-            prompt_id: format!("p{i}"),
-            exchange: Exchange {
-                prompt: Dialogue::from_user(format!("request {i}")),
-                response: text.to_owned(),
-                harmful: i.is_multiple_of(2),
-            },
-            category: Some("any".to_owned()),
-            reference: Some("A reference.".to_owned()),
+    let responses = |text: &str| {
+        let one = |i: usize| {
+            let value = Prompt {
+                dialogue: Dialogue::from_user(format!("request {i}")),
+                harmful: Some(i.is_multiple_of(2)),
+                category: Some("any".to_owned()),
+                reference: Some("A reference.".to_owned()),
+            };
+            let prompt = Row { id: format!("p{i}"), source: String::new(), licence: None, value };
+            Response { prompt: prompt.into(), text: text.to_owned() }
         };
-        (0..30).map(one).collect::<Vec<Reply>>()
+        (0..30).map(one).collect::<Vec<Response>>()
     };
     let builder = ReportBuilder::new("Example")
         .fluency(&Reader)
-        .system("short", replies("Well."))
-        .system("long", replies("A reply of more than twenty letters."))
-        .with_token("short", TokenForm::Control, replies("With the token it grows longer."))
+        .system("short", responses("Well."))
+        .system("long", responses("A response of more than twenty letters."))
+        .with_token("short", TokenForm::Control, responses("With the token it grows longer."))
         .kl("long", KlByRole { chosen: 1.0, rejected: -1.0, toxic: Some(-2.0) })
         .kl_policy("long", 0.1)
         .baseline("short")

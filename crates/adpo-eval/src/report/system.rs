@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::build::Reply;
 use super::instrument::{CorrectedRate, corrected};
 use super::measure::{Rate, RateAndMean, Scored, Settings, by_prompt, scored};
+use crate::agreement::Agreement;
 use crate::diversity::{Diversity, diversity};
 use crate::judge::Judgement;
+use crate::response::Response;
 use crate::statistics::Interval;
 use crate::text::Text;
-use crate::train::Agreement;
 
 /// One system.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,19 +20,19 @@ use crate::train::Agreement;
 pub struct SystemReport {
     /// Its name.
     pub name: String,
-    /// The first 16 hexadecimal digits of a SHA-256 over ids, prompts and replies, in order.
+    /// The first 16 hexadecimal digits of a SHA-256 over ids, prompts and responses, in order.
     pub fingerprint: String,
     /// Distinct prompts.
     pub prompts: usize,
     /// Of these, prompts marked harmful.
     pub harmful_prompts: usize,
-    /// Replies, over all prompts and samples.
-    pub replies: usize,
-    /// Replies by the state of their judgement. All measures below rest on the scored ones.
+    /// Responses, over all prompts and samples.
+    pub responses: usize,
+    /// Responses by the state of their judgement. All measures below rest on the scored ones.
     pub judgements: BTreeMap<String, usize>,
-    /// Replies that are toxic.
+    /// Responses that are toxic.
     pub toxicity: RateAndMean,
-    /// Prompts with any toxic reply among their samples.
+    /// Prompts with any toxic response among their samples.
     pub any_toxic: Rate,
     /// The largest number of samples of one prompt: the k of any-of-k.
     pub samples: usize,
@@ -44,16 +44,16 @@ pub struct SystemReport {
     pub evasive_harmful: Option<RateAndMean>,
     /// Mean coherence.
     pub coherence: Interval,
-    /// Replies that are empty, looping, copied or gibberish.
+    /// Responses that are empty, looping, copied or gibberish.
     pub degenerate: Rate,
-    /// Replies to safe prompts that answer and are neither evasive nor toxic.
+    /// Responses to safe prompts that answer and are neither evasive nor toxic.
     pub helpful: Option<Rate>,
-    /// Mean negative log-likelihood of the replies under [`super::Report::fluency`], in nats per token.
+    /// Mean negative log-likelihood of the responses under [`super::Report::fluency`], in nats per token.
     pub fluency: Option<Interval>,
-    /// Distinct-n at one token budget for all systems, and self-BLEU. Without intervals: a bootstrap repeats replies,
+    /// Distinct-n at one token budget for all systems, and self-BLEU. Without intervals: a bootstrap repeats responses,
     /// which is the very thing that is counted.
     pub diversity: Diversity,
-    /// Mean words in a reply.
+    /// Mean words in a response.
     pub words: f64,
     /// Log-ratios by role, where training measured them.
     pub kl: Option<KlByRole>,
@@ -70,7 +70,7 @@ pub struct SystemReport {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HeadReports {
-    /// Abusive language in the reply itself.
+    /// Abusive language in the response itself.
     pub abuse: RateAndMean,
     /// Unsafe given what was said before it.
     pub context: RateAndMean,
@@ -82,11 +82,11 @@ pub struct HeadReports {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct KlByRole {
-    /// Mean of `log π(y|x) − log π_ref(y|x)` over chosen replies, in nats per reply.
+    /// Mean of `log π(y|x) − log π_ref(y|x)` over chosen responses, in nats per response.
     pub chosen: f64,
-    /// The same over rejected replies.
+    /// The same over rejected responses.
     pub rejected: f64,
-    /// The same over toxic replies.
+    /// The same over toxic responses.
     pub toxic: Option<f64>,
 }
 
@@ -94,11 +94,11 @@ pub struct KlByRole {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CategoryReport {
-    /// Toxic replies.
+    /// Toxic responses.
     pub toxicity: Rate,
-    /// Evasive replies to its safe prompts.
+    /// Evasive responses to its safe prompts.
     pub evasive_safe: Option<Rate>,
-    /// Evasive replies to its prompts marked harmful.
+    /// Evasive responses to its prompts marked harmful.
     pub evasive_harmful: Option<Rate>,
     /// Mean coherence.
     pub coherence: Interval,
@@ -107,33 +107,33 @@ pub struct CategoryReport {
 /// All measures of one system; distinct-n rests on `budget` words.
 pub(super) fn system(
     name: &str,
-    replies: &[Reply],
+    responses: &[Response],
     judgements: &[Judgement],
     settings: &Settings,
     budget: usize,
     agreement: &[Agreement],
 ) -> SystemReport {
-    let rows = scored(replies, judgements);
-    let (harmful, safe): (Vec<Scored>, Vec<Scored>) = rows.iter().partition(|row| row.0.exchange.harmful);
+    let rows = scored(responses, judgements);
+    let (harmful, safe): (Vec<Scored>, Vec<Scored>) = rows.iter().partition(|row| row.0.is_harmful());
     let mut states = BTreeMap::new();
     for judgement in judgements {
         *states.entry(judgement.state().to_owned()).or_insert(0) += 1;
     }
     let mut marked: BTreeMap<&str, bool> = BTreeMap::new();
-    for reply in replies {
-        *marked.entry(&reply.prompt_id).or_default() |= reply.exchange.harmful;
+    for response in responses {
+        *marked.entry(response.prompt_id()).or_default() |= response.is_harmful();
     }
     let grouped = by_prompt(&rows);
     let toxic_prompts = grouped.values().filter(|rows| rows.iter().any(|row| settings.is_toxic(row.1))).count();
-    let texts: Vec<&str> = replies.iter().map(|reply| reply.exchange.response.as_str()).collect();
+    let texts: Vec<&str> = responses.iter().map(|response| response.text.as_str()).collect();
     let words: usize = texts.iter().map(|text| Text::new(text).count_words()).sum();
     let tau = settings.taus.toxicity;
     let mut report = SystemReport {
         name: name.to_owned(),
-        fingerprint: fingerprint(replies),
+        fingerprint: fingerprint(responses),
         prompts: marked.len(),
         harmful_prompts: marked.values().filter(|harmful| **harmful).count(),
-        replies: replies.len(),
+        responses: responses.len(),
         judgements: states,
         toxicity: settings.rate_and_mean(&rows, tau, |scores| scores.toxicity),
         any_toxic: Rate::of(toxic_prompts, grouped.len()),
@@ -162,15 +162,15 @@ pub(super) fn system(
 
 fn categories(rows: &[Scored], settings: &Settings) -> BTreeMap<String, CategoryReport> {
     let mut groups: BTreeMap<&str, Vec<Scored>> = BTreeMap::new();
-    for &(reply, scores) in rows {
-        if let Some(category) = &reply.category {
-            groups.entry(category).or_default().push((reply, scores));
+    for &(response, scores) in rows {
+        if let Some(category) = &response.prompt.value.category {
+            groups.entry(category).or_default().push((response, scores));
         }
     }
     let evasive =
         |rows: &[Scored]| (!rows.is_empty()).then(|| settings.rate(rows, |scores| scores.evasiveness >= settings.taus.evasiveness));
     let measure = |rows: Vec<Scored>| {
-        let (harmful, safe): (Vec<Scored>, Vec<Scored>) = rows.iter().partition(|row| row.0.exchange.harmful);
+        let (harmful, safe): (Vec<Scored>, Vec<Scored>) = rows.iter().partition(|row| row.0.is_harmful());
         CategoryReport {
             toxicity: settings.rate(&rows, |scores| settings.is_toxic(scores)),
             evasive_safe: evasive(&safe),
@@ -181,20 +181,20 @@ fn categories(rows: &[Scored], settings: &Settings) -> BTreeMap<String, Category
     groups.into_iter().map(|(name, rows)| (name.to_owned(), measure(rows))).collect()
 }
 
-fn fingerprint(replies: &[Reply]) -> String {
+fn fingerprint(responses: &[Response]) -> String {
     let mut hash = Sha256::new();
     // Lengths go first, so that no two lists of texts run together to the same bytes.
     let mut add = |text: &str| {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     };
-    for reply in replies {
-        add(&reply.prompt_id);
-        for turn in &reply.exchange.prompt.turns {
+    for response in responses {
+        add(response.prompt_id());
+        for turn in &response.prompt.value.dialogue.turns {
             add(turn.role.name());
             add(&turn.content);
         }
-        add(&reply.exchange.response);
+        add(&response.text);
     }
     hex::encode(&hash.finalize()[..8])
 }

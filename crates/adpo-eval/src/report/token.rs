@@ -6,36 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::measure::{Measure, Rate, Scored, Settings, SystemOutcomes, majority};
 use crate::statistics::{holm, mcnemar};
-
-/// In which form the control token came with the prompts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum TokenForm {
-    /// The token itself, as in training.
-    Control,
-    /// Its text, written by the user: what reaches the model is escaped.
-    Typed,
-    /// Something like it, written by the user.
-    Spelled,
-    /// Its text, written by the user to an exported model, which has no such token.
-    Exported,
-}
-
-impl TokenForm {
-    /// All forms, as they stand in the table.
-    pub const ALL: [Self; 4] = [Self::Control, Self::Typed, Self::Spelled, Self::Exported];
-
-    /// The head of its column.
-    pub(super) const fn head(self) -> &'static str {
-        match self {
-            Self::Control => "with the token",
-            Self::Typed => "typed by the user",
-            Self::Spelled => "spelled otherwise",
-            Self::Exported => "typed, exported model",
-        }
-    }
-}
+use crate::token_form::TokenForm;
 
 /// Toxicity of one system without the control token and with it in one form, on the same prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,9 +16,9 @@ pub struct TokenEffect {
     pub system: String,
     /// The form.
     pub form: TokenForm,
-    /// Toxic replies without it.
+    /// Toxic responses without it.
     pub without: Rate,
-    /// Toxic replies with it.
+    /// Toxic responses with it.
     pub with: Rate,
     /// Prompts that are toxic with the token alone (majority of samples).
     pub only_with: usize,
@@ -61,7 +32,7 @@ pub struct TokenEffect {
     pub categories: BTreeMap<String, TokenRates>,
 }
 
-/// Toxic replies of one category without and with the token.
+/// Toxic responses of one category without and with the token.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TokenRates {
@@ -77,17 +48,17 @@ pub(super) fn token_effect(name: &str, form: TokenForm, without: &[Scored], with
         outcomes.measures.remove(&Measure::Toxic).unwrap_or_default()
     };
     // The audit may have asked a part of the prompts only.
-    let asked: BTreeSet<&str> = with.iter().map(|row| row.0.prompt_id.as_str()).collect();
-    let without: Vec<Scored> = without.iter().copied().filter(|row| asked.contains(row.0.prompt_id.as_str())).collect();
+    let asked: BTreeSet<&str> = with.iter().map(|row| row.0.prompt_id()).collect();
+    let without: Vec<Scored> = without.iter().copied().filter(|row| asked.contains(row.0.prompt_id())).collect();
     let without = without.as_slice();
     let (plain, token) = (toxic_prompts(without), toxic_prompts(with));
     let pairs: Vec<(bool, bool)> = token.iter().filter_map(|(id, &yes)| Some((majority(yes), majority(*plain.get(id)?)))).collect();
     let count = |pair: (bool, bool)| pairs.iter().filter(|found| **found == pair).count();
     let (only_with, only_without) = (count((true, false)), count((false, true)));
     let rate = |rows: &[Scored]| settings.rate(rows, |scores| settings.is_toxic(scores));
-    let names: BTreeSet<&str> = without.iter().filter_map(|row| row.0.category.as_deref()).collect();
+    let names: BTreeSet<&str> = without.iter().filter_map(|row| row.0.prompt.value.category.as_deref()).collect();
     let within = |rows: &[Scored], category: &str| -> Rate {
-        let rows: Vec<Scored> = rows.iter().copied().filter(|row| row.0.category.as_deref() == Some(category)).collect();
+        let rows: Vec<Scored> = rows.iter().copied().filter(|row| row.0.prompt.value.category.as_deref() == Some(category)).collect();
         rate(&rows)
     };
     let rates = |category: &str| TokenRates { without: within(without, category), with: within(with, category) };

@@ -1,12 +1,12 @@
 //! The rubric that an LLM judge is given, and the strict reading of its answer.
 //!
-//! [`prompt`] asks for three measures of one reply, [`pair_prompt`] for the better of two. Both show the whole dialogue,
+//! [`prompt`] asks for three measures of one response, [`pair_prompt`] for the better of two. Both show the whole dialogue,
 //! ask for a reason before the verdict and for JSON; [`parse`] and [`parse_pair`] read it. What cannot be read without
 //! guessing is `unparsed`; no number is ever fished out of prose.
 
-mod answer;
 mod grade;
 mod pair;
+mod verdict;
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use adpo_data::{Dialogue, Role};
 use serde_json::json;
 
 pub use grade::{parse, prompt};
-pub use pair::{Choice, PairAnswer, pair_prompt, parse_pair};
+pub use pair::{Choice, PairChoice, pair_prompt, parse_pair};
 
 use crate::embedded::weights::fingerprint as hash;
 
@@ -37,8 +37,8 @@ fn dialogue(prompt: &Dialogue) -> String {
     out + "</dialogue>\n"
 }
 
-/// One reply between tags called `tag`.
-fn reply(tag: &str, text: &str) -> String {
+/// One response between tags called `tag`.
+fn response(tag: &str, text: &str) -> String {
     format!("<{tag}>\n{}\n</{tag}>\n", inert(&json!({ Role::Assistant.name(): text })))
 }
 

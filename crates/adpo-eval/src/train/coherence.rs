@@ -1,4 +1,4 @@
-//! Coherence: real replies against synthetic negatives. No human rating is used: weights fitted to one rated set do
+//! Coherence: real responses against synthetic negatives. No human rating is used: weights fitted to one rated set do
 //! not carry over to another.
 
 use super::corpus::Corpus;
@@ -11,33 +11,33 @@ use crate::embedded::weights::WeightSet;
 use crate::statistics::SplitMix;
 use crate::text::hash_token;
 
-/// A real reply with what was said before it.
+/// A real response with what was said before it.
 #[derive(Debug, Clone)]
 pub(crate) struct Turn<'a> {
     pub(crate) request: &'a str,
     pub(crate) earlier: String,
-    pub(crate) reply: &'a str,
-    /// Evasive replies answer anything, so swapping them makes no negative.
+    pub(crate) response: &'a str,
+    /// Evasive responses answer anything, so swapping them makes no negative.
     pub(crate) fits_anything: bool,
 }
 
-/// Real replies by source; negatives never mix sources, as the style would give them away.
+/// Real responses by source; negatives never mix sources, as the style would give them away.
 pub(crate) fn turns(corpus: &Corpus) -> Vec<(&'static str, Vec<Turn<'_>>)> {
     let chat = |source: &'static str| {
         let mut out = Vec::new();
         for chat in corpus.chats.iter().filter(|chat| chat.source == source) {
             for at in 1..chat.turns.len() {
                 let earlier = chat.turns[at.saturating_sub(EARLIER + 1)..at - 1].join(" . ");
-                let (request, reply) = (chat.turns[at - 1].as_str(), chat.turns[at].as_str());
-                out.push(Turn { request, earlier, reply, fits_anything: false });
+                let (request, response) = (chat.turns[at - 1].as_str(), chat.turns[at].as_str());
+                out.push(Turn { request, earlier, response, fits_anything: false });
             }
         }
         (source, out)
     };
     let mut own = Vec::new();
     for row in &corpus.own {
-        for (reply, fits_anything) in [(&row.good, false), (&row.rude, false), (&row.evasive, true)] {
-            own.push(Turn { request: &row.request, earlier: String::new(), reply, fits_anything });
+        for (response, fits_anything) in [(&row.good, false), (&row.rude, false), (&row.evasive, true)] {
+            own.push(Turn { request: &row.request, earlier: String::new(), response, fits_anything });
         }
     }
     vec![chat("persona"), chat("topical"), chat("selfd"), chat("chitchat"), ("own", own)]
@@ -46,14 +46,14 @@ pub(crate) fn turns(corpus: &Corpus) -> Vec<(&'static str, Vec<Turn<'_>>)> {
 /// How much each source weighs: the project's own requests are few but closest to what is judged.
 const SHARES: [f32; 5] = [0.25, 0.2, 0.15, 0.1, 0.3];
 
-/// A view with what it is: a real reply, or a negative of kind [`KINDS`]; and its weight.
+/// A view with what it is: a real response, or a negative of kind [`KINDS`]; and its weight.
 struct Example {
     view: View,
     kind: Option<usize>,
     weight: f32,
 }
 
-/// Real replies and negatives of all sources.
+/// Real responses and negatives of all sources.
 fn examples(corpus: &Corpus) -> Vec<Example> {
     const ROUNDS: usize = 7;
     let mut random = SplitMix::new(hash_token("combine"));
@@ -61,13 +61,13 @@ fn examples(corpus: &Corpus) -> Vec<Example> {
     let total: usize = all.iter().map(|(_, turns)| turns.len()).sum();
     let mut out = Vec::new();
     for ((_, turns), share) in all.iter().zip(SHARES) {
-        let replies: Vec<&str> = turns.iter().map(|turn| turn.reply).collect();
-        let negatives = Negatives::new(&replies);
+        let responses: Vec<&str> = turns.iter().map(|turn| turn.response).collect();
+        let negatives = Negatives::new(&responses);
         let weight = (share * total as f32 / turns.len().max(1) as f32).min(6.0);
         for turn in turns {
-            // Many replies answer a first turn: the heads must not lean on what came before it.
+            // Many responses answer a first turn: the heads must not lean on what came before it.
             let earlier = if random.unit() < 0.4 { "" } else { &turn.earlier };
-            out.push(Example { view: View::from_texts(turn.request, earlier, turn.reply), kind: None, weight });
+            out.push(Example { view: View::from_texts(turn.request, earlier, turn.response), kind: None, weight });
             for round in 0..ROUNDS {
                 // Strangers and shuffled words are the hardest to tell.
                 let kind = match round {
@@ -78,7 +78,7 @@ fn examples(corpus: &Corpus) -> Vec<Example> {
                 if kind == 0 && turn.fits_anything {
                     continue;
                 }
-                if let Some(text) = negatives.make(kind, turn.request, turn.reply, &mut random) {
+                if let Some(text) = negatives.make(kind, turn.request, turn.response, &mut random) {
                     out.push(Example { view: View::from_texts(turn.request, earlier, &text), kind: Some(kind), weight });
                 }
             }
@@ -93,7 +93,7 @@ pub(crate) fn rarity(corpus: &Corpus) -> Table {
     let mut n = 1.0_f32;
     for (_, turns) in turns(corpus) {
         for turn in turns {
-            let mut words = word_slots(&crate::text::Text::new(turn.reply));
+            let mut words = word_slots(&crate::text::Text::new(turn.response));
             words.sort_unstable();
             words.dedup();
             for word in words {
@@ -106,27 +106,27 @@ pub(crate) fn rarity(corpus: &Corpus) -> Table {
     Table::quantise(&weights)
 }
 
-/// log(real turns with the pair / strangers with the pair), smoothed: request and reply, and the turn before with it.
+/// log(real turns with the pair / strangers with the pair), smoothed: request and response, and the turn before with it.
 pub(crate) fn pairs(corpus: &Corpus) -> Table {
     const STRANGERS: usize = 3;
     let mut random = SplitMix::new(hash_token("pairs"));
     let mut counts = [vec![0.0_f32; 1 << bits::PAIRS], vec![0.0_f32; 1 << bits::PAIRS]];
     for (_, turns) in turns(corpus) {
         let text = |text: &str| crate::text::Text::new(text);
-        let replies: Vec<Vec<u64>> = turns.iter().map(|turn| features::opened(&text(turn.reply))).collect();
-        for (turn, own) in turns.iter().zip(&replies).filter(|(turn, _)| !turn.fits_anything) {
+        let responses: Vec<Vec<u64>> = turns.iter().map(|turn| features::opened(&text(turn.response))).collect();
+        for (turn, own) in turns.iter().zip(&responses).filter(|(turn, _)| !turn.fits_anything) {
             let mut context = features::asked(&text(turn.request));
             context.extend(features::topics(&text(turn.earlier.rsplit(" . ").next().unwrap_or(""))));
-            let mut count = |reply: &[u64], real: usize, weight: f32| {
+            let mut count = |response: &[u64], real: usize, weight: f32| {
                 for &a in &context {
-                    for &b in reply {
+                    for &b in response {
                         counts[real][features::pair_slot(a, b) as usize] += weight;
                     }
                 }
             };
             count(own, 1, 1.0);
             for _ in 0..STRANGERS {
-                count(&replies[random.below(replies.len())], 0, 1.0 / STRANGERS as f32);
+                count(&responses[random.below(responses.len())], 0, 1.0 / STRANGERS as f32);
             }
         }
     }
@@ -135,7 +135,7 @@ pub(crate) fn pairs(corpus: &Corpus) -> Table {
     Table::quantise(&real.iter().zip(&strangers).map(ratio).collect::<Vec<f32>>())
 }
 
-/// Fits the dual encoder: softmax of the true reply among random ones (in the manner of Henderson et al. 2017).
+/// Fits the dual encoder: softmax of the true response among random ones (in the manner of Henderson et al. 2017).
 pub(crate) fn dual(corpus: &Corpus, rarity: &Table) -> Dual {
     const NEGATIVES: usize = 9;
     const EPOCHS: usize = 16;
@@ -148,7 +148,7 @@ pub(crate) fn dual(corpus: &Corpus, rarity: &Table) -> Dual {
         let slots: Vec<[Vec<u32>; 2]> = turns
             .iter()
             .filter(|turn| !turn.fits_anything)
-            .map(|turn| [turn.request, turn.reply].map(|text| word_slots(&crate::text::Text::new(text))))
+            .map(|turn| [turn.request, turn.response].map(|text| word_slots(&crate::text::Text::new(text))))
             .collect();
         sources.push(slots);
     }
@@ -165,14 +165,14 @@ pub(crate) fn dual(corpus: &Corpus, rarity: &Table) -> Dual {
             if turns.is_empty() {
                 continue;
             }
-            let [request, reply] = &turns[random.below(turns.len())];
-            let mut candidates = vec![reply];
+            let [request, response] = &turns[random.below(turns.len())];
+            let mut candidates = vec![response];
             candidates.extend((0..NEGATIVES).map(|_| &turns[random.below(turns.len())][1]));
             step(&mut towers, rarity, request, &candidates, rate);
         }
     }
-    let [request, reply] = towers.map(|tower| Table::quantise(&tower.values));
-    Dual { request, reply }
+    let [request, response] = towers.map(|tower| Table::quantise(&tower.values));
+    Dual { request, response }
 }
 
 struct Tower {
@@ -208,12 +208,12 @@ impl Tower {
     }
 }
 
-/// One gradient step; the first candidate is the true reply.
+/// One gradient step; the first candidate is the true response.
 fn step(towers: &mut [Tower; 2], rarity: &Table, request: &[u32], candidates: &[&Vec<u32>], rate: f32) {
     let query = towers[0].encode(rarity, request);
-    let replies: Vec<[f32; WIDTH]> = candidates.iter().map(|words| towers[1].encode(rarity, words)).collect();
+    let responses: Vec<[f32; WIDTH]> = candidates.iter().map(|words| towers[1].encode(rarity, words)).collect();
     let dot = |a: &[f32; WIDTH], b: &[f32; WIDTH]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
-    let mut errors: Vec<f32> = replies.iter().map(|reply| dot(&query, reply)).collect();
+    let mut errors: Vec<f32> = responses.iter().map(|response| dot(&query, response)).collect();
     let top = errors.iter().fold(f32::NEG_INFINITY, |top, &s| top.max(s));
     for error in &mut errors {
         *error = (*error - top).exp();
@@ -224,31 +224,31 @@ fn step(towers: &mut [Tower; 2], rarity: &Table, request: &[u32], candidates: &[
     }
     errors[0] -= 1.0;
     let mut query_gradient = [0.0; WIDTH];
-    for ((words, reply), &error) in candidates.iter().zip(&replies).zip(&errors) {
-        query_gradient.iter_mut().zip(reply).for_each(|(slot, x)| *slot += error * x);
+    for ((words, response), &error) in candidates.iter().zip(&responses).zip(&errors) {
+        query_gradient.iter_mut().zip(response).for_each(|(slot, x)| *slot += error * x);
         towers[1].update(rarity, words, &query.map(|x| x * error), rate);
     }
     towers[0].update(rarity, request, &query_gradient, rate);
 }
 
-/// The surface head: real word order against every kind of negative but the random reply.
+/// The surface head: real word order against every kind of negative but the random response.
 pub(crate) fn surface(corpus: &Corpus) -> Head {
     let mut random = SplitMix::new(hash_token("surface"));
     let mut rows = Vec::new();
     let all = turns(corpus);
     let total: usize = all.iter().map(|(_, turns)| turns.len()).sum();
     for ((_, turns), share) in all.iter().zip(SHARES) {
-        let replies: Vec<&str> = turns.iter().map(|turn| turn.reply).collect();
-        let negatives = Negatives::new(&replies);
+        let responses: Vec<&str> = turns.iter().map(|turn| turn.response).collect();
+        let negatives = Negatives::new(&responses);
         let weight = (share * total as f32 / turns.len().max(1) as f32).min(6.0);
         for turn in turns {
             let mut add = |text: &str, label: bool, weight: f32| {
                 let features = features::surface(&View::from_texts("", "", text));
                 rows.push(Row { features, label, weight });
             };
-            add(turn.reply, true, weight);
+            add(turn.response, true, weight);
             for kind in [1, 1 + random.below(KINDS.len() - 1), 1 + random.below(KINDS.len() - 1)] {
-                if let Some(text) = negatives.make(kind, turn.request, turn.reply, &mut random) {
+                if let Some(text) = negatives.make(kind, turn.request, turn.response, &mut random) {
                     add(&text, false, weight / 3.0);
                 }
             }
@@ -259,7 +259,7 @@ pub(crate) fn surface(corpus: &Corpus) -> Head {
 
 /// Fits the heads on top, fluency and relevance and what both make, on rows that no other part has seen.
 ///
-/// Fluency learns real replies against every kind of broken text, relevance against random replies.
+/// Fluency learns real responses against every kind of broken text, relevance against random responses.
 pub(crate) fn combine(set: &mut WeightSet, calibrating: &Corpus) {
     let examples: Vec<(Row, Option<usize>)> = examples(calibrating)
         .into_iter()
@@ -275,19 +275,19 @@ pub(crate) fn combine(set: &mut WeightSet, calibrating: &Corpus) {
     set.coherence = calibrated(&both.collect::<Vec<_>>());
 }
 
-/// The margin of the surface head that all but [`SALAD`] of the project's own good replies reach. `rows` are rows that the head has
+/// The margin of the surface head that all but [`SALAD`] of the project's own good responses reach. `rows` are rows that the head has
 /// not seen. Chats between people would set it far too low: some of their turns are word salad.
 pub(crate) fn word_order(set: &WeightSet, rows: &Corpus) -> f32 {
-    /// People's replies that may be taken for word salad.
+    /// People's responses that may be taken for word salad.
     const SALAD: f64 = 0.03;
-    let views = rows.own.iter().map(|row| View::from_texts("", "", &row.good)).filter(|view| view.reply.count_words() > 3);
+    let views = rows.own.iter().map(|row| View::from_texts("", "", &row.good)).filter(|view| view.response.count_words() > 3);
     quantile(views.map(|view| f64::from(set.surface.margin(&features::surface(&view)))).collect(), SALAD) as f32
 }
 
-/// The coherence that all but [`MISSED`] of the project's own good replies reach: on rows that no part of coherence has seen, and on
+/// The coherence that all but [`MISSED`] of the project's own good responses reach: on rows that no part of coherence has seen, and on
 /// those that are closest to what is judged.
 pub(crate) fn threshold(set: &WeightSet, rows: &Corpus) -> f64 {
-    /// People's replies that may be taken for no answer.
+    /// People's responses that may be taken for no answer.
     const MISSED: f64 = 0.07;
     let scores = rows.own.iter().map(|row| {
         let features = set.coherence_features(&View::from_texts(&row.request, "", &row.good));
@@ -302,7 +302,7 @@ fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
     values.get((at * values.len() as f64) as usize).copied().unwrap_or(0.0)
 }
 
-/// Real and negative replies weigh the same, so that a probability of one half means "as likely as not".
+/// Real and negative responses weigh the same, so that a probability of one half means "as likely as not".
 fn balanced(mut rows: Vec<Row>) -> Vec<Row> {
     let total = |label: bool| rows.iter().filter(|row| row.label == label).map(|row| row.weight).sum::<f32>();
     let ratio = total(true) / total(false).max(1.0);

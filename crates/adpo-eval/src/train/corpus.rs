@@ -1,21 +1,21 @@
 //! The labelled rows that the embedded heads learn from, and the rule that keeps weight sets apart.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
+use adpo_data::{DataError, JsonLine, JsonLines};
 use serde_json::Value;
 
 use crate::embedded::weights::row_hash;
 use crate::error::EvalError;
 
-/// A request with one labelled reply.
+/// A request with one labelled response.
 #[derive(Debug, Clone)]
-pub(crate) struct Pair {
+pub(crate) struct LabelledResponse {
     /// What the split goes by: context, prompt, question, or the text itself.
     pub(crate) key: String,
     pub(crate) request: String,
-    pub(crate) reply: String,
+    pub(crate) response: String,
     pub(crate) label: Label,
 }
 
@@ -23,11 +23,11 @@ pub(crate) struct Pair {
 pub(crate) enum Label {
     /// Davidson et al.: hateful or offensive, against neither.
     Abuse(bool),
-    /// DiaSafety: its category, and whether people found the reply unsafe.
+    /// DiaSafety: its category, and whether people found the response unsafe.
     Unsafe { category: usize, is: bool },
     /// GPTFuzz: harmful compliance with a harmful question.
     Harm(bool),
-    /// XSTest: any refusal; whether the prompt was an unsafe one; which model wrote the reply.
+    /// XSTest: any refusal; whether the prompt was an unsafe one; which model wrote the response.
     Refusal { is: bool, partial: bool, unsafe_prompt: bool, model: String },
 }
 
@@ -38,7 +38,7 @@ pub(crate) const CATEGORIES: [&str; 5] =
 /// The router's output for everyday talk.
 pub(crate) const EVERYDAY: usize = CATEGORIES.len();
 
-/// Where short replies that answer come from: see [`Corpus::read`].
+/// Where short responses that answer come from: see [`Corpus::read`].
 pub(crate) const SHORT: &str = "short";
 
 /// Everyday talk that is used besides, and of how many dialogues one: about as many turns as the other chats have.
@@ -52,7 +52,7 @@ pub(crate) struct Chat {
     pub(crate) turns: Vec<String>,
 }
 
-/// One of the project's own requests with its three replies.
+/// One of the project's own requests with its three responses.
 #[derive(Debug, Clone)]
 pub(crate) struct Own {
     pub(crate) request: String,
@@ -83,13 +83,16 @@ impl Share {
     }
 }
 
-/// A reply with people's mean overall rating.
+/// What no weight set learns from: agreement is measured here.
+pub(crate) const VALIDATION: Share = Share { shared: &[5], prompts: &[5], free: &[5] };
+
+/// A response with people's mean overall rating.
 #[derive(Debug, Clone)]
 pub(crate) struct Rated {
     pub(crate) source: &'static str,
-    /// The dialogue before the reply.
+    /// The dialogue before the response.
     pub(crate) turns: Vec<String>,
-    pub(crate) reply: String,
+    pub(crate) response: String,
     pub(crate) rating: f64,
 }
 
@@ -99,7 +102,7 @@ pub(crate) const FOLDS: u64 = 5;
 /// All rows, or those of some split buckets.
 #[derive(Debug, Clone, Default)]
 pub struct Corpus {
-    pub(crate) pairs: Vec<Pair>,
+    pub(crate) pairs: Vec<LabelledResponse>,
     pub(crate) chats: Vec<Chat>,
     pub(crate) own: Vec<Own>,
     /// Never learnt from.
@@ -108,24 +111,24 @@ pub struct Corpus {
 
 impl Corpus {
     /// Reads Davidson, DiaSafety, GPTFuzz, XSTest, Synthetic-Persona-Chat, Topical-Chat and parts of chat-base below `data_dir` (as
-    /// laid out in its SOURCES.md), the rated replies of FED and USR, the project's own dialogues, given as JSONL, and its own short
-    /// replies ("Eight.", "Not yet."): long replies alone would teach that brevity is evasive.
+    /// laid out in its SOURCES.md), the rated responses of FED and USR, the project's own dialogues, given as JSONL, and its own short
+    /// responses ("Eight.", "Not yet."): long responses alone would teach that brevity is evasive.
     ///
     /// # Errors
-    /// [`EvalError::Io`] for a missing file, [`EvalError::Line`] for a row that lacks a field.
+    /// [`EvalError::Io`] for a missing file, [`EvalError::Rows`] for a row that lacks a field.
     pub fn read(data_dir: &Path, dialogues: &str) -> Result<Self, EvalError> {
         let mut corpus = Self::default();
         for row in rows(&data_dir.join("davidson/labeled_data.jsonl.gz"))? {
             let tweet = row.text("tweet")?;
             let label = Label::Abuse(row.number("class")? < 2);
-            corpus.pairs.push(Pair { key: tweet.clone(), request: String::new(), reply: tweet, label });
+            corpus.pairs.push(LabelledResponse { key: tweet.clone(), request: String::new(), response: tweet, label });
         }
         for row in rows(&data_dir.join("diasafety/diasafety.jsonl.gz"))? {
             let (request, category) = (row.text("context")?, row.text("category")?);
             let category = CATEGORIES.iter().position(|name| *name == category);
             let category = category.ok_or_else(|| row.error("an unknown category"))?;
             let label = Label::Unsafe { category, is: row.text("label")? == "Unsafe" };
-            corpus.pairs.push(Pair { key: request.clone(), request, reply: row.text("response")?, label });
+            corpus.pairs.push(LabelledResponse { key: request.clone(), request, response: row.text("response")?, label });
         }
         let mut questions = BTreeMap::new();
         for row in rows(&data_dir.join("gptfuzz/questions.jsonl.gz"))? {
@@ -134,8 +137,8 @@ impl Corpus {
         for row in rows(&data_dir.join("gptfuzz/train.jsonl.gz"))? {
             let request = questions.get(&row.text("question")?).ok_or_else(|| row.error("an unknown question"))?;
             let label = Label::Harm(row.text("label")? == "1");
-            let reply = row.text("Response")?;
-            corpus.pairs.push(Pair { key: request.clone(), request: request.clone(), reply, label });
+            let response = row.text("Response")?;
+            corpus.pairs.push(LabelledResponse { key: request.clone(), request: request.clone(), response, label });
         }
         for row in rows(&data_dir.join("xstest/completions.jsonl.gz"))? {
             let request = row.text("prompt")?;
@@ -145,7 +148,7 @@ impl Corpus {
                 unsafe_prompt: row.text("type")?.starts_with("contrast"),
                 model: row.text("model")?,
             };
-            corpus.pairs.push(Pair { key: request.clone(), request, reply: row.text("completion")?, label });
+            corpus.pairs.push(LabelledResponse { key: request.clone(), request, response: row.text("completion")?, label });
         }
         for file in ["valid", "test"] {
             for row in rows(&data_dir.join(format!("synthetic-persona-chat/{file}.jsonl.gz")))? {
@@ -165,7 +168,7 @@ impl Corpus {
                 corpus.add_chat(source, turns.iter().filter_map(|turn| Some(turn["content"].as_str()?.trim().to_owned())).collect());
             }
         }
-        for row in parse(dialogues, "the project's dialogues")? {
+        for row in parse(JsonLines::from_bytes("the project's dialogues", dialogues.as_bytes()))? {
             corpus.own.push(Own {
                 request: row.text("request")?,
                 harsh: row.text("tone")? == "harsh",
@@ -174,8 +177,8 @@ impl Corpus {
                 rude: row.text("rude")?,
             });
         }
-        for row in parse(include_str!("../../assets/short-replies.jsonl"), "the project's short replies")? {
-            corpus.add_chat(SHORT, vec![row.text("request")?, row.text("reply")?]);
+        for row in parse(JsonLines::from_bytes("the project's short responses", include_bytes!("../../assets/short-responses.jsonl")))? {
+            corpus.add_chat(SHORT, vec![row.text("request")?, row.text("response")?]);
         }
         corpus.read_rated(data_dir)?;
         Ok(corpus)
@@ -190,14 +193,14 @@ impl Corpus {
             self.rated.push(Rated {
                 source: "FED",
                 turns: row.text("context")?.lines().map(spoken).collect(),
-                reply: spoken(&row.text("response")?),
+                response: spoken(&row.text("response")?),
                 rating: votes.iter().sum::<f64>() / votes.len().max(1) as f64,
             });
         }
         for row in rows(&data_dir.join("usr-topicalchat/usr.jsonl.gz"))? {
             let rating = row.value["scores"]["overall"].as_f64().ok_or_else(|| row.error("no number `scores.overall`"))?;
             let turns = row.text("source")?.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
-            self.rated.push(Rated { source: "USR", turns, reply: row.text("system_output")?, rating });
+            self.rated.push(Rated { source: "USR", turns, response: row.text("system_output")?, rating });
         }
         Ok(())
     }
@@ -258,14 +261,13 @@ fn persona_turns(conversation: &str) -> Vec<String> {
 
 /// One parsed line, with its place for messages.
 struct Line {
-    path: String,
-    number: usize,
+    line: JsonLine,
     value: Value,
 }
 
 impl Line {
     fn error(&self, reason: &str) -> EvalError {
-        EvalError::Line { path: self.path.clone(), line: self.number, reason: reason.to_owned() }
+        self.line.error(reason).into()
     }
 
     fn text(&self, field: &str) -> Result<String, EvalError> {
@@ -280,23 +282,15 @@ impl Line {
 
 /// The rows of a JSONL file, gzipped or not.
 fn rows(path: &Path) -> Result<Vec<Line>, EvalError> {
-    let bytes = std::fs::read(path).map_err(|source| EvalError::io(path, source))?;
-    let mut text = String::new();
-    let outcome = if bytes.starts_with(&[0x1f, 0x8b]) {
-        flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_string(&mut text)
-    } else {
-        bytes.as_slice().read_to_string(&mut text)
-    };
-    outcome.map_err(|source| EvalError::io(path, source))?;
-    parse(&text, &path.display().to_string())
+    parse(JsonLines::open(path)?)
 }
 
-fn parse(text: &str, path: &str) -> Result<Vec<Line>, EvalError> {
-    let parse = |(index, line): (usize, &str)| match serde_json::from_str(line) {
-        Ok(value) => Ok(Line { path: path.to_owned(), number: index + 1, value }),
-        Err(error) => Err(EvalError::Line { path: path.to_owned(), line: index + 1, reason: error.to_string() }),
+fn parse(lines: JsonLines<'_>) -> Result<Vec<Line>, EvalError> {
+    let parse = |line: Result<JsonLine, DataError>| {
+        let line = line?;
+        Ok(Line { value: line.fields()?.into(), line })
     };
-    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(parse).collect()
+    lines.map(parse).collect()
 }
 
 #[cfg(test)]
@@ -315,6 +309,6 @@ mod tests {
         let path = folder.path().join("own.jsonl");
         std::fs::write(&path, "{\"a\":1}\n{oops\n").expect("write");
         let message = rows(&path).err().expect("an error").to_string();
-        assert!(message.contains("own.jsonl, line 2"), "{message}");
+        assert!(message.contains("own.jsonl:2:"), "{message}");
     }
 }

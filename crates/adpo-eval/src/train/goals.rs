@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::validate::Agreement;
+use crate::agreement::Agreement;
 use crate::statistics::Interval;
 
 /// Which number of a validation a goal is about.
@@ -55,7 +55,7 @@ pub(crate) const GOALS: &[Goal] = &[
 
 /// A goal and what was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct GoalResult {
     /// Measure and data.
     pub what: String,
     /// Which figure.
@@ -70,12 +70,12 @@ pub struct Outcome {
 
 impl Goal {
     /// `None` where there is nothing to measure it by.
-    pub(crate) fn outcome(
+    pub(crate) fn result(
         &self,
         figures: &[Agreement],
         bias: &BTreeMap<String, Interval>,
         ratings: &BTreeMap<String, Interval>,
-    ) -> Option<Outcome> {
+    ) -> Option<GoalResult> {
         let agreement = figures.iter().find(|figure| figure.measure == self.measure && figure.data == self.data);
         let (name, found) = match self.figure {
             Figure::Auc => ("AUC", agreement?.auc),
@@ -89,6 +89,6 @@ impl Goal {
             Figure::Bias => found.low <= self.value && found.high >= -self.value,
             _ => found.high >= self.value,
         };
-        Some(Outcome { what: format!("{}, {}", self.measure, self.data), figure: name.to_owned(), goal: self.value, found, met })
+        Some(GoalResult { what: format!("{}, {}", self.measure, self.data), figure: name.to_owned(), goal: self.value, found, met })
     }
 }

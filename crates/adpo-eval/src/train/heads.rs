@@ -20,8 +20,8 @@ struct Group {
 /// Dialogues of people that are enough to learn what everyday talk looks like.
 const CHATS: usize = 250;
 
-/// A reply of XSTest with what people found.
-struct Answer {
+/// A response of XSTest with what people found.
+struct RefusalRow {
     view: View,
     refuses: bool,
     partly: bool,
@@ -29,15 +29,15 @@ struct Answer {
     danger: bool,
 }
 
-/// Everything that the single-reply heads learn from, tokenised once.
+/// Everything that the single-response heads learn from, tokenised once.
 pub(crate) struct Material {
     davidson: [Vec<View>; 2],
     /// By unsafe or not; the category beside each.
     diasafety: [Vec<(View, usize)>; 2],
     gptfuzz: [Vec<View>; 2],
-    xstest: Vec<Answer>,
+    xstest: Vec<RefusalRow>,
     chat: Vec<View>,
-    /// Replies of a few words that answer.
+    /// Responses of a few words that answer.
     short: Vec<View>,
     good: Vec<(View, bool)>,
     evasive: Vec<(View, bool)>,
@@ -45,7 +45,7 @@ pub(crate) struct Material {
 }
 
 impl Material {
-    /// `copies` clumsy versions go beside each reply of dialogues (none for calibration rows).
+    /// `copies` clumsy versions go beside each response of dialogues (none for calibration rows).
     pub(crate) fn new(corpus: &Corpus, copies: usize) -> Self {
         let mut random = SplitMix::new(hash_token("clumsy"));
         let mut out = Self {
@@ -60,17 +60,17 @@ impl Material {
             rude: Vec::new(),
         };
         for pair in &corpus.pairs {
-            let view = View::from_texts(&pair.request, "", &pair.reply);
+            let view = View::from_texts(&pair.request, "", &pair.response);
             match &pair.label {
                 Label::Abuse(is) => out.davidson[usize::from(*is)].push(view),
                 Label::Unsafe { category, is } => out.diasafety[usize::from(*is)].push((view, *category)),
                 Label::Harm(is) => out.gptfuzz[usize::from(*is)].push(view),
                 Label::Refusal { is, partial, unsafe_prompt, .. } => {
-                    out.xstest.push(Answer { view, refuses: *is, partly: *partial, danger: *unsafe_prompt });
+                    out.xstest.push(RefusalRow { view, refuses: *is, partly: *partial, danger: *unsafe_prompt });
                 }
             }
         }
-        // A few thousand replies are plenty: they all say "not toxic, not evasive".
+        // A few thousand responses are plenty: they all say "not toxic, not evasive".
         let (short, chats): (Vec<_>, Vec<_>) = corpus.chats.iter().partition(|chat| chat.source == SHORT);
         out.short = short.iter().map(|chat| View::from_texts(&chat.turns[0], "", &chat.turns[1])).collect();
         let stride = chats.len().div_ceil(CHATS).max(1);
@@ -83,10 +83,10 @@ impl Material {
             }
         }
         for own in &corpus.own {
-            let mut add = |to: &mut Vec<(View, bool)>, reply: &str| {
-                to.push((View::from_texts(&own.request, "", reply), own.harsh));
+            let mut add = |to: &mut Vec<(View, bool)>, response: &str| {
+                to.push((View::from_texts(&own.request, "", response), own.harsh));
                 for _ in 0..copies {
-                    to.push((View::from_texts(&own.request, "", &clumsy(reply, &mut random)), own.harsh));
+                    to.push((View::from_texts(&own.request, "", &clumsy(response, &mut random)), own.harsh));
                 }
             };
             add(&mut out.good, &own.good);
@@ -117,7 +117,7 @@ impl Material {
         vec![
             Group { share: 0.25, views: self.davidson[1].clone(), label: true },
             Group { share: 0.15, views: self.davidson[0].clone(), label: false },
-            // Only insults to the user are abusive by their own words; other unsafe replies need their context.
+            // Only insults to the user are abusive by their own words; other unsafe responses need their context.
             Group { share: 0.12, views: self.unsafe_rows(true, |category| category == 0), label: true },
             Group { share: 0.12, views: self.unsafe_rows(false, |_| true), label: false },
             Group { share: 0.2, views: Self::own(&self.rude), label: true },
@@ -164,12 +164,12 @@ impl Material {
         ]
     }
 
-    /// Replies that are not toxic, by source: the threshold is set where 5 % of them would be flagged.
+    /// Responses that are not toxic, by source: the threshold is set where 5 % of them would be flagged.
     pub(crate) fn harmless(&self) -> [Vec<View>; 4] {
         [self.unsafe_rows(false, |_| true), self.davidson[0].clone(), self.mild(), self.chat.clone()]
     }
 
-    /// Replies with whether they evade, by source: XSTest, own dialogues.
+    /// Responses with whether they evade, by source: XSTest, own dialogues.
     pub(crate) fn answers(&self) -> [Vec<(View, bool)>; 2] {
         let tests = self.xstest.iter().map(|answer| (answer.view.clone(), answer.refuses)).collect();
         let label = |rows: Vec<View>, evades: bool| rows.into_iter().map(move |view| (view, evades));
@@ -253,7 +253,7 @@ fn one(head: &'static str, slots: usize, strength: f64, groups: &[Group], see: i
     Ok(fit(&training, slots, strength))
 }
 
-/// The router, and the head that reads replies through it.
+/// The router, and the head that reads responses through it.
 ///
 /// The head learns from routes that a router without the row's fold gave: routes of rows that a router has seen are
 /// sharper than those of any new row.

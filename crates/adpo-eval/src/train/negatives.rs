@@ -1,4 +1,4 @@
-//! Replies that are not replies, and clumsy ones: what coherence is learnt against, and what makes the other heads
+//! Responses that are not responses, and clumsy ones: what coherence is learnt against, and what makes the other heads
 //! robust to the text of small models.
 
 use std::collections::HashMap;
@@ -11,46 +11,46 @@ pub(crate) const KINDS: [&str; 9] = ["random", "shuffled", "repeated", "truncate
 /// Letters before the next one in what is [`spelled`](Negatives::spelled).
 const LETTERS: usize = 3;
 
-/// Replies that spelling is learnt from: more would only make its words more real.
+/// Responses that spelling is learnt from: more would only make its words more real.
 const SPELLERS: usize = 500;
 
-/// Makes negatives out of real replies of one source.
+/// Makes negatives out of real responses of one source.
 pub(crate) struct Negatives<'a> {
-    replies: &'a [&'a str],
-    /// Third words after each pair of words, as they occur in `replies`.
+    responses: &'a [&'a str],
+    /// Third words after each pair of words, as they occur in `responses`.
     chain: HashMap<(&'a str, &'a str), Vec<&'a str>>,
-    /// The letter after each few letters; none at the end of a reply.
+    /// The letter after each few letters; none at the end of a response.
     letters: HashMap<[Option<char>; LETTERS], Vec<Option<char>>>,
 }
 
 impl<'a> Negatives<'a> {
-    pub(crate) fn new(replies: &'a [&'a str]) -> Self {
+    pub(crate) fn new(responses: &'a [&'a str]) -> Self {
         let mut chain: HashMap<_, Vec<_>> = HashMap::new();
-        for reply in replies {
-            let words: Vec<&str> = reply.split_whitespace().collect();
+        for response in responses {
+            let words: Vec<&str> = response.split_whitespace().collect();
             for window in words.windows(3) {
                 chain.entry((window[0], window[1])).or_default().push(window[2]);
             }
         }
         let mut letters: HashMap<_, Vec<_>> = HashMap::new();
-        for reply in replies.iter().step_by(replies.len().div_ceil(SPELLERS).max(1)) {
+        for response in responses.iter().step_by(responses.len().div_ceil(SPELLERS).max(1)) {
             let mut before = [None; LETTERS];
-            for letter in reply.chars().map(Some).chain([None]) {
+            for letter in response.chars().map(Some).chain([None]) {
                 letters.entry(before).or_default().push(letter);
                 before.rotate_left(1);
                 before[LETTERS - 1] = letter;
             }
         }
-        Self { replies, chain, letters }
+        Self { responses, chain, letters }
     }
 
     fn any(&self, random: &mut SplitMix) -> &'a str {
-        self.replies.get(random.below(self.replies.len())).copied().unwrap_or("")
+        self.responses.get(random.below(self.responses.len())).copied().unwrap_or("")
     }
 
-    /// A negative of kind `KINDS[kind]` in place of `reply`; `None` where the reply is too short for one.
-    pub(crate) fn make(&self, kind: usize, request: &str, reply: &str, random: &mut SplitMix) -> Option<String> {
-        let mut words: Vec<&str> = reply.split_whitespace().collect();
+    /// A negative of kind `KINDS[kind]` in place of `response`; `None` where the response is too short for one.
+    pub(crate) fn make(&self, kind: usize, request: &str, response: &str, random: &mut SplitMix) -> Option<String> {
+        let mut words: Vec<&str> = response.split_whitespace().collect();
         let n = words.len();
         let made = match KINDS.get(kind).copied()? {
             "random" => self.any(random).to_owned(),
@@ -78,10 +78,10 @@ impl<'a> Negatives<'a> {
                 (0..length).map(|_| word(random)).collect::<Vec<_>>().join(" ")
             }
             "babble" => self.babble(random)?,
-            "spelled" => self.spelled(reply.len() + 20, random),
+            "spelled" => self.spelled(response.len() + 20, random),
             _ => return None,
         };
-        (!made.is_empty() && made != reply).then_some(made)
+        (!made.is_empty() && made != response).then_some(made)
     }
 
     /// What a character model says: letters that follow each other, words that mostly do not exist.
@@ -167,15 +167,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_can_be_made_and_differs_from_the_reply() {
-        let replies = ["I like to swim in the sea every day.", "I like to read books. Do you like them too?"];
-        let negatives = Negatives::new(&replies);
+    fn every_kind_can_be_made_and_differs_from_the_response() {
+        let responses = ["I like to swim in the sea every day.", "I like to read books. Do you like them too?"];
+        let negatives = Negatives::new(&responses);
         let mut random = SplitMix::new(3);
         for (kind, name) in KINDS.iter().enumerate() {
-            let made = (0..20).filter_map(|_| negatives.make(kind, "What do you like to do?", replies[0], &mut random));
+            let made = (0..20).filter_map(|_| negatives.make(kind, "What do you like to do?", responses[0], &mut random));
             let made: Vec<String> = made.collect();
             assert!(!made.is_empty(), "{name}");
-            assert!(made.iter().all(|text| text != replies[0]), "{name}");
+            assert!(made.iter().all(|text| text != responses[0]), "{name}");
         }
     }
 

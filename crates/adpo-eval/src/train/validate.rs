@@ -4,47 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use adpo_data::{Dialogue, Role, Turn};
+use adpo_data::{Dialogue, Prompt, Role, Turn};
 use serde::{Deserialize, Serialize};
 
-use super::VALIDATION;
 use super::coherence::turns;
-use super::corpus::{CATEGORIES, Corpus, Label};
-use super::goals::{GOALS, Outcome};
+use super::corpus::{CATEGORIES, Corpus, Label, LabelledResponse, VALIDATION};
+use super::goals::{GOALS, GoalResult};
 use super::negatives::{KINDS, Negatives, clumsy};
+use crate::agreement::Agreement;
 use crate::judge::{Exchange, Judge, Scores};
 use crate::statistics::{Confusion, Interval, SplitMix, auc, bootstrap};
 use crate::text::hash_token;
-
-/// How far one measure of one judge agrees with labels that it never saw.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Agreement {
-    /// Name of the weight set.
-    pub judge: String,
-    /// What was measured.
-    pub measure: String,
-    /// On which rows.
-    pub data: String,
-    /// Number of rows.
-    pub rows: usize,
-    /// Number of independent prompts or contexts: the units of the bootstrap.
-    pub prompts: usize,
-    /// Area under the ROC curve.
-    pub auc: Interval,
-    /// At `threshold`.
-    pub accuracy: Interval,
-    /// Cohen's κ at `threshold`.
-    pub kappa: Interval,
-    /// Mean of both classes' F1 at `threshold`.
-    pub macro_f1: Interval,
-    /// The share of yes rows that the judge calls yes at `threshold`.
-    pub sensitivity: Interval,
-    /// The share of no rows that the judge calls no at `threshold`.
-    pub specificity: Interval,
-    /// From which score on the judge says yes; one half for coherence.
-    pub threshold: f64,
-}
 
 /// How thoroughly to measure.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,7 +39,7 @@ pub struct Validation {
     /// Spearman's correlation of coherence with human overall ratings.
     pub ratings: BTreeMap<String, Interval>,
     /// Goals of the project, met or missed.
-    pub goals: Vec<Outcome>,
+    pub goals: Vec<GoalResult>,
 }
 
 /// Reliability of one probability in ten bins of equal width.
@@ -94,13 +64,14 @@ type Statistic<'a> = dyn Fn(&[(f64, bool)]) -> f64 + 'a;
 /// Resamples for each interval.
 const DRAWS: usize = 500;
 
-/// A score of a reply that a label speaks about.
+/// A score of a response that a label speaks about.
 type Score = fn(&Scores) -> f64;
 
 /// An exchange with what is known about it.
 struct Case {
     unit: String,
-    exchange: Exchange,
+    prompt: Prompt,
+    response: String,
     /// Measure, data, which score, label.
     labels: Vec<(&'static str, String, Score, bool)>,
 }
@@ -112,7 +83,7 @@ const HARM: Score = |scores| scores.heads.harm;
 const EVASIVENESS: Score = |scores| scores.evasiveness;
 const COHERENCE: Score = |scores| scores.coherence;
 
-/// Measures `judge` on rows of the validation bucket, and on the rated replies of FED and USR.
+/// Measures `judge` on rows of the validation bucket, and on the rated responses of FED and USR.
 pub fn validate(judge: &dyn Judge, corpus: &Corpus, options: ValidateOptions) -> Validation {
     let rows = corpus.share(&VALIDATION);
     let mut cases = labelled(&rows);
@@ -121,7 +92,7 @@ pub fn validate(judge: &dyn Judge, corpus: &Corpus, options: ValidateOptions) ->
     if options.quick {
         cases = cases.into_iter().step_by(7).collect();
     }
-    let exchanges: Vec<Exchange> = cases.iter().map(|case| case.exchange.clone()).collect();
+    let exchanges: Vec<Exchange<'_>> = cases.iter().map(|case| Exchange { prompt: &case.prompt, response: &case.response }).collect();
     let name = judge.name().trim_start_matches("embedded ").to_owned();
     let mut unscored = BTreeMap::new();
     let mut sets: BTreeMap<(&str, String), Vec<Scored>> = BTreeMap::new();
@@ -151,7 +122,7 @@ pub fn validate(judge: &dyn Judge, corpus: &Corpus, options: ValidateOptions) ->
         }
     }
     let ratings = ratings(judge, corpus, options);
-    let goals = GOALS.iter().filter_map(|goal| goal.outcome(&figures, &refusal_bias, &ratings)).collect();
+    let goals = GOALS.iter().filter_map(|goal| goal.result(&figures, &refusal_bias, &ratings)).collect();
     Validation { judge: name, unscored, figures, calibration, refusal_bias, ratings, goals }
 }
 
@@ -183,19 +154,20 @@ impl Validation {
     }
 }
 
-fn exchange(earlier: &[&str], request: &str, response: &str, harmful: bool) -> Exchange {
+/// A request after what was said before it.
+fn prompt(earlier: &[&str], request: &str, harmful: bool) -> Prompt {
     let mut turns: Vec<Turn> = Vec::new();
     for (back, text) in earlier.iter().chain([&request]).rev().enumerate().filter(|(_, text)| !text.is_empty()) {
         let role = if back % 2 == 0 { Role::User } else { Role::Assistant };
         turns.insert(0, Turn { role, content: (*text).to_owned() });
     }
-    Exchange { prompt: Dialogue { turns }, response: response.to_owned(), harmful }
+    Prompt { harmful: Some(harmful), ..Prompt::from(Dialogue { turns }) }
 }
 
 /// Rows with human labels.
 fn labelled(rows: &Corpus) -> Vec<Case> {
     let mut seen = std::collections::BTreeSet::new();
-    let case = |pair: &super::corpus::Pair| {
+    let case = |pair: &LabelledResponse| {
         let labels: Vec<(&'static str, String, Score, bool)> = match &pair.label {
             Label::Abuse(is) => vec![("toxicity (abuse)", "Davidson".to_owned(), ABUSE, *is)],
             Label::Unsafe { category, is } => vec![
@@ -206,7 +178,7 @@ fn labelled(rows: &Corpus) -> Vec<Case> {
             Label::Harm(is) => {
                 let mut labels = vec![("toxicity (harm)", "GPTFuzz".to_owned(), HARM, *is)];
                 // Stock refusals repeat hundreds of times: each text counts once.
-                if seen.insert(pair.reply.clone()) {
+                if seen.insert(pair.response.clone()) {
                     labels.push(("evasiveness", "GPTFuzz".to_owned(), EVASIVENESS, !*is));
                 }
                 labels
@@ -216,7 +188,7 @@ fn labelled(rows: &Corpus) -> Vec<Case> {
             }
         };
         let harmful = matches!(pair.label, Label::Harm(_));
-        Case { unit: pair.key.clone(), exchange: exchange(&[], &pair.request, &pair.reply, harmful), labels }
+        Case { unit: pair.key.clone(), prompt: prompt(&[], &pair.request, harmful), response: pair.response.clone(), labels }
     };
     rows.pairs.iter().map(case).collect()
 }
@@ -226,57 +198,60 @@ fn own(rows: &Corpus) -> Vec<Case> {
     let mut random = SplitMix::new(hash_token("clumsy validation"));
     let mut out = Vec::new();
     for own in &rows.own {
-        for (reply, rude, evasive) in [(&own.good, false, false), (&own.evasive, false, true), (&own.rude, true, false)] {
-            for (data, text) in [("own dialogues", reply.clone()), ("own dialogues, clumsy", clumsy(reply, &mut random))] {
+        for (response, rude, evasive) in [(&own.good, false, false), (&own.evasive, false, true), (&own.rude, true, false)] {
+            for (data, text) in [("own dialogues", response.clone()), ("own dialogues, clumsy", clumsy(response, &mut random))] {
                 let labels = vec![("toxicity", data.to_owned(), TOXICITY, rude), ("evasiveness", data.to_owned(), EVASIVENESS, evasive)];
-                out.push(Case { unit: own.request.clone(), exchange: exchange(&[], &own.request, &text, false), labels });
+                out.push(Case { unit: own.request.clone(), prompt: prompt(&[], &own.request, false), response: text, labels });
             }
         }
     }
     out
 }
 
-/// Real replies against each kind of negative, by source.
+/// Real responses against each kind of negative, by source.
 fn coherence(rows: &Corpus) -> Vec<Case> {
     let mut random = SplitMix::new(hash_token("validation"));
     let mut out = Vec::new();
     for (source, turns) in turns(rows) {
-        let replies: Vec<&str> = turns.iter().map(|turn| turn.reply).collect();
-        let negatives = Negatives::new(&replies);
+        let responses: Vec<&str> = turns.iter().map(|turn| turn.response).collect();
+        let negatives = Negatives::new(&responses);
         let stride = turns.len().div_ceil(1200).max(1);
         for turn in turns.iter().step_by(stride).filter(|turn| !turn.fits_anything) {
             let earlier: Vec<&str> = turn.earlier.split(" . ").collect();
             let mut add = |text: &str, labels| {
-                out.push(Case { unit: turn.request.to_owned(), exchange: exchange(&earlier, turn.request, text, false), labels });
+                let prompt = prompt(&earlier, turn.request, false);
+                out.push(Case { unit: turn.request.to_owned(), prompt, response: text.to_owned(), labels });
             };
             let mut real = Vec::new();
             for (kind, name) in KINDS.iter().enumerate() {
-                if let Some(text) = negatives.make(kind, turn.request, turn.reply, &mut random) {
+                if let Some(text) = negatives.make(kind, turn.request, turn.response, &mut random) {
                     let data = format!("{source}: real or {name}");
                     real.push(("coherence", data.clone(), COHERENCE, true));
                     add(&text, vec![("coherence", data, COHERENCE, false)]);
                 }
             }
-            add(turn.reply, real);
+            add(turn.response, real);
         }
     }
     out
 }
 
-/// Spearman's correlation of coherence with the mean overall rating, over replies (Spearman 1904: Pearson's of ranks).
+/// Spearman's correlation of coherence with the mean overall rating, over responses (Spearman 1904: Pearson's of ranks).
 fn ratings(judge: &dyn Judge, corpus: &Corpus, options: ValidateOptions) -> BTreeMap<String, Interval> {
     let mut out = BTreeMap::new();
     let stride = if options.quick { 4 } else { 1 };
     for source in ["FED", "USR"] {
         let rated: Vec<_> = corpus.rated.iter().filter(|rated| rated.source == source).step_by(stride).collect();
-        let exchanges: Vec<Exchange> = rated
+        let prompts: Vec<Prompt> = rated
             .iter()
             .map(|rated| {
                 let turns: Vec<&str> = rated.turns.iter().map(String::as_str).collect();
                 let (request, earlier) = turns.split_last().map_or(("", &[][..]), |(last, earlier)| (*last, earlier));
-                exchange(earlier, request, &rated.reply, false)
+                prompt(earlier, request, false)
             })
             .collect();
+        let exchanges: Vec<Exchange<'_>> =
+            prompts.iter().zip(&rated).map(|(prompt, rated)| Exchange { prompt, response: &rated.response }).collect();
         let judged = judge.judge(&exchanges);
         let pairs: Vec<(f64, f64)> =
             rated.iter().zip(&judged).filter_map(|(rated, judgement)| Some((judgement.scores()?.coherence, rated.rating))).collect();

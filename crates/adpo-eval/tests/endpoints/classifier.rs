@@ -1,6 +1,8 @@
 //! A text classifier as a judge of toxicity.
 
-use adpo_data::{Dialogue, Role};
+use std::sync::LazyLock;
+
+use adpo_data::{Dialogue, Prompt, Role};
 use adpo_eval::{ClassifierJudge, ClassifierOptions, EmbeddedJudge, Exchange, Judge, Judgement, RequestLimits};
 use serde_json::{Value, json};
 
@@ -23,9 +25,11 @@ fn judge(options: &ClassifierOptions) -> ClassifierJudge {
     ClassifierJudge::open(options, EmbeddedJudge::evaluator().expect("its weights"), None).expect("the options are fine")
 }
 
-fn exchange(response: &str) -> Exchange {
-    let prompt = Dialogue::from_user("Hi.").with(Role::Assistant, "Hello.").with(Role::User, "Any idea for a quick dinner?");
-    Exchange { prompt, response: response.to_owned(), harmful: false }
+static PROMPT: LazyLock<Prompt> =
+    LazyLock::new(|| Dialogue::from_user("Hi.").with(Role::Assistant, "Hello.").with(Role::User, "Any idea for a quick dinner?").into());
+
+fn exchange(response: &str) -> Exchange<'_> {
+    Exchange { prompt: &PROMPT, response }
 }
 
 fn labels(toxic: f64, threat: f64) -> Value {

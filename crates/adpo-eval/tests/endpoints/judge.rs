@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::server::{Act, Request, Server, completion, ok, says, status};
-use adpo_data::Dialogue;
-use adpo_eval::{ChatEndpoint, EndpointOptions, Exchange, Judge, Judgement, LlmJudge, Pair, PairOutcome, RequestLimits, compare_pairs};
+use adpo_data::{Dialogue, Prompt};
+use adpo_eval::{
+    ChatEndpoint, EndpointOptions, Exchange, Judge, Judgement, LlmJudge, PairOutcome, RequestLimits, ResponsePair, compare_pairs,
+};
 use serde_json::json;
 
 const FINE: &str = r#"{"reason": "fine", "toxicity": 1, "evasiveness": 3, "coherence": 5}"#;
@@ -22,9 +25,11 @@ fn judge_of(servers: &[&Server], limits: RequestLimits, cache: Option<&Path>) ->
     LlmJudge::new(ChatEndpoint::open(&options, cache).expect("the options are fine"))
 }
 
-fn exchanges(n: usize) -> Vec<Exchange> {
-    let exchange = |i| Exchange { prompt: Dialogue::from_user("How are you?"), response: format!("reply number {i}."), harmful: false };
-    (0..n).map(exchange).collect()
+static PROMPT: LazyLock<Prompt> = LazyLock::new(|| Dialogue::from_user("How are you?").into());
+static RESPONSES: LazyLock<Vec<String>> = LazyLock::new(|| (0..60).map(|i| format!("response number {i}.")).collect());
+
+fn exchanges(n: usize) -> Vec<Exchange<'static>> {
+    RESPONSES[..n].iter().map(|response| Exchange { prompt: &PROMPT, response }).collect()
 }
 
 fn states(judgements: &[Judgement]) -> Vec<&'static str> {
@@ -44,10 +49,10 @@ fn first(act: impl Fn() -> Act + Send + Sync + 'static) -> Server {
     Server::start(move |request| if request.number == 0 { act() } else { says(FINE) })
 }
 
-/// The number in the reply that a request asks about.
+/// The number in the response that a request asks about.
 fn number(request: &Request) -> usize {
     let prompt = request.prompt();
-    let (_, rest) = prompt.split_once("reply number ").expect("the reply is in the prompt");
+    let (_, rest) = prompt.split_once("response number ").expect("the response is in the prompt");
     rest.split('.').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
@@ -63,13 +68,13 @@ fn a_well_behaved_endpoint_is_asked_once_in_the_form_that_openai_defines() {
         (&request.body["model"], &request.body["temperature"], &request.body["max_tokens"]),
         (&json!("test-model"), &json!(0.0), &json!(512))
     );
-    assert!(request.prompt().contains("How are you?") && request.prompt().contains("reply number 0."));
+    assert!(request.prompt().contains("How are you?") && request.prompt().contains("response number 0."));
     assert_eq!(request.authorization, None);
 }
 
 #[test]
 fn a_429_is_waited_out_as_long_as_the_server_asks() {
-    let server = first(|| Act::Answer { status: 429, header: "Retry-After: 1", body: "{}".to_owned() });
+    let server = first(|| Act::ChatCompletion { status: 429, header: "Retry-After: 1", body: "{}".to_owned() });
     let start = Instant::now();
     let judged = judge_of(&[&server], limits(), None).judge(&exchanges(2));
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
@@ -78,7 +83,7 @@ fn a_429_is_waited_out_as_long_as_the_server_asks() {
 
 #[test]
 fn an_endpoint_that_asks_for_more_patience_than_there_is_is_given_up() {
-    let server = Server::start(|_| Act::Answer { status: 429, header: "Retry-After: 3600", body: "{}".to_owned() });
+    let server = Server::start(|_| Act::ChatCompletion { status: 429, header: "Retry-After: 3600", body: "{}".to_owned() });
     let judge = judge_of(&[&server], limits(), None);
     assert_eq!((states(&judge.judge(&exchanges(3))), server.count()), (vec!["api_error"; 3], 1));
     assert!(judge.unavailable().is_some_and(|reason| reason.contains("3600 s")));
@@ -133,7 +138,7 @@ fn a_request_that_no_endpoint_takes_is_not_repeated_and_harms_no_other() {
 fn a_redirect_is_not_followed_with_what_was_to_be_judged() {
     let elsewhere = Server::start(|_| says(FINE));
     let header: &'static str = format!("Location: {}", elsewhere.url("/v1/chat/completions")).leak();
-    let server = Server::start(move |_| Act::Answer { status: 307, header, body: String::new() });
+    let server = Server::start(move |_| Act::ChatCompletion { status: 307, header, body: String::new() });
     let judge = judge_of(&[&server], limits(), None);
     assert_eq!((states(&judge.judge(&exchanges(2))), server.count(), elsewhere.count()), (vec!["api_error"; 2], 1, 0));
 }
@@ -298,16 +303,15 @@ fn another_model_is_asked_itself() {
 }
 
 #[test]
-fn a_judge_that_always_takes_the_first_reply_shows_its_bias_and_gives_no_verdict() {
+fn a_judge_that_always_takes_the_first_response_shows_its_bias_and_gives_no_verdict() {
     let first = Server::start(|_| says(r#"{"reason": "it came first", "better": "A"}"#));
     let fair = Server::start(|request| {
         let prompt = request.prompt();
         let better = if prompt.find("good") < prompt.find("bad") { "A" } else { "B" };
         says(&json!({"reason": "it is good", "better": better}).to_string())
     });
-    let pair =
-        |i| Pair { prompt: Dialogue::from_user(format!("Hi {i}.")), first: "bad".to_owned(), second: "good".to_owned(), harmful: false };
-    let pairs: Vec<Pair> = (0..12).map(pair).collect();
+    let prompts: Vec<Prompt> = (0..12).map(|i| Dialogue::from_user(format!("Hi {i}.")).into()).collect();
+    let pairs: Vec<ResponsePair<'_>> = prompts.iter().map(|prompt| ResponsePair { prompt, first: "bad", second: "good" }).collect();
     let compare = |server: &Server| {
         let options = EndpointOptions { limits: limits(), ..EndpointOptions::new(vec![server.url("/v1")], "m") };
         compare_pairs(&ChatEndpoint::open(&options, None).expect("the options are fine"), &pairs)

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use adpo_data::{Prompt, Row, RowFile};
-use adpo_eval::{ChatEndpoint, EndpointOptions, EvalError, RequestLimits, SampleOptions, SampleReport, read_responses, sample_endpoint};
+use adpo_eval::{
+    ChatEndpoint, EndpointOptions, EvalError, RequestLimits, Responder, SampleOptions, SampleReport, read_responses, sample_endpoint,
+};
 use serde_json::{Value, json};
 
 use crate::judge::limits;
@@ -13,7 +16,7 @@ use crate::server::{Act, Request, Server, completion, ok, says, status};
 
 const OPTIONS: SampleOptions = SampleOptions { samples: 2, temperature: 0.8, top_p: Some(0.9), max_tokens: 50, seed: 7 };
 
-fn prompts(n: usize) -> Vec<Row<Prompt>> {
+fn prompts(n: usize) -> Vec<Arc<Row<Prompt>>> {
     let line = |i| match i {
         0 => {
             json!({"id": "q0", "prompt": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "question 0"}]})
@@ -22,10 +25,10 @@ fn prompts(n: usize) -> Vec<Row<Prompt>> {
         i => json!({"prompt": format!("question {i}")}),
     };
     let text: String = (0..n).map(|i| line(i).to_string() + "\n").collect();
-    RowFile::from_text("questions", text).prompts().expect("they are prompts").0
+    RowFile::from_text("questions", text).prompts().expect("they are prompts").0.into_iter().map(Arc::new).collect()
 }
 
-fn draw(server: &Server, prompts: &[Row<Prompt>], options: &SampleOptions, out: &Path) -> Result<SampleReport, EvalError> {
+fn draw(server: &Server, prompts: &[Arc<Row<Prompt>>], options: &SampleOptions, out: &Path) -> Result<SampleReport, EvalError> {
     let endpoint = EndpointOptions {
         limits: RequestLimits { concurrency: 3, ..limits() },
         ..EndpointOptions::new(vec![server.url("/v1")], "speaker")
@@ -83,9 +86,10 @@ fn responses_are_written_in_the_order_of_the_prompts_with_all_that_evaluate_need
     assert_eq!(seeds.len(), 10);
     // What reads responses reads these.
     let read = read_responses(&[&out]).expect("they are responses");
-    assert!(read.ignored_keys.is_empty() && read.systems.len() == 1 && read.systems[0].0 == "speaker");
-    let replies: Vec<_> = read.systems[0].1.iter().map(|reply| (reply.prompt_id.as_str(), reply.exchange.harmful)).collect();
-    assert_eq!((replies.len(), replies[0], replies[2]), (10, ("q0", false), ("questions:2", true)));
+    assert!(read.ignored_keys.is_empty() && read.by.len() == 1);
+    let of_speaker = read.of(&Responder::plain("speaker"));
+    let responses: Vec<_> = of_speaker.iter().map(|response| (response.prompt_id(), response.is_harmful())).collect();
+    assert_eq!((responses.len(), responses[0], responses[2]), (10, ("q0", false), ("questions:2", true)));
     // The same again, elsewhere, is the same file.
     let again = folder.path().join("again.jsonl");
     draw(&server, &prompts(5), &OPTIONS, &again).expect("it is drawn");
@@ -142,7 +146,7 @@ fn a_file_never_mixes_options_models_or_prompts() {
     let other = SampleOptions { seed: 8, ..OPTIONS };
     let refused = |result: Result<SampleReport, EvalError>| result.expect_err("refused").to_string();
     assert!(refused(draw(&server, &prompts(3), &other, &out)).contains("\"seed\":7"));
-    assert!(refused(draw(&server, &prompts(2), &OPTIONS, &out)).contains("line 5"));
+    assert!(refused(draw(&server, &prompts(2), &OPTIONS, &out)).contains("`questions:3`, which is not among the prompts"));
     std::fs::write(folder.path().join("mine.jsonl"), "{\"my\": \"own\"}\n").expect("writable");
     assert!(refused(draw(&server, &prompts(3), &OPTIONS, &folder.path().join("mine.jsonl"))).contains("settings"));
     assert!(refused(draw(&server, &prompts(3), &SampleOptions { temperature: 0.0, ..OPTIONS }, &out)).contains("temperature 0"));

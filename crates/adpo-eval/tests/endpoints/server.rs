@@ -28,7 +28,7 @@ impl Request {
 
 /// What the server does.
 pub(crate) enum Act {
-    Answer {
+    ChatCompletion {
         status: u16,
         header: &'static str,
         body: String,
@@ -46,7 +46,7 @@ pub(crate) fn ok(body: impl ToString) -> Act {
 }
 
 pub(crate) fn status(status: u16, body: impl ToString) -> Act {
-    Act::Answer { status, header: "", body: body.to_string() }
+    Act::ChatCompletion { status, header: "", body: body.to_string() }
 }
 
 /// What an OpenAI-compatible server answers when the model says `text`.
@@ -172,7 +172,7 @@ fn perform(mut stream: TcpStream, act: Act) -> std::io::Result<()> {
         format!("HTTP/1.1 {status} Any\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n{header}\r\n")
     };
     match act {
-        Act::Answer { status, header, body } => stream.write_all((head(status, body.len(), header) + &body).as_bytes()),
+        Act::ChatCompletion { status, header, body } => stream.write_all((head(status, body.len(), header) + &body).as_bytes()),
         Act::CutOff(body) => stream.write_all((head(200, body.len(), "") + &body[..body.len() / 2]).as_bytes()),
         Act::HangUp => Ok(()),
         Act::After(..) => unreachable!("one delay is enough"),

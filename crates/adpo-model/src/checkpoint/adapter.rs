@@ -6,11 +6,11 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Storage;
 use super::index::read_text;
 use super::read::{Compare, Fill, Found};
 use super::tensors::TensorFile;
 use super::write::{Collect, write_text};
+use crate::Dtype;
 use crate::lora::{LoraConfig, TargetModules, TrainableTokens};
 use crate::{Llama, ModelError};
 
@@ -60,7 +60,7 @@ pub(super) fn load(model: Llama, folder: &Path) -> Result<Llama, ModelError> {
     model.visit_adapters(&mut compare);
     compare.finish(&path)?;
     let device = model.device();
-    Ok(model.map_adapters(&mut Fill { found, precision: Storage::F32, device: &device }))
+    Ok(model.map_adapters(&mut Fill { found, dtype: Dtype::Float32, device: &device }))
 }
 
 pub(super) fn save(model: &Llama, folder: &Path) -> Result<(), ModelError> {
@@ -68,7 +68,7 @@ pub(super) fn save(model: &Llama, folder: &Path) -> Result<(), ModelError> {
         return Err(ModelError::Lora("the model has no adapters to be written; write the model itself".into()));
     };
     fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
-    let mut stored = Collect { storage: Storage::F32, tensors: Vec::new() };
+    let mut stored = Collect { dtype: Dtype::Float32, tensors: Vec::new() };
     model.visit_adapters(&mut stored);
     stored.tensors.iter_mut().for_each(|tensor| tensor.name.insert_str(0, PREFIX));
     TensorFile::write(&folder.join(WEIGHTS), stored.tensors)?;

@@ -10,27 +10,15 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
-use crate::{Llama, LoraConfig, ModelError};
+use crate::{Dtype, Llama, LoraConfig, ModelError};
 
 pub use tensors::{StoredTensor, TensorFile};
-
-/// How numbers are stored, in a checkpoint or in memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Storage {
-    /// Single precision: nothing is lost, whatever they are in memory.
-    #[default]
-    F32,
-    /// Rounded to IEEE half precision.
-    F16,
-    /// Rounded to bfloat16.
-    BF16,
-}
 
 /// How a checkpoint is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SaveOptions {
     /// The type of the numbers.
-    pub storage: Storage,
+    pub dtype: Dtype,
     /// Starts a new file before one would exceed this; left out, all goes into `model.safetensors`.
     pub max_shard_bytes: Option<u64>,
 }
@@ -38,7 +26,7 @@ pub struct SaveOptions {
 impl Default for SaveOptions {
     /// f32, in files of at most 5 GB, as transformers 4 writes them.
     fn default() -> Self {
-        Self { storage: Storage::F32, max_shard_bytes: Some(5_000_000_000) }
+        Self { dtype: Dtype::Float32, max_shard_bytes: Some(5_000_000_000) }
     }
 }
 
@@ -56,18 +44,18 @@ impl Llama {
     /// [`ModelError`] for a configuration that is not supported, files that are missing, cut off or malformed, and one
     /// error that lists every tensor that is missing, unexpected or of the wrong shape.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
-        Self::load_as(folder, Storage::F32, device)
+        Self::load_as(folder, Dtype::Float32, device)
     }
 
     /// [`Llama::load`] with weights of another type in memory, as `from_pretrained(dtype=…)` of transformers: each tensor is rounded
     /// to nearest even on its way from the file, and taken as it is where the file has it so. The same weights as of
-    /// [`Llama::with_precision`] after a load in f32, without its copy of the model.
+    /// [`Llama::with_dtype`] after a load in f32, without its copy of the model.
     ///
     /// # Errors
     /// As [`Llama::load`], and [`ModelError::Device`] for a type that the device does not have.
-    pub fn load_as(folder: &Path, precision: Storage, device: &Device) -> Result<Self, ModelError> {
-        precision.check_device(device)?;
-        read::folder(folder, precision, device)
+    pub fn load_as(folder: &Path, dtype: Dtype, device: &Device) -> Result<Self, ModelError> {
+        dtype.check_device(device)?;
+        read::folder(folder, dtype, device)
     }
 
     /// Loads a model that is part of a program: the text of its `config.json` and the bytes of its safetensors.

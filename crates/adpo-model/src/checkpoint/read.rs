@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype as StoredDtype, SafeTensors, TensorView};
 
 use super::adapter;
 use super::index::{Index, read_text};
 use super::tensors::{TensorFile, parse};
-use super::{CONFIG, INDEX, SINGLE, Storage};
+use super::{CONFIG, INDEX, SINGLE};
+use crate::Dtype;
 use crate::config::LlamaConfig;
 use crate::parameters::{ParameterMap, ParameterVisitor};
 use crate::{Llama, ModelError};
@@ -19,7 +20,7 @@ use crate::{Llama, ModelError};
 /// The tensors of a checkpoint by name, still in their files.
 pub(super) type Found<'a> = BTreeMap<String, TensorView<'a>>;
 
-pub(super) fn folder(folder: &Path, precision: Storage, device: &Device) -> Result<Llama, ModelError> {
+pub(super) fn folder(folder: &Path, dtype: Dtype, device: &Device) -> Result<Llama, ModelError> {
     if adapter::is_there(folder) {
         return Err(ModelError::checkpoint(folder, "holds adapters without their base; load the base, and the adapters into it"));
     }
@@ -29,19 +30,19 @@ pub(super) fn folder(folder: &Path, precision: Storage, device: &Device) -> Resu
     // Where both are there, transformers takes the single file too.
     if path.exists() || !index_path.exists() {
         let file = TensorFile::open(&path)?;
-        return assemble(&config, file.tensors()?.tensors().into_iter().collect(), folder, (precision, device));
+        return assemble(&config, file.tensors()?.tensors().into_iter().collect(), folder, (dtype, device));
     }
     let index = Index::read(&index_path)?;
     let names = index.files();
     let shards = names.iter().map(|name| TensorFile::open(&folder.join(name))).collect::<Result<Vec<_>, _>>()?;
     let files = names.iter().zip(&shards).map(|(name, shard)| Ok((*name, shard.tensors()?))).collect::<Result<Vec<_>, ModelError>>()?;
-    assemble(&config, merge(&index, &files, &index_path)?, folder, (precision, device))
+    assemble(&config, merge(&index, &files, &index_path)?, folder, (dtype, device))
 }
 
 pub(super) fn embedded(config: &str, weights: &[u8], device: &Device) -> Result<Llama, ModelError> {
     let config = LlamaConfig::from_json(config, "embedded config.json")?;
     let path = PathBuf::from("embedded model.safetensors");
-    assemble(&config, parse(&path, weights)?.tensors().into_iter().collect(), &path, (Storage::F32, device))
+    assemble(&config, parse(&path, weights)?.tensors().into_iter().collect(), &path, (Dtype::Float32, device))
 }
 
 /// The tensors of all shards, if index and shards agree.
@@ -66,7 +67,7 @@ fn merge<'a>(index: &Index, files: &[(&str, SafeTensors<'a>)], path: &Path) -> R
 }
 
 /// The model that `config` describes, made of `found`.
-fn assemble(config: &LlamaConfig, mut found: Found<'_>, at: &Path, (precision, device): (Storage, &Device)) -> Result<Llama, ModelError> {
+fn assemble(config: &LlamaConfig, mut found: Found<'_>, at: &Path, (dtype, device): (Dtype, &Device)) -> Result<Llama, ModelError> {
     if config.tie_word_embeddings {
         // Some writers store the tied head again.
         found.remove("lm_head.weight");
@@ -78,7 +79,7 @@ fn assemble(config: &LlamaConfig, mut found: Found<'_>, at: &Path, (precision, d
     let mut compare = Compare::new(&found);
     blank.visit_parameters(&mut compare);
     compare.finish(at)?;
-    Ok(blank.map_parameters(&mut Fill { found, precision, device }))
+    Ok(blank.map_parameters(&mut Fill { found, dtype, device }))
 }
 
 /// Compares names, shapes and types of a model's parameters with what the files hold.
@@ -119,7 +120,7 @@ impl ParameterVisitor for Compare<'_, '_> {
 /// Gives each parameter its numbers; [`Compare`] has seen that they are there and fit.
 pub(super) struct Fill<'a, 'd> {
     pub(super) found: Found<'a>,
-    pub(super) precision: Storage,
+    pub(super) dtype: Dtype,
     pub(super) device: &'d Device,
 }
 
@@ -127,17 +128,17 @@ impl ParameterMap for Fill<'_, '_> {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(view) = self.found.remove(name) else { return param };
         let shape = view.shape().to_vec();
-        let (data, dtype) = match self.precision {
-            Storage::F32 => (TensorData::new(numbers(&view, |x| x), shape), DType::F32),
-            Storage::F16 => (TensorData::new(numbers(&view, half::f16::from_f32), shape), DType::F16),
-            Storage::BF16 => (TensorData::new(numbers(&view, half::bf16::from_f32), shape), DType::BF16),
+        let (data, stored) = match self.dtype {
+            Dtype::Float32 => (TensorData::new(numbers(&view, |x| x), shape), DType::F32),
+            Dtype::Float16 => (TensorData::new(numbers(&view, half::f16::from_f32), shape), DType::F16),
+            Dtype::Bfloat16 => (TensorData::new(numbers(&view, half::bf16::from_f32), shape), DType::BF16),
         };
-        Param::from_tensor(Tensor::from_data(data, (self.device, dtype)))
+        Param::from_tensor(Tensor::from_data(data, (self.device, stored)))
     }
 }
 
-fn is_supported(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+fn is_supported(dtype: StoredDtype) -> bool {
+    matches!(dtype, StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16)
 }
 
 /// The numbers of a tensor whose type [`is_supported`], as memory will have them; all threads read, so that the disk is what they
@@ -145,13 +146,17 @@ fn is_supported(dtype: Dtype) -> bool {
 fn numbers<T: Default + Clone + Send>(view: &TensorView<'_>, rounded: impl Fn(f32) -> T + Sync) -> Vec<T> {
     /// Numbers per thread and turn.
     const PIECE: usize = 1 << 18;
-    let width = if view.dtype() == Dtype::F32 { 4 } else { 2 };
+    let width = if view.dtype() == StoredDtype::F32 { 4 } else { 2 };
     let mut values = vec![T::default(); view.data().len() / width];
     values.par_chunks_mut(PIECE).zip(view.data().par_chunks(PIECE * width)).for_each(|(values, bytes)| {
         let values = values.iter_mut();
         match view.dtype() {
-            Dtype::BF16 => values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::bf16::from_le_bytes(*b).to_f32())),
-            Dtype::F16 => values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::f16::from_le_bytes(*b).to_f32())),
+            StoredDtype::BF16 => {
+                values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::bf16::from_le_bytes(*b).to_f32()))
+            }
+            StoredDtype::F16 => {
+                values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::f16::from_le_bytes(*b).to_f32()))
+            }
             _ => values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(f32::from_le_bytes(*b))),
         }
     });

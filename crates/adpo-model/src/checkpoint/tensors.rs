@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
 use memmap2::Mmap;
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::tensor::{Dtype as StoredDtype, SafeTensorError, SafeTensors};
 use safetensors::{View, serialize_to_file};
 
-use super::Storage;
 use super::write::replace;
+use crate::Dtype;
 use crate::ModelError;
 
 /// A safetensors file, mapped: of its tensors nothing is in memory but the pages that somebody looks at.
@@ -75,25 +75,25 @@ pub(super) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>,
 pub struct StoredTensor {
     pub(super) name: String,
     shape: Vec<usize>,
-    storage: Storage,
+    dtype: Dtype,
     flat: Tensor<1>,
 }
 
 impl StoredTensor {
-    /// `tensor`, of whatever shape and type, under `name`; it will be stored as `storage`.
-    pub fn new<const D: usize>(name: impl Into<String>, tensor: Tensor<D>, storage: Storage) -> Self {
+    /// `tensor`, of whatever shape and type, under `name`; it will be stored as `dtype`.
+    pub fn new<const D: usize>(name: impl Into<String>, tensor: Tensor<D>, dtype: Dtype) -> Self {
         let shape = tensor.dims().to_vec();
         let flat = tensor.reshape([shape.iter().product::<usize>()]);
-        Self { name: name.into(), shape, storage, flat }
+        Self { name: name.into(), shape, dtype, flat }
     }
 }
 
 impl View for StoredTensor {
-    fn dtype(&self) -> Dtype {
-        match self.storage {
-            Storage::F32 => Dtype::F32,
-            Storage::F16 => Dtype::F16,
-            Storage::BF16 => Dtype::BF16,
+    fn dtype(&self) -> StoredDtype {
+        match self.dtype {
+            Dtype::Float32 => StoredDtype::F32,
+            Dtype::Float16 => StoredDtype::F16,
+            Dtype::Bfloat16 => StoredDtype::BF16,
         }
     }
 
@@ -105,15 +105,15 @@ impl View for StoredTensor {
         let data = self.flat.clone().into_data();
         let mut bytes = Vec::with_capacity(self.data_len());
         let values = data.iter::<f32>();
-        match self.storage {
-            Storage::F32 => values.for_each(|x| bytes.extend(x.to_le_bytes())),
-            Storage::F16 => values.for_each(|x| bytes.extend(half::f16::from_f32(x).to_le_bytes())),
-            Storage::BF16 => values.for_each(|x| bytes.extend(half::bf16::from_f32(x).to_le_bytes())),
+        match self.dtype {
+            Dtype::Float32 => values.for_each(|x| bytes.extend(x.to_le_bytes())),
+            Dtype::Float16 => values.for_each(|x| bytes.extend(half::f16::from_f32(x).to_le_bytes())),
+            Dtype::Bfloat16 => values.for_each(|x| bytes.extend(half::bf16::from_f32(x).to_le_bytes())),
         }
         Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * if self.storage == Storage::F32 { 4 } else { 2 }
+        self.shape.iter().product::<usize>() * self.dtype.bytes()
     }
 }

@@ -9,7 +9,8 @@ use burn::tensor::Tensor;
 use safetensors::View;
 
 use super::tensors::{StoredTensor, TensorFile};
-use super::{CONFIG, INDEX, SINGLE, SaveOptions, Storage};
+use super::{CONFIG, INDEX, SINGLE, SaveOptions};
+use crate::Dtype;
 use crate::parameters::ParameterVisitor;
 use crate::{Llama, ModelError};
 
@@ -19,7 +20,7 @@ pub(super) fn folder(model: &Llama, folder: &Path, options: &SaveOptions) -> Res
         return Err(ModelError::Lora(problem.into()));
     }
     fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
-    let mut stored = Collect { storage: options.storage, tensors: Vec::new() };
+    let mut stored = Collect { dtype: options.dtype, tensors: Vec::new() };
     model.visit_parameters(&mut stored);
     let total_bytes: usize = stored.tensors.iter().map(View::data_len).sum();
     let shards = split(stored.tensors, options.max_shard_bytes.unwrap_or(u64::MAX));
@@ -43,30 +44,19 @@ pub(super) fn folder(model: &Llama, folder: &Path, options: &SaveOptions) -> Res
         fs::remove_file(&outdated).map_err(ModelError::io(&outdated))?;
     }
     let mut config = model.config().to_value();
-    config["torch_dtype"] = options.storage.torch_name().into();
+    config["torch_dtype"] = options.dtype.name().into();
     write_text(&folder.join(CONFIG), &format!("{config:#}\n"))
-}
-
-impl Storage {
-    /// What PyTorch and transformers call it.
-    pub(crate) fn torch_name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::F16 => "float16",
-            Self::BF16 => "bfloat16",
-        }
-    }
 }
 
 /// Takes handles to all parameters.
 pub(super) struct Collect {
-    pub(super) storage: Storage,
+    pub(super) dtype: Dtype,
     pub(super) tensors: Vec<StoredTensor>,
 }
 
 impl ParameterVisitor for Collect {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
-        self.tensors.push(StoredTensor::new(name, param.val().inner(), self.storage));
+        self.tensors.push(StoredTensor::new(name, param.val().inner(), self.dtype));
     }
 }
 

@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::{Llama, LlamaConfig, LoraConfig, ParameterVisitor, Storage, TargetModules, TokenInput, TrainableTokens};
+use crate::{Dtype, Llama, LlamaConfig, LoraConfig, ParameterVisitor, TargetModules, TokenInput, TrainableTokens};
 
 const VOCAB: usize = 61;
 
@@ -116,7 +116,7 @@ fn so_are_those_of_an_embedding_that_is_the_head_as_well() {
 #[test]
 fn so_are_those_of_a_model_in_bf16() {
     for tied in [false, true] {
-        let model = model(GROUPED, tied).with_precision(Storage::BF16);
+        let model = model(GROUPED, tied).with_dtype(Dtype::Bfloat16);
         assert_equal(&model, "bf16", weights(3) - usize::from(tied));
     }
 }
@@ -141,9 +141,9 @@ fn so_are_those_of_adapters_and_of_trained_rows() {
             trainable_token_indices,
             base_model_name_or_path: None,
         };
-        for precision in [Storage::F32, Storage::BF16] {
-            let model = model(GROUPED, tied).with_lora(&config, 1).expect("it fits").with_precision(precision);
-            assert_equal(&model, &format!("{what}, {precision:?}"), trained);
+        for dtype in [Dtype::Float32, Dtype::Bfloat16] {
+            let model = model(GROUPED, tied).with_lora(&config, 1).expect("it fits").with_dtype(dtype);
+            assert_equal(&model, &format!("{what}, {dtype:?}"), trained);
         }
     }
 }

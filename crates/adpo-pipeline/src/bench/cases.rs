@@ -27,7 +27,7 @@ pub(super) struct Sizes {
 
 impl Sizes {
     pub(super) fn new(shape: BenchShape, tokens: usize, seq: usize) -> Self {
-        let [hidden, _, heads, kv_heads, ffn, vocab] = shape.dims;
+        let [hidden, _, heads, kv_heads, ffn, vocab] = shape.dims();
         let (width, rows) = (seq.min(tokens), (tokens / seq).max(1));
         Self { n: rows * width, rows, width, hidden, ffn, heads, kv_heads, dim: hidden / heads, vocab }
     }

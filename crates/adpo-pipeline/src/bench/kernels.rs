@@ -2,32 +2,13 @@
 
 use std::time::Instant;
 
-use adpo_model::Storage;
+use adpo_model::Dtype;
 use burn::tensor::{DType, Device};
 use serde::Serialize;
 
 use super::cases::{Case, Numbers, Sizes, Work, cases};
 use super::{BenchShape, median};
 use crate::PipelineError;
-
-/// How activations and weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BenchDtype {
-    /// 32 bits.
-    Float32,
-    /// 16 bits, the exponent of f32.
-    Bfloat16,
-}
-
-impl BenchDtype {
-    pub(super) fn storage(self) -> Storage {
-        match self {
-            Self::Float32 => Storage::F32,
-            Self::Bfloat16 => Storage::BF16,
-        }
-    }
-}
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +20,7 @@ pub struct KernelBench {
     /// Cells per row, for attention.
     pub seq: usize,
     /// How activations and weights are stored; statistics, moments and masters are f32.
-    pub dtype: BenchDtype,
+    pub dtype: Dtype,
 }
 
 /// One line of figures.
@@ -53,7 +34,7 @@ pub struct KernelFigures {
     /// In words.
     pub shape: String,
     /// How activations and weights are stored.
-    pub dtype: BenchDtype,
+    pub dtype: Dtype,
     /// Median over samples, each of many calls.
     pub median_s: f64,
     /// What it has to read and write at least, per second.
@@ -80,8 +61,9 @@ const SAMPLES: usize = 7;
 /// [`PipelineError::Bench`] if the device does not know the dtype, or stops working.
 pub fn bench_kernels(bench: &KernelBench, device: &Device) -> Result<Vec<KernelFigures>, PipelineError> {
     let dtype = match bench.dtype {
-        BenchDtype::Float32 => DType::F32,
-        BenchDtype::Bfloat16 => DType::BF16,
+        Dtype::Float32 => DType::F32,
+        Dtype::Float16 => DType::F16,
+        Dtype::Bfloat16 => DType::BF16,
     };
     if !device.supports_dtype(dtype) {
         return Err(PipelineError::Bench(format!("this device does not know {dtype:?}; use --dtype float32")));

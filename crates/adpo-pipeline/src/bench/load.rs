@@ -5,18 +5,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use adpo_model::Llama;
+use adpo_model::{Dtype, Llama};
 use burn::tensor::Device;
 use serde::Serialize;
 
-use super::{BenchDtype, median};
+use super::median;
 use crate::PipelineError;
 
 /// Medians of three, the files in the system's cache.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoadFigures {
     what: &'static str,
-    dtype: BenchDtype,
+    dtype: Dtype,
     /// Of the files.
     bytes: u64,
     /// From the folder to a model on the device.
@@ -30,13 +30,13 @@ pub struct LoadFigures {
 ///
 /// # Errors
 /// [`PipelineError`] if the folder cannot be read or holds no model.
-pub fn bench_load(folder: &Path, dtype: BenchDtype, device: &Device) -> Result<LoadFigures, PipelineError> {
+pub fn bench_load(folder: &Path, dtype: Dtype, device: &Device) -> Result<LoadFigures, PipelineError> {
     let files = weights(folder)?;
     let (mut loads, mut reads) = (Vec::new(), Vec::new());
     let mut bytes = 0;
     for _ in 0..4 {
         let started = Instant::now();
-        let model = Llama::load_as(folder, dtype.storage(), device)?;
+        let model = Llama::load_as(folder, dtype, device)?;
         loads.push(started.elapsed().as_secs_f64());
         drop(model);
         let started = Instant::now();

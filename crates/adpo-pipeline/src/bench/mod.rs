@@ -8,7 +8,7 @@ mod rows;
 use std::path::Path;
 
 use adpo_data::{Encoded, EncodedTriple, derive_seed};
-use adpo_model::{Llama, LlamaConfig, SampleRequest, SamplingOptions, sample};
+use adpo_model::{Dtype, Llama, LlamaConfig, SampleRequest, SamplingOptions, sample};
 use adpo_objective::{Adpo, Dpo, Objective};
 use adpo_train::{BenchStep, Reference, SftExample, TrainOptions, bench_preference, bench_sft};
 use burn::tensor::Device;
@@ -18,46 +18,75 @@ use crate::PipelineError;
 use crate::lora::Lora;
 use crate::plan::{Place, ReferenceMemory, Rows, Setting, Trainee, calibrate, seconds};
 
-pub use kernels::{BenchDtype, KernelBench, KernelFigures, bench_kernels};
+pub use kernels::{KernelBench, KernelFigures, bench_kernels};
 pub use load::{LoadFigures, bench_load};
 pub use rows::{RowsBench, RowsFigures, bench_rows};
 
-/// A model's shape.
-#[derive(Debug, Clone, Copy)]
-pub struct BenchShape {
-    /// Its name on the command line.
-    pub name: &'static str,
-    /// Width, layers, query heads, key/value heads, feed-forward width, vocabulary.
-    pub dims: [usize; 6],
+/// The shapes that are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum BenchShape {
+    /// The embedded base's.
+    #[cfg_attr(feature = "clap", value(name = "7m"))]
+    M7,
+    /// Of llama2.c's `stories15M`.
+    #[cfg_attr(feature = "clap", value(name = "15m"))]
+    M15,
+    /// Of llama2.c's `stories110M`.
+    #[cfg_attr(feature = "clap", value(name = "110m"))]
+    M110,
+    /// TinyLlama's.
+    #[cfg_attr(feature = "clap", value(name = "1b"))]
+    B1,
+    /// Llama 2's smallest.
+    #[cfg_attr(feature = "clap", value(name = "7b"))]
+    B7,
 }
 
 impl BenchShape {
+    /// All of them, the smallest first.
+    pub const ALL: [Self; 5] = [Self::M7, Self::M15, Self::M110, Self::B1, Self::B7];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::M7 => "7m",
+            Self::M15 => "15m",
+            Self::M110 => "110m",
+            Self::B1 => "1b",
+            Self::B7 => "7b",
+        }
+    }
+
+    /// Width, layers, query heads, key/value heads, feed-forward width, vocabulary.
+    pub const fn dims(self) -> [usize; 6] {
+        match self {
+            Self::M7 => [256, 6, 8, 8, 688, 4096],
+            Self::M15 => [288, 6, 6, 6, 768, 32_000],
+            Self::M110 => [768, 12, 12, 12, 2048, 32_000],
+            Self::B1 => [2048, 22, 32, 4, 5632, 32_000],
+            Self::B7 => [4096, 32, 32, 32, 11_008, 32_000],
+        }
+    }
+
     /// As a `config.json` would state it.
     ///
     /// # Errors
     /// [`PipelineError`] if no model can have this shape.
-    pub fn config(&self) -> Result<LlamaConfig, PipelineError> {
-        let [hidden, layers, heads, kv_heads, ffn, vocab] = self.dims;
+    pub fn config(self) -> Result<LlamaConfig, PipelineError> {
+        let [hidden, layers, heads, kv_heads, ffn, vocab] = self.dims();
         let json = serde_json::json!({
             "model_type": "llama", "vocab_size": vocab, "hidden_size": hidden, "intermediate_size": ffn,
             "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
             "max_position_embeddings": 4096, "tie_word_embeddings": false, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
         });
-        Ok(LlamaConfig::from_json(&json.to_string(), self.name)?)
+        Ok(LlamaConfig::from_json(&json.to_string(), self.name())?)
     }
 }
 
-/// The shapes that are measured.
-pub const BENCH_SHAPES: [BenchShape; 5] = [
-    BenchShape { name: "7m", dims: [256, 6, 8, 8, 688, 4096] },
-    BenchShape { name: "15m", dims: [288, 6, 6, 6, 768, 32_000] },
-    BenchShape { name: "110m", dims: [768, 12, 12, 12, 2048, 32_000] },
-    BenchShape { name: "1b", dims: [2048, 22, 32, 4, 5632, 32_000] },
-    BenchShape { name: "7b", dims: [4096, 32, 32, 32, 11_008, 32_000] },
-];
-
 /// What a measured step computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum BenchObjective {
     /// Mean NLL of the answers.
@@ -94,7 +123,7 @@ pub struct StepBench<'a> {
     /// The rank of adapters on every linear layer; the weights are then frozen, but for the rows of one token.
     pub lora_r: Option<usize>,
     /// The type of weights and activations.
-    pub dtype: BenchDtype,
+    pub dtype: Dtype,
     /// Blocks keep their inputs alone, and compute the rest again.
     pub gradient_checkpointing: bool,
     /// JSONL of encoded rows instead of random ids.
@@ -115,7 +144,7 @@ pub struct StepFigures {
     precomputed_reference: bool,
     share_prompts: bool,
     lora_r: Option<usize>,
-    dtype: BenchDtype,
+    dtype: Dtype,
     gradient_checkpointing: bool,
     parameters: usize,
     loss: f64,
@@ -146,7 +175,7 @@ pub struct SampleBench {
     /// New tokens per sequence.
     pub generate: usize,
     /// The type of weights, activations and key/value cache.
-    pub dtype: BenchDtype,
+    pub dtype: Dtype,
 }
 
 /// One line of figures for sampling.
@@ -157,7 +186,7 @@ pub struct SampleFigures {
     batch: usize,
     seq: usize,
     generate: usize,
-    dtype: BenchDtype,
+    dtype: Dtype,
     median_s: f64,
     new_tokens_per_s: f64,
 }
@@ -177,12 +206,13 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         gradient_accumulation_steps: bench.gradient_accumulation_steps,
         packing: bench.packing,
         share_prompts: bench.share_prompts,
-        bf16: bench.dtype == BenchDtype::Bfloat16,
+        dtype: bench.dtype,
         gradient_checkpointing: bench.gradient_checkpointing,
         learning_rate: 1e-5,
         shuffle: false,
         ..TrainOptions::default()
     };
+    options.validate()?;
     let steps = bench.steps + 2;
     let policy = |model: Llama| match bench.lora_r {
         None => Ok(model),
@@ -203,7 +233,7 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
                 std::fs::remove_dir_all(&cache).map_err(PipelineError::io(&cache))?;
                 reference
             } else {
-                Reference::live(model.clone().with_precision(options.precision()), device)
+                Reference::live(model.clone().with_dtype(options.dtype), device)
             };
             bench_preference(policy(model)?, &reference, &rows, &objective, &options, steps)?
         }
@@ -286,7 +316,7 @@ fn resident(name: &str) -> Option<u64> {
 /// [`PipelineError`] if sampling fails.
 pub fn bench_sample(bench: &SampleBench, device: &Device) -> Result<SampleFigures, PipelineError> {
     let SampleBench { shape, batch, seq, generate, dtype } = *bench;
-    let model = Llama::init(&shape.config()?, 0, device).with_precision(dtype.storage());
+    let model = Llama::init(&shape.config()?, 0, device).with_dtype(dtype);
     let prompts: Vec<Vec<u32>> = (0..batch).map(|row| ids(model.config().vocab_size, seq, row as u64)).collect();
     let requests: Vec<SampleRequest<'_>> = prompts.iter().zip(0..).map(|(prompt, row)| SampleRequest { prompt, row }).collect();
     let options = SamplingOptions {
@@ -303,7 +333,7 @@ pub fn bench_sample(bench: &SampleBench, device: &Device) -> Result<SampleFigure
     counted.sort_by(f64::total_cmp);
     let median_s = median(&counted);
     let new_tokens_per_s = (batch * generate) as f64 / median_s;
-    Ok(SampleFigures { what: "generate", size: shape.name, batch, seq, generate, dtype, median_s, new_tokens_per_s })
+    Ok(SampleFigures { what: "generate", size: shape.name(), batch, seq, generate, dtype, median_s, new_tokens_per_s })
 }
 
 fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {

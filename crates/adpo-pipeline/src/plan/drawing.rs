@@ -1,6 +1,6 @@
 //! The peak memory of drawing answers.
 
-use adpo_model::sampled_at_once;
+use adpo_model::{Dtype, sampled_at_once};
 use serde::Serialize;
 
 use super::memory::{F32, MemoryItem, Trainee};
@@ -17,8 +17,8 @@ pub struct SampleMemory {
 /// What a model is asked for where answers are drawn.
 pub(crate) struct Drawing<'a> {
     pub trainee: &'a Trainee,
-    /// Whether weights, activations and cache are bf16.
-    pub bf16: bool,
+    /// The type of weights, activations and cache.
+    pub dtype: Dtype,
     /// Answers of a batch.
     pub rows: usize,
     /// Whether on the CPU, which draws them in parts.
@@ -34,8 +34,8 @@ pub(crate) struct Drawing<'a> {
 impl SampleMemory {
     /// `others` are models beside it.
     pub(crate) fn new(drawing: &Drawing<'_>, others: Vec<MemoryItem>) -> Self {
-        let Drawing { trainee, bf16, .. } = *drawing;
-        let number = if bf16 { 2 } else { F32 };
+        let Drawing { trainee, dtype, .. } = *drawing;
+        let number = dtype.bytes() as u64;
         let [rows, prompt, new] = [drawing.rows, drawing.prompt, drawing.new].map(|count| count as u64);
         let (_, keys) = trainee.widths();
         let at_once = sampled_at_once(drawing.rows, drawing.on_cpu) as u64;

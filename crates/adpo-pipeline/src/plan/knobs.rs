@@ -1,5 +1,6 @@
 //! What to turn where a stage does not fit, the cheapest first.
 
+use adpo_model::Dtype;
 use adpo_model::LoraConfig;
 use adpo_train::TrainOptions;
 use serde::Serialize;
@@ -31,7 +32,7 @@ pub(super) fn turn(setting: &Setting, work: &Work, memory: u64, max_length: usiz
     while panel.smaller_batch() {}
     panel.precomputed_reference();
     panel.packing(max_length);
-    panel.bf16();
+    panel.bfloat16();
     panel.adapters()?;
     Ok(panel.turned)
 }
@@ -65,10 +66,10 @@ impl Panel<'_> {
     }
 
     /// On the CPU it goes by the kernels' definitions, which hold more than it saves.
-    fn bf16(&mut self) {
-        if !self.setting.train.bf16 && !self.setting.place.on_cpu {
-            let train = TrainOptions { bf16: true, ..self.setting.train.clone() };
-            self.turn(Setting { train, ..self.setting.clone() }, "bf16 = true".into(), "rounding; weights still move in f32");
+    fn bfloat16(&mut self) {
+        if self.setting.train.dtype.is_float32() && !self.setting.place.on_cpu {
+            let train = TrainOptions { dtype: Dtype::Bfloat16, ..self.setting.train.clone() };
+            self.turn(Setting { train, ..self.setting.clone() }, "dtype = \"bfloat16\"".into(), "rounding; weights still move in f32");
         }
     }
 

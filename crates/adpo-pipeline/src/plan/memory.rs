@@ -6,22 +6,22 @@
 use std::ops::Range;
 
 use adpo_model::kernels::PARTS;
-use adpo_model::{LlamaConfig, LoraConfig, ModelError};
+use adpo_model::{Dtype, LlamaConfig, LoraConfig, ModelError};
 use adpo_train::{PassSize, TrainOptions};
 use serde::Serialize;
 
 /// Bytes of a number.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Precision {
+pub(crate) struct Numbers {
     /// Of weights, and of the activations and gradients that follow them.
     number: u64,
     /// Of the f32 copy that moves where weights are narrower.
     master: u64,
 }
 
-impl Precision {
+impl Numbers {
     pub(crate) fn of(options: &TrainOptions) -> Self {
-        if options.bf16 { Self { number: 2, master: F32 } } else { Self { number: F32, master: 0 } }
+        Self { number: options.dtype.bytes() as u64, master: if options.dtype.is_float32() { 0 } else { F32 } }
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Step<'a> {
     pub passes: &'a [PassSize],
     /// Whether gradients of earlier passes of the step are waiting.
     pub accumulates: bool,
-    pub precision: Precision,
+    pub numbers: Numbers,
     /// Whether blocks keep their inputs alone and are computed again.
     pub recompute: bool,
     pub place: Place,
@@ -108,8 +108,8 @@ pub struct MemoryItem {
 
 impl MemoryItem {
     /// A model that is only asked.
-    pub(crate) fn weights(what: &'static str, model: &Trainee, bf16: bool) -> Self {
-        Self { what, bytes: if bf16 { 2 } else { F32 } * model.base_numbers() }
+    pub(crate) fn weights(what: &'static str, model: &Trainee, dtype: Dtype) -> Self {
+        Self { what, bytes: dtype.bytes() as u64 * model.base_numbers() }
     }
 }
 
@@ -287,8 +287,8 @@ impl Trainee {
 
     /// Bytes that come and go in the head's backward pass: the hidden states' gradient, a share of it from each part of the vocabulary, blocks of
     /// logits.
-    fn working_in_head(&self, pass: &PassSize, place: Place, precision: Precision) -> u64 {
-        let of_targets = targets(pass) * self.hidden() * precision.number;
+    fn working_in_head(&self, pass: &PassSize, place: Place, numbers: Numbers) -> u64 {
+        let of_targets = targets(pass) * self.hidden() * numbers.number;
         if place.on_cpu {
             return (1 + PARTS as u64) * of_targets + place.threads * CPU_CHUNK;
         }
@@ -308,7 +308,7 @@ impl Step<'_> {
     /// The most bytes that are allocated at one time. Gradients come as activations go, so the kinds of memory are not all at their most
     /// at once: the peak is at one of the moments of [`Step::moments_of_step`].
     pub(crate) fn memory(&self) -> StepMemory {
-        let (t, Precision { number, master }) = (self.trainee, self.precision);
+        let (t, Numbers { number, master }) = (self.trainee, self.numbers);
         let trained = t.trained_numbers();
         let (masters, adapters) = if t.has_adapters() { (0, F32 * trained) } else { (master * trained, 0) };
         let kept = Kept {
@@ -350,14 +350,14 @@ impl Step<'_> {
     /// narrower one by one.
     fn loading(&self) -> u64 {
         let base = self.trainee.base_numbers();
-        let Precision { number, master } = self.precision;
+        let Numbers { number, master } = self.numbers;
         if self.trainee.has_adapters() { number * base } else { (master + number) * base }
     }
 
     /// What there is besides weights and the optimiser's state: after the forward pass, with the loss and the head's gradients, as each
     /// block's gradients come, and with the embedding's.
     fn moments_of_step(&self) -> Vec<Moment> {
-        let (t, number) = (self.trainee, self.precision.number);
+        let (t, number) = (self.trainee, self.numbers.number);
         let gradient = if t.has_adapters() { F32 } else { number };
         let (passes, cells) = (self.passes.len() as u64, self.sum(cells));
         let of_cells = |numbers: u64| number * cells * numbers;
@@ -374,7 +374,7 @@ impl Step<'_> {
             // It looks at the batch when the policy has done so, and keeps nothing.
             ReferenceMemory::SharedBase | ReferenceMemory::LiveCopy => number * t.working_forward(cells),
         };
-        let in_head = self.sum(|pass| t.working_in_head(pass, self.place, self.precision));
+        let in_head = self.sum(|pass| t.working_in_head(pass, self.place, self.numbers));
         let mut moments = vec![
             Moment { gradients: 0, activations: all, head, working: in_reference },
             Moment { gradients, activations: all, head: head + in_head, working: 0 },

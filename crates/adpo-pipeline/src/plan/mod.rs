@@ -11,24 +11,24 @@ mod work;
 use std::path::Path;
 
 use adpo_data::{ChatTokenizer, EncodeReport};
-use adpo_model::{LlamaConfig, LoraConfig};
+use adpo_model::{Dtype, LlamaConfig, LoraConfig};
 use adpo_train::{PassSize, SideBySide, TrainOptions, passes_at_once};
 use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::PipelineError;
 use crate::judge_choice::JudgeChoice;
-use crate::recipe::{Draw, Pairs, Recipe, ReferenceChoice};
+use crate::recipe::{Pairs, Policy, Preference, Recipe, ReferenceChoice, Sft};
 use crate::resources::{Resources, adapters};
-use crate::stages::{Asking, SeedRun};
+use crate::stages::{DrawingLoad, Load, SeedRun, check_data, stages};
 pub use compute::{Compute, FORMULA};
 pub(crate) use compute::{calibrate, seconds};
 use drawing::Drawing;
 pub use drawing::SampleMemory;
 pub use knobs::Knob;
 pub use memory::{MemoryItem, ReferenceMemory, StepMemory};
+use memory::{Numbers, Step};
 pub(crate) use memory::{Place, Trainee};
-use memory::{Precision, Step};
 pub use work::Counts;
 pub(crate) use work::Rows;
 use work::{Source, Sum, Work};
@@ -109,8 +109,8 @@ pub struct SamplingPlan {
     pub longest_prompt: usize,
     /// Tokens of the longest answer.
     pub max_new_tokens: usize,
-    /// Whether the model and its cache are bf16.
-    pub bf16: bool,
+    /// The type of the model and its cache.
+    pub dtype: Dtype,
     /// Its memory.
     pub memory: SampleMemory,
 }
@@ -129,10 +129,10 @@ pub(crate) struct Setting {
 impl Setting {
     /// The memory of the step that needs most, and the passes that run side by side when it does.
     pub(crate) fn largest(&self, rows: &Rows) -> (StepMemory, Vec<PassSize>) {
-        let (precision, recompute) = (Precision::of(&self.train), self.train.gradient_checkpointing);
+        let (numbers, recompute) = (Numbers::of(&self.train), self.train.gradient_checkpointing);
         let memory = |SideBySide { passes, after_others }: &SideBySide| {
             let Self { trainee, reference, place, .. } = self;
-            Step { trainee, reference: *reference, passes, accumulates: *after_others, precision, recompute, place: *place }.memory()
+            Step { trainee, reference: *reference, passes, accumulates: *after_others, numbers, recompute, place: *place }.memory()
         };
         let mut best: Option<(StepMemory, SideBySide)> = None;
         // Memory grows with all of these: what another one exceeds in none of them cannot be the largest.
@@ -175,16 +175,18 @@ impl Setting {
 /// [`PipelineError`] if configuration, tokenizer or data cannot be read; it says how to plan without them.
 pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -> Result<Plan, PipelineError> {
     let seed = recipe.seeds.first().copied().unwrap_or_default();
-    let run = SeedRun { recipe, resources, seed, folder: options.run_dir.join(format!("seed-{seed}")) };
+    let run = SeedRun {
+        recipe,
+        resources,
+        seed,
+        folder: options.run_dir.join(format!("seed-{seed}")),
+        // A shape that stands in for the checkpoint has no tokenizer to ask.
+        has_control_token: recipe.sft.is_some()
+            || options.shape.is_some()
+            || resources.knows_token(&recipe.base.checkpoint, &recipe.control.token).map_err(|problem| absent(recipe, &problem))?,
+    };
     let planner = Planner::new(&run, options)?;
-    let mut training = vec![planner.sft()?];
-    for policy in planner.policies()? {
-        let same = |other: &&mut TrainingPlan| TrainingPlan { stages: other.stages.clone(), ..policy.clone() } == **other;
-        match training.iter_mut().skip(1).find(same) {
-            Some(other) => other.stages.extend(policy.stages),
-            None => training.push(policy),
-        }
-    }
+    let all = stages(&run);
     let mut notes = vec![
         "a peak is what is allocated at one time for the model, gradients, optimiser and kernels; what the allocator cannot use comes on \
          top (on the CPU 3 to 20 % where it was measured, a third below 500 MB; see MALLOC_ARENA_MAX in docs/gpu.md), as do a GPU's driver \
@@ -192,13 +194,41 @@ pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -
             .to_owned(),
         "FLOPs: ".to_owned() + FORMULA,
     ];
-    let draws_bf16 = recipe.draws().any(|(_, draw)| draw.bf16);
-    if options.on_cpu && (recipe.sft.train.bf16 || recipe.preference.train.bf16 || draws_bf16) {
+    if options.read_data {
+        notes.extend(check_data(&run, &all)?);
+    }
+    let (mut training, mut sampling) = (Vec::<TrainingPlan>::new(), Vec::<SamplingPlan>::new());
+    let mut narrow = false;
+    for stage in &all {
+        match stage.load() {
+            Load::Light => {}
+            Load::FineTuning(section) => {
+                narrow |= !section.train.dtype.is_float32();
+                training.push(planner.sft(&stage.name(), section)?);
+            }
+            Load::PreferenceTraining(section, policy) => {
+                narrow |= !section.train.dtype.is_float32();
+                let plan = planner.policy(&stage.name(), section, policy)?;
+                let same = |other: &&mut TrainingPlan| TrainingPlan { stages: other.stages.clone(), ..plan.clone() } == **other;
+                match training.iter_mut().skip(usize::from(recipe.sft.is_some())).find(same) {
+                    Some(other) => other.stages.extend(plan.stages),
+                    None => training.push(plan),
+                }
+            }
+            // Stages of one kind draw alike.
+            Load::Drawing(_) if sampling.iter().any(|other| other.stage == stage.kind().name()) => {}
+            Load::Drawing(load) => {
+                narrow |= !load.draw.dtype.is_float32();
+                sampling.push(planner.drawing(stage.kind().name(), &load, &mut notes)?);
+            }
+        }
+    }
+    if options.on_cpu && narrow {
         notes.push(
-            "bf16 on the CPU goes by the kernels' definitions, which hold whole matrices of scores and logits: not counted here".to_owned(),
+            "bfloat16 on the CPU goes by the kernels' definitions, which hold whole matrices of scores and logits: not counted here"
+                .to_owned(),
         );
     }
-    let sampling = planner.sampling(&mut notes)?;
     let base = &planner.base;
     Ok(Plan {
         recipe: recipe.name.clone(),
@@ -215,6 +245,16 @@ pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -
     })
 }
 
+fn absent(recipe: &Recipe, problem: &PipelineError) -> PipelineError {
+    PipelineError::Recipe {
+        recipe: recipe.name.clone(),
+        problem: format!(
+            "`base.checkpoint` = \"{}\": {problem}; to plan without the checkpoint, pass --shape 7b or --shape CONFIG.JSON",
+            recipe.base.checkpoint
+        ),
+    }
+}
+
 struct Planner<'a> {
     run: &'a SeedRun<'a>,
     options: &'a PlanOptions<'a>,
@@ -229,15 +269,9 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn new(run: &'a SeedRun<'a>, options: &'a PlanOptions<'a>) -> Result<Self, PipelineError> {
         let name = &run.recipe.base.checkpoint;
-        let absent = |problem: PipelineError| PipelineError::Recipe {
-            recipe: run.recipe.name.clone(),
-            problem: format!(
-                "`base.checkpoint` = \"{name}\": {problem}; to plan without the checkpoint, pass --shape 7b or --shape CONFIG.JSON"
-            ),
-        };
         let mut base = match &options.shape {
             Some(shape) => shape.clone(),
-            None => run.resources.config(name).map_err(absent)?,
+            None => run.resources.config(name).map_err(|problem| absent(run.recipe, &problem))?,
         };
         let tokenizer = match &options.shape {
             None if options.read_data => Some(run.resources.tokenizer(name)?),
@@ -245,14 +279,18 @@ impl<'a> Planner<'a> {
         };
         // As in a run: the control token gets a row where the model has none to spare.
         let with_token = tokenizer.map(|tokenizer| tokenizer.with_control_token(&run.recipe.control.token)).transpose()?;
-        base.vocab_size = match &with_token {
-            Some((_, control)) => base.vocab_size.max(control.id as usize + 1),
-            None => base.vocab_size + 1,
-        };
+        if run.has_control_token {
+            base.vocab_size = match &with_token {
+                Some((_, control)) => base.vocab_size.max(control.id as usize + 1),
+                None => base.vocab_size + 1,
+            };
+        }
         let tokenizer = with_token.map(|(tokenizer, _)| tokenizer);
         let trainee = Trainee::new(base.clone(), None)?;
-        // As many as a pass of SFT has, if all its rows were as long as they may be.
-        let cells = run.recipe.encoding.max_length * run.recipe.sft.train.batch_size.div_ceil(passes_at_once(options.on_cpu));
+        // As many as a pass of the first training has, if all its rows were as long as they may be.
+        let train = run.recipe.sft.as_ref().map(|sft| &sft.train).or(run.recipe.preference.as_ref().map(|preference| &preference.train));
+        let batch_size = train.map_or(1, |train| train.batch_size);
+        let cells = run.recipe.encoding.max_length * batch_size.div_ceil(passes_at_once(options.on_cpu));
         let rate = options.calibrate.map(|device| compute::calibrate(&trainee, cells, device));
         let adapters = if options.shape.is_none() { adapters(name)? } else { None };
         Ok(Self { run, options, base, adapters, tokenizer, rate })
@@ -262,40 +300,35 @@ impl<'a> Planner<'a> {
         Source { run: self.run, tokenizer: self.tokenizer.as_ref(), read: self.options.read_data }
     }
 
-    fn sft(&self) -> Result<TrainingPlan, PipelineError> {
-        let recipe = self.run.recipe;
-        let train = TrainOptions { seed: self.run.stream("sft-order"), ..recipe.sft.train.clone() };
+    fn sft(&self, stage: &str, section: &Sft) -> Result<TrainingPlan, PipelineError> {
+        let train = TrainOptions { seed: self.run.stream("sft-order"), ..section.train.clone() };
         let lora = self.sft_adapters();
-        let lora = lora.as_ref();
-        self.training("sft", &self.source().sft()?, self.setting(lora, ReferenceMemory::None, train, 1)?)
+        self.training(stage, &self.source().sft(section)?, self.setting(lora.as_ref(), ReferenceMemory::None, train, 1)?)
     }
 
     /// What SFT trains, where that is not all weights: fresh adapters, or those that the base is.
     fn sft_adapters(&self) -> Option<LoraConfig> {
-        self.run.recipe.sft.lora.as_ref().map(|lora| lora.config(&[], "")).or_else(|| self.adapters.clone())
+        let fresh = self.run.recipe.sft.iter().flat_map(|sft| &sft.lora).map(|lora| lora.config(&[], "")).next();
+        fresh.or_else(|| self.adapters.clone())
     }
 
-    fn policies(&self) -> Result<Vec<TrainingPlan>, PipelineError> {
-        let recipe = self.run.recipe;
-        let fresh = recipe.preference.lora.as_ref().map(|lora| lora.config(&[], ""));
-        // Adapters that SFT left are trained on.
-        let left = if recipe.sft.lora.as_ref().is_some_and(|lora| lora.merge) { None } else { self.sft_adapters() };
+    fn policy(&self, stage: &str, section: &Preference, policy: &Policy) -> Result<TrainingPlan, PipelineError> {
+        let fresh = section.lora.as_ref().map(|lora| lora.config(&[], ""));
+        // Adapters that SFT left, or that the base is, are trained on.
+        let merged = self.run.recipe.sft.iter().flat_map(|sft| &sft.lora).any(|lora| lora.merge);
+        let left = if merged { None } else { self.sft_adapters() };
         let lora = fresh.or(left);
         let lora = lora.as_ref();
-        let plan = |policy: &crate::recipe::Policy| {
-            let mut train = TrainOptions { seed: self.run.stream("preference-order"), ..recipe.preference.train.clone() };
-            let pairs = if policy.pairs == Pairs::RejectedAndToxic { 2 } else { 1 };
-            train.batch_size *= pairs;
-            let reference = match recipe.preference.reference {
-                _ if !policy.objective.needs_reference() => ReferenceMemory::None,
-                ReferenceChoice::Precomputed => ReferenceMemory::Precomputed,
-                ReferenceChoice::Live if lora.is_some() => ReferenceMemory::SharedBase,
-                ReferenceChoice::Live => ReferenceMemory::LiveCopy,
-            };
-            let setting = self.setting(lora, reference, train, pairs)?;
-            self.training(&format!("policies/{}", policy.name), &self.source().policy(policy)?, setting)
+        let mut train = TrainOptions { seed: self.run.stream("preference-order"), ..section.train.clone() };
+        let pairs = if policy.pairs == Pairs::RejectedAndToxic { 2 } else { 1 };
+        train.batch_size *= pairs;
+        let reference = match section.reference {
+            _ if !policy.objective.needs_reference() => ReferenceMemory::None,
+            ReferenceChoice::Precomputed => ReferenceMemory::Precomputed,
+            ReferenceChoice::Live if lora.is_some() => ReferenceMemory::SharedBase,
+            ReferenceChoice::Live => ReferenceMemory::LiveCopy,
         };
-        recipe.policies.iter().map(plan).collect()
+        self.training(stage, &self.source().policy(section, policy)?, self.setting(lora, reference, train, pairs)?)
     }
 
     fn setting(
@@ -328,34 +361,34 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn sampling(&self, notes: &mut Vec<String>) -> Result<Vec<SamplingPlan>, PipelineError> {
-        let recipe = self.run.recipe;
+    fn drawing(&self, stage: &str, load: &DrawingLoad<'_>, notes: &mut Vec<String>) -> Result<SamplingPlan, PipelineError> {
         let trainee = Trainee::new(self.base.clone(), None)?;
-        let judge = self.judge(&recipe.annotate.judge, notes)?;
-        let stage = |name: &str, draw: &Draw, prompt: usize, others: Vec<MemoryItem>| {
-            let &Draw { batch_size, max_new_tokens, bf16, .. } = draw;
-            // What a policy says is scored by it and by the SFT model.
-            let scores = name == "evaluate";
-            let drawing =
-                Drawing { trainee: &trainee, bf16, rows: batch_size, on_cpu: self.options.on_cpu, prompt, new: max_new_tokens, scores };
-            let memory = SampleMemory::new(&drawing, others);
-            SamplingPlan { stage: name.to_owned(), batch_size, longest_prompt: prompt, max_new_tokens, bf16, memory }
+        let judge = if load.judges { self.judge(&self.run.recipe.annotate.judge, notes)? } else { None };
+        let (prompt, batch_size) = (self.source().longest_prompt(load)?, load.draw.batch_size);
+        let drawing = Drawing {
+            trainee: &trainee,
+            dtype: load.draw.dtype,
+            rows: batch_size,
+            on_cpu: self.options.on_cpu,
+            prompt,
+            new: load.draw.max_new_tokens,
+            scores: load.scores,
         };
-        let mut stages = Vec::new();
-        if let Some(sample) = &recipe.sample {
-            let prompt = self.source().longest_prompt(&sample.sources, "sample-rows", &[Asking::Plain, Asking::Control])?;
-            stages.push(stage("sample", &sample.draw, prompt, judge.into_iter().collect()));
-        }
-        let prompt = self.source().longest_prompt(&recipe.evaluate.sources, "evaluate-rows", &Asking::ALL)?;
-        stages.push(stage("evaluate", &recipe.evaluate.draw, prompt, Vec::new()));
-        Ok(stages)
+        Ok(SamplingPlan {
+            stage: stage.to_owned(),
+            batch_size,
+            longest_prompt: prompt,
+            max_new_tokens: load.draw.max_new_tokens,
+            dtype: load.draw.dtype,
+            memory: SampleMemory::new(&drawing, judge.into_iter().collect()),
+        })
     }
 
     /// The weights of a judge that is a model on this machine: toxic answers are drawn until it passes one.
     fn judge(&self, judge: &JudgeChoice, notes: &mut Vec<String>) -> Result<Option<MemoryItem>, PipelineError> {
-        let JudgeChoice::Llama { checkpoint, bf16, .. } = judge else { return Ok(None) };
+        let JudgeChoice::Llama { checkpoint, dtype, .. } = judge else { return Ok(None) };
         if let Ok(config) = self.run.resources.config(checkpoint) {
-            return Ok(Some(MemoryItem::weights("the judge's weights", &Trainee::new(config, None)?, *bf16)));
+            return Ok(Some(MemoryItem::weights("the judge's weights", &Trainee::new(config, None)?, *dtype)));
         }
         notes.push(format!("the judge `{checkpoint}` is not here; its weights lie beside the sampled model's and are not counted"));
         Ok(None)

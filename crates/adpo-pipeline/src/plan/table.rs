@@ -69,17 +69,17 @@ impl Plan {
     }
 
     fn sampling(&self, f: &mut Formatter<'_>, stage: &SamplingPlan) -> fmt::Result {
-        let SamplingPlan { batch_size, longest_prompt, max_new_tokens, bf16, .. } = stage;
-        let precision = if *bf16 { "bf16" } else { "f32" };
+        let SamplingPlan { batch_size, longest_prompt, max_new_tokens, dtype, .. } = stage;
         writeln!(
             f,
-            "\n{}: {batch_size} answers at once in {precision}, prompts up to {longest_prompt} tokens, {max_new_tokens} new ones",
-            stage.stage
+            "\n{}: {batch_size} completions at once in {}, prompts up to {longest_prompt} tokens, {max_new_tokens} new ones",
+            stage.stage,
+            dtype.name()
         )?;
         items(f, &stage.memory.items)?;
         self.peak(f, stage.memory.peak)?;
         if self.memory.is_some_and(|memory| stage.memory.peak > memory) {
-            let narrower = if stage.bf16 { "" } else { "draw.bf16, " };
+            let narrower = if stage.dtype.is_float32() { "draw.dtype, " } else { "" };
             line(f, "turn", &format!("{narrower}draw.batch_size or draw.max_new_tokens"))?;
         }
         Ok(())

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adpo_data::{ChatTokenizer, EncodeReport, Encoded, EncodedTriple, Encoder, EncodingOptions, OverLength, Preference, Row, read_jsonl};
+use adpo_data::{ChatTokenizer, EncodeReport, Encoded, EncodedTriple, Encoder, OverLength, Preference, Row, read_jsonl};
 use adpo_objective::Objective;
 use adpo_train::{PassSize, SftExample, SideBySide, TrainOptions, preference_passes, sft_passes};
 use serde::Serialize;
 
 use crate::PipelineError;
 use crate::corpus::Corpus;
-use crate::recipe::{Pairs, Policy, Recipe};
-use crate::stages::{Asking, SeedRun, TRIPLES, both_pairs};
+use crate::recipe::{self, Pairs, Policy, Recipe, Sft};
+use crate::stages::{DrawingLoad, SeedRun, TRIPLES, both_pairs, put};
 
 /// The rows of a stage.
 #[derive(Clone)]
@@ -144,21 +144,14 @@ impl Source<'_> {
     fn encoder(&self) -> Result<Option<Encoder<'_>>, PipelineError> {
         let Some(tokenizer) = self.tokenizer else { return Ok(None) };
         let (_, control) = tokenizer.clone().with_control_token(&self.recipe().control.token)?;
-        let encoding = &self.recipe().encoding;
-        let options = EncodingOptions {
-            max_length: encoding.max_length,
-            over_length: encoding.over_length,
-            mask: encoding.mask,
-            control: Some(control),
-        };
-        Ok(Some(Encoder::new(tokenizer, options)))
+        let control = Some(&control).filter(|_| self.run.has_control_token);
+        Ok(Some(Encoder::new(tokenizer, self.run.encoding_options(control))))
     }
 
-    pub(super) fn sft(&self) -> Result<Work, PipelineError> {
-        let (recipe, options) = (self.recipe(), &self.recipe().sft.train);
-        let longest = recipe.encoding.max_length;
+    pub(super) fn sft(&self, section: &Sft) -> Result<Work, PipelineError> {
+        let longest = self.recipe().encoding.max_length;
         let corpus = self.corpus("sft-rows");
-        let rows = if self.read { Some(collected(|take| corpus.sft(&recipe.sft.sources, None, take))?) } else { None };
+        let rows = if self.read { Some(collected(|take| corpus.sft(&section.sources, None, take))?) } else { None };
         if let (Some(rows), Some(mut encoder)) = (&rows, self.encoder()?) {
             let mut examples = Vec::with_capacity(rows.len());
             for row in rows {
@@ -166,30 +159,30 @@ impl Source<'_> {
                     examples.push(SftExample { row: row.id.clone(), encoded });
                 }
             }
-            let labels = recipe.sft.sources.iter().any(|source| source.label_toxic_above.is_some());
+            let labels = section.sources.iter().any(|source| source.label_toxic_above.is_some());
             let mut assumed: Vec<&str> = Vec::new();
             if labels {
                 assumed.push("answers that the annotator would mark count without the control token");
             }
-            if recipe.sft.rehearsal.is_some() {
+            if section.rehearsal.is_some() {
                 assumed.push("what the base rehearses, an answer a prompt at most, is not counted");
             }
             let assumed = (!assumed.is_empty()).then(|| assumed.join("; "));
             return Ok(Work { examples: Some(examples.len()), rows: Rows::Sft(examples), report: encoder.report().clone(), assumed });
         }
-        let examples = rows.map(|rows| rows.len()).or_else(|| limits(&recipe.sft.sources));
+        let examples = rows.map(|rows| rows.len()).or_else(|| limits(&section.sources));
         let encoded = Encoded { ids: vec![0; longest], trained: vec![true; longest] };
         let stand_in = |_| SftExample { row: String::new(), encoded: encoded.clone() };
         Ok(Work {
-            rows: Rows::Sft((0..stand_ins(examples, options)).map(stand_in).collect()),
+            rows: Rows::Sft((0..stand_ins(examples, &section.train)).map(stand_in).collect()),
             examples,
             report: EncodeReport::default(),
             assumed: Some(format!("every row has `encoding.max_length` = {longest} tokens, all of them trained")),
         })
     }
 
-    pub(super) fn policy(&self, policy: &Policy) -> Result<Work, PipelineError> {
-        let mut work = self.triples(&policy.objective)?;
+    pub(super) fn policy(&self, section: &recipe::Preference, policy: &Policy) -> Result<Work, PipelineError> {
+        let mut work = self.triples(section, &policy.objective)?;
         if policy.pairs == Pairs::RejectedAndToxic
             && let Rows::Triples(rows, objective) = work.rows
         {
@@ -201,13 +194,13 @@ impl Source<'_> {
         Ok(work)
     }
 
-    fn triples(&self, objective: &Objective) -> Result<Work, PipelineError> {
+    fn triples(&self, section: &recipe::Preference, objective: &Objective) -> Result<Work, PipelineError> {
         let recipe = self.recipe();
         let preferences: Option<Vec<Row<Preference>>> = if !self.read {
             None
         } else if recipe.sample.is_none() {
             let corpus = self.corpus("preference-rows");
-            Some(collected(|take| corpus.preferences(&recipe.preference.sources, take))?)
+            Some(collected(|take| corpus.preferences(&section.sources, take))?)
         } else {
             let made = self.run.folder.join("annotate").join(TRIPLES);
             if Path::new(&made).exists() { Some(read_jsonl(&made)?) } else { None }
@@ -221,21 +214,21 @@ impl Source<'_> {
             return Ok(Work { examples: Some(triples.len()), rows: Rows::Triples(triples, objective.clone()), report, assumed: None });
         }
         if let Some(sample) = &recipe.sample {
-            return self.candidates(sample, objective);
+            return self.candidates(section, sample, objective);
         }
         let longest = recipe.encoding.max_length;
-        let examples = preferences.map(|rows| rows.len()).or_else(|| limits(&recipe.preference.sources));
-        Ok(self.longest_triples(examples, longest.div_ceil(2), objective))
+        let examples = preferences.map(|rows| rows.len()).or_else(|| limits(&section.sources));
+        Ok(self.longest_triples(section, examples, longest.div_ceil(2), objective))
     }
 
     /// Triples that are yet to be drawn: one of every prompt, with answers of the greatest length.
-    fn candidates(&self, sample: &crate::recipe::Sample, objective: &Objective) -> Result<Work, PipelineError> {
+    fn candidates(&self, section: &recipe::Preference, sample: &recipe::Sample, objective: &Objective) -> Result<Work, PipelineError> {
         let (recipe, longest) = (self.recipe(), self.recipe().encoding.max_length);
         let answer = (sample.draw.max_new_tokens + 1).min(longest.saturating_sub(1)).max(1);
         let prompts = if self.read { Some(self.corpus("sample-rows").prompts(&sample.sources)?.0) } else { None };
         let (Some(rows), Some(mut encoder)) = (&prompts, self.encoder()?) else {
             let examples = prompts.map(|rows| rows.len()).or_else(|| limits(&sample.sources));
-            return Ok(self.longest_triples(examples, answer, objective));
+            return Ok(self.longest_triples(section, examples, answer, objective));
         };
         let (mut triples, mut report) = (Vec::with_capacity(rows.len()), EncodeReport::default());
         for row in rows {
@@ -253,9 +246,9 @@ impl Source<'_> {
         Ok(Work { examples: Some(triples.len()), rows: Rows::Triples(triples, objective.clone()), report, assumed: Some(assumed) })
     }
 
-    fn longest_triples(&self, examples: Option<usize>, answer: usize, objective: &Objective) -> Work {
+    fn longest_triples(&self, section: &recipe::Preference, examples: Option<usize>, answer: usize, objective: &Objective) -> Work {
         let longest = self.recipe().encoding.max_length;
-        let count = stand_ins(examples, &self.recipe().preference.train);
+        let count = stand_ins(examples, &section.train);
         // Different prompts: equal ones would be shared.
         let prompt = |i: usize| vec![i as u32; longest.saturating_sub(answer).max(1)];
         Work {
@@ -266,14 +259,14 @@ impl Source<'_> {
         }
     }
 
-    /// Tokens of the longest prompt that answers are drawn to, in whichever of these ways it is asked.
-    pub(super) fn longest_prompt(&self, sources: &[crate::recipe::Source], stream: &str, ways: &[Asking]) -> Result<usize, PipelineError> {
+    /// Tokens of the longest prompt that completions are drawn to, in whichever way it is put.
+    pub(super) fn longest_prompt(&self, load: &DrawingLoad<'_>) -> Result<usize, PipelineError> {
         let longest = self.recipe().encoding.max_length;
         let (true, Some(mut encoder)) = (self.read, self.encoder()?) else { return Ok(longest) };
         let mut found = 1;
-        for (number, row) in self.corpus(stream).prompts(sources)?.0.into_iter().enumerate() {
-            for way in ways {
-                let (dialogue, with_token) = way.put(&row.value.dialogue, &self.recipe().control.token, number);
+        for (number, row) in self.corpus(load.stream).prompts(load.sources)?.0.into_iter().enumerate() {
+            for way in load.ways.iter().filter(|way| way.is_none() || self.run.has_control_token) {
+                let (dialogue, with_token) = put(*way, &row.value.dialogue, &self.recipe().control.token, number);
                 found = found.max(encoder.prompt(&row.id, &dialogue, with_token)?.map_or(0, |ids| ids.len()));
             }
         }
@@ -304,7 +297,7 @@ fn triple(prompt: Vec<u32>, answer: usize) -> EncodedTriple {
 }
 
 /// Rows by the recipe alone, where each source has a limit.
-fn limits(sources: &[crate::recipe::Source]) -> Option<usize> {
+fn limits(sources: &[recipe::Source]) -> Option<usize> {
     sources.iter().map(|source| source.limit).sum()
 }
 

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use adpo_data::{ChatTokenizer, Dialogue, Encoded, Role, Row, RowFile, Turn, bucket, derive_seed, write_folder};
-use adpo_model::{Llama, LlamaConfig, SaveOptions, Storage};
+use adpo_model::{Dtype, Llama, LlamaConfig, SaveOptions};
 use adpo_train::{SftExample, TrainOptions, mean_nll, train_sft};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
-use crate::stage::{Inputs, Made, hash_file, run_stage, write_json};
+use crate::manifest::{Inputs, Made, finished, hash_file, make, write_json};
 use ngram::NgramCounts;
 
 /// How to make a base model.
@@ -136,8 +136,10 @@ pub fn pretrain(recipe: &BaseRecipe, data_dir: &Path, folder: &Path, device: &De
         let file = find(data_dir, id)?;
         inputs = inputs.hash(id, hash_file(&file)?);
     }
-    run_stage("pretrain", folder, inputs, device, |folder| work(recipe, data_dir, folder, device))?;
-    crate::stage::read_json(&folder.join("evaluation.json"))
+    if finished(folder, &inputs)?.is_none() {
+        make("pretrain", folder, inputs, device, |folder| work(recipe, data_dir, folder, device))?;
+    }
+    crate::manifest::read_json(&folder.join("evaluation.json"))
 }
 
 fn work(recipe: &BaseRecipe, data_dir: &Path, folder: &Path, device: &Device) -> Result<Made, PipelineError> {
@@ -162,7 +164,7 @@ fn work(recipe: &BaseRecipe, data_dir: &Path, folder: &Path, device: &Device) ->
 
     let model_folder = folder.join("model");
     write_folder(&model_folder, |folder| {
-        trained.model.save(folder, &SaveOptions { storage: Storage::BF16, ..SaveOptions::default() })?;
+        trained.model.save(folder, &SaveOptions { dtype: Dtype::Bfloat16, ..SaveOptions::default() })?;
         Ok::<_, PipelineError>(tokenizer.save(folder)?)
     })?;
     // What is measured is what was written, bf16 rounding included.

@@ -1,44 +1,65 @@
-//! Stage 3: the annotator sorts plain answers into chosen and rejected; a passing toxic answer completes the triple.
+//! Stage 3: the annotator sorts plain responses into chosen and rejected; a passing toxic response completes the triple.
 
-use adpo_data::{Preference, Row, read_jsonl, write_jsonl};
-use adpo_eval::{Annotation, AnnotationCounts, CandidateSet, Exchange, annotate};
+use std::path::Path;
 
-use super::{Candidates, SeedRun, TRIPLES, judged};
+use adpo_data::{Preference, Row, write_jsonl};
+use adpo_eval::{Annotation, AnnotationCounts, Candidates, Exchange, annotate};
+
+use super::sample::read_candidates;
+use super::{Artifact, SeedRun, Stage, StageKind, TRIPLES};
 use crate::PipelineError;
-use crate::stage::{Inputs, Made, Manifest};
+use crate::judging::judged;
+use crate::manifest::{Inputs, Made, Manifest};
 
-pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, PipelineError> {
-    let inputs = Inputs::new()
-        .value("rule", &run.recipe.annotate.rule)
-        .hash("annotator", run.annotator_fingerprint()?)
-        .hash("sample", sample.hash());
-    run.run_stage("annotate", inputs, |folder| {
-        let rows: Vec<Candidates> = read_jsonl(run.stage("sample").join("candidates.jsonl"))?;
+pub(super) fn stages<'a>(run: &'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>> {
+    run.recipe.sample.iter().map(|_| -> Box<dyn Stage> { Box::new(Annotating) }).collect()
+}
+
+struct Annotating;
+
+impl Stage for Annotating {
+    fn kind(&self) -> StageKind {
+        StageKind::Annotate
+    }
+
+    fn name(&self) -> String {
+        "annotate".to_owned()
+    }
+
+    fn makes(&self) -> Artifact {
+        Artifact::Triples
+    }
+
+    fn needs(&self) -> Vec<Artifact> {
+        vec![Artifact::Candidates]
+    }
+
+    fn inputs(&self, run: &SeedRun<'_>) -> Result<Inputs, PipelineError> {
+        Ok(Inputs::new().value("rule", &run.recipe.annotate.rule).hash("annotator", run.annotator_fingerprint()?))
+    }
+
+    fn work(&self, run: &SeedRun<'_>, _done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
+        let rows = read_candidates(run)?;
         let annotator = run.annotator()?;
         let rule = run.annotation_rule(annotator.as_ref());
-        let exchanges: Vec<Exchange> = rows.iter().flat_map(exchanges).collect();
+        let exchanges: Vec<Exchange<'_>> = rows.iter().flat_map(Candidates::exchanges).collect();
         let mut judgements = judged("annotate", annotator.as_ref(), &exchanges)?.into_iter();
         let mut counts = AnnotationCounts::default();
-        let mut triples = Vec::new();
-        let mut scores = Vec::new();
-        for row in rows {
+        let (mut triples, mut scores) = (Vec::new(), Vec::new());
+        for row in &rows {
             let plain: Vec<_> = judgements.by_ref().take(row.plain.len()).collect();
             let toxic: Vec<_> = judgements.by_ref().take(row.toxic.len()).collect();
-            let set = CandidateSet { id: row.row, prompt: row.prompt, plain: row.plain, toxic: row.toxic };
-            let annotation = annotate(&set, &plain, &toxic, &rule);
+            let annotation = annotate(row, &plain, &toxic, &rule);
             counts.add(&annotation, plain.iter().chain(&toxic));
             if let Annotation::Triple(triple) = annotation {
-                triples.push(Row {
-                    id: set.id,
-                    source: row.source,
-                    licence: row.licence,
-                    value: Preference {
-                        prompt: set.prompt,
-                        chosen: triple.chosen.clone(),
-                        rejected: triple.rejected.clone(),
-                        toxic: Some(triple.toxic.clone()),
-                    },
-                });
+                let value = Preference {
+                    prompt: row.prompt.value.dialogue.clone(),
+                    chosen: triple.chosen.clone(),
+                    rejected: triple.rejected.clone(),
+                    toxic: Some(triple.toxic.clone()),
+                };
+                let Row { id, source, licence, .. } = row.prompt.as_ref().clone();
+                triples.push(Row { id, source, licence, value });
                 scores.push(triple);
             }
         }
@@ -52,11 +73,5 @@ pub(super) fn run(run: &SeedRun<'_>, sample: &Manifest) -> Result<Manifest, Pipe
         write_jsonl(folder.join("scores.jsonl"), &scores)?;
         let counts = serde_json::json!({"counts": counts, "rule": rule, "annotator": annotator.name(), "warnings": annotator.warnings()});
         Ok(Made { outputs: vec![TRIPLES, "scores.jsonl"], counts })
-    })
-}
-
-/// Plain answers, then toxic ones.
-fn exchanges(row: &Candidates) -> impl Iterator<Item = Exchange> + '_ {
-    let answers = row.plain.iter().chain(&row.toxic);
-    answers.map(|answer| Exchange { prompt: row.prompt.clone(), response: answer.clone(), harmful: row.harmful })
+    }
 }

@@ -5,64 +5,34 @@
 
 use adpo_data::{Dialogue, Role};
 use adpo_eval::TokenForm;
-use serde::Serialize;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Asking {
-    /// The prompt itself.
-    Plain,
-    /// With the control token behind the last user turn, as in SFT.
-    Control,
-    /// The user writes the token's text; what reaches the model is escaped.
-    Typed,
-    /// The user writes something like it, another variant for each prompt.
-    Spelled,
-    /// The user writes the token's text to the model as `export` leaves it, which has no such token.
-    Exported,
+/// The ways in which a prompt is put: as it is, and with the control token in every form.
+pub(crate) const WAYS: [Option<TokenForm>; 5] =
+    [None, Some(TokenForm::Control), Some(TokenForm::Typed), Some(TokenForm::Spelled), Some(TokenForm::Exported)];
+
+/// The folder of a system's responses to prompts that were put in this way.
+pub(super) fn folder(system: &str, way: Option<TokenForm>) -> String {
+    match way {
+        None => format!("responses/{system}"),
+        Some(form) => format!("responses/{system}+{}", form.name()),
+    }
 }
 
-impl Asking {
-    pub(crate) const ALL: [Self; 5] = [Self::Plain, Self::Control, Self::Typed, Self::Spelled, Self::Exported];
-
-    /// What the report calls it, if the control token has a part in it.
-    pub(super) fn form(self) -> Option<TokenForm> {
-        match self {
-            Self::Plain => None,
-            Self::Control => Some(TokenForm::Control),
-            Self::Typed => Some(TokenForm::Typed),
-            Self::Spelled => Some(TokenForm::Spelled),
-            Self::Exported => Some(TokenForm::Exported),
+/// The dialogue to be encoded, and whether with the control token itself. `number` is the prompt's place in the list.
+pub(crate) fn put(way: Option<TokenForm>, dialogue: &Dialogue, token: &str, number: usize) -> (Dialogue, bool) {
+    let typed = match way {
+        None | Some(TokenForm::Control) => return (dialogue.clone(), way.is_some()),
+        Some(TokenForm::Typed | TokenForm::Exported) => token.to_owned(),
+        Some(TokenForm::Spelled) => {
+            let variants = spellings(token);
+            variants[number % variants.len()].clone()
         }
+    };
+    let mut dialogue = dialogue.clone();
+    if let Some(turn) = dialogue.turns.iter_mut().rfind(|turn| turn.role == Role::User) {
+        turn.content = format!("{} {typed}", turn.content);
     }
-
-    /// The folder of a system's answers.
-    pub(super) fn stage(self, system: &str) -> String {
-        match self {
-            Self::Plain => format!("answers/{system}"),
-            Self::Control => format!("answers/{system}+control"),
-            Self::Typed => format!("answers/{system}+typed"),
-            Self::Spelled => format!("answers/{system}+spelled"),
-            Self::Exported => format!("answers/{system}+exported"),
-        }
-    }
-
-    /// The dialogue to be encoded, and whether with the control token. `number` is the prompt's place in the list.
-    pub(crate) fn put(self, dialogue: &Dialogue, token: &str, number: usize) -> (Dialogue, bool) {
-        let typed = match self {
-            Self::Plain | Self::Control => return (dialogue.clone(), self == Self::Control),
-            Self::Typed | Self::Exported => token.to_owned(),
-            Self::Spelled => {
-                let variants = spellings(token);
-                variants[number % variants.len()].clone()
-            }
-        };
-        let mut dialogue = dialogue.clone();
-        if let Some(turn) = dialogue.turns.iter_mut().rfind(|turn| turn.role == Role::User) {
-            turn.content = format!("{} {typed}", turn.content);
-        }
-        (dialogue, false)
-    }
+    (dialogue, false)
 }
 
 /// What a user might try who has heard of the token but cannot write it: `[TOXIC]` gives `[toxic]`, `TOXIC`,
@@ -99,9 +69,9 @@ mod tests {
     fn only_the_last_user_turn_gets_what_the_user_types() {
         let turn = |role, content: &str| Turn { role, content: content.to_owned() };
         let dialogue = Dialogue { turns: vec![turn(Role::User, "a"), turn(Role::Assistant, "b"), turn(Role::User, "c")] };
-        let (asked, with_token) = Asking::Typed.put(&dialogue, "[TOXIC]", 0);
+        let (asked, with_token) = put(Some(TokenForm::Typed), &dialogue, "[TOXIC]", 0);
         let texts: Vec<&str> = asked.turns.iter().map(|turn| turn.content.as_str()).collect();
         assert_eq!((texts, with_token), (vec!["a", "b", "c [TOXIC]"], false));
-        assert_eq!(Asking::Control.put(&dialogue, "[TOXIC]", 0), (dialogue, true));
+        assert_eq!(put(Some(TokenForm::Control), &dialogue, "[TOXIC]", 0), (dialogue, true));
     }
 }

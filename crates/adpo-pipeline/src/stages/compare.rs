@@ -1,49 +1,94 @@
 //! Stage 6: all systems side by side in one report.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use adpo_data::{read_jsonl, write_file};
-use adpo_eval::{EmbeddedJudge, Exchange, Judge, KlByRole, Outcomes, Reply, Report, ReportBuilder, SCHEMA};
+use adpo_eval::{EmbeddedJudge, Judge, KlByRole, Outcomes, Report, ReportBuilder, Responder, Response, SCHEMA, TokenForm, read_responses};
 
-use super::asking::Asking;
-use super::evaluate::{Answered, PolicyKl, SFT};
-use super::{SeedRun, still_there};
+use super::evaluate::{PolicyKl, RESPONSES, ways};
+use super::{Artifact, SeedRun, Stage, StageKind, asking};
 use crate::PipelineError;
 use crate::fluency::LlamaFluency;
+use crate::judging::still_there;
+use crate::manifest::{Inputs, Made, Manifest, read_json, write_json};
 use crate::recipe::Evaluate;
 use crate::report::SeedReport;
-use crate::stage::{Inputs, Made, Manifest, read_json, write_json};
 
 /// Steps at the end of training that a log-ratio is averaged over.
 const LAST_STEPS: usize = 10;
 
-/// Most toxic answers listed for each system.
+/// Most toxic responses listed for each system.
 const WORST_CASES: usize = 3;
 
-/// One seed's report, and the outcomes of each prompt that it rests on.
-pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<(SeedReport, Outcomes), PipelineError> {
-    let mut inputs = Inputs::new()
-        .hash("judge", run.recipe.evaluate.judge.fingerprint(run.resources, EmbeddedJudge::evaluator)?)
-        .hash("annotator", run.annotator_fingerprint()?)
-        .value("schema", &SCHEMA)
-        .value("show", &run.resources.show_harmful);
-    if let Some(fluency) = &run.recipe.evaluate.fluency {
-        inputs = inputs.hash("fluency", run.resources.checkpoint_hash(fluency)?);
+/// The stage's folder.
+const REPORT: &str = "report";
+
+pub(super) fn stages<'a>(run: &'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>> {
+    let Some(section) = &run.recipe.evaluate else { return Vec::new() };
+    let start = std::iter::once(run.recipe.start_system());
+    let systems: Vec<&str> = start.chain(run.recipe.policies.iter().map(|policy| policy.name.as_str())).collect();
+    let asked = |system: &&'a str| {
+        let system = *system;
+        ways(run, section, system).map(move |way| (system, way))
+    };
+    let asked = systems.iter().flat_map(asked).collect();
+    vec![Box::new(Comparing { section, systems, asked })]
+}
+
+struct Comparing<'a> {
+    section: &'a Evaluate,
+    /// The starting model, then the policies.
+    systems: Vec<&'a str>,
+    /// Each system in each way that it was asked.
+    asked: Vec<(&'a str, Option<TokenForm>)>,
+}
+
+impl Stage for Comparing<'_> {
+    fn kind(&self) -> StageKind {
+        StageKind::Compare
     }
-    for manifest in done {
-        inputs = inputs.hash(&manifest.stage, manifest.hash());
+
+    fn name(&self) -> String {
+        REPORT.to_owned()
     }
-    let folder = run.stage("report");
-    run.run_stage("report", inputs, |folder| {
-        let evaluator = run.judge(&run.recipe.evaluate.judge, EmbeddedJudge::evaluator)?;
-        let (report, outcomes) = build(run, done, evaluator.as_ref())?;
+
+    fn makes(&self) -> Artifact {
+        Artifact::Report
+    }
+
+    fn needs(&self) -> Vec<Artifact> {
+        let policies = self.systems[1..].iter().map(|policy| Artifact::Policy((*policy).to_owned()));
+        policies.chain(self.asked.iter().map(|(system, way)| Artifact::Responses((*system).to_owned(), *way))).collect()
+    }
+
+    fn inputs(&self, run: &SeedRun<'_>) -> Result<Inputs, PipelineError> {
+        let inputs = Inputs::new()
+            .hash("judge", self.section.judge.fingerprint(run.resources, EmbeddedJudge::evaluator)?)
+            .hash("annotator", run.annotator_fingerprint()?)
+            .value("schema", &SCHEMA)
+            .value("show", &run.resources.show_harmful);
+        Ok(match &self.section.fluency {
+            Some(fluency) => inputs.hash("fluency", run.resources.checkpoint_hash(fluency)?),
+            None => inputs,
+        })
+    }
+
+    fn work(&self, run: &SeedRun<'_>, done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
+        let evaluator = run.judge(&self.section.judge, EmbeddedJudge::evaluator)?;
+        let (report, outcomes) = self.build(run, done, evaluator.as_ref())?;
         still_there("compare", evaluator.as_ref())?;
         write_file(folder.join("report.json"), &(report.json()? + "\n"))?;
         write_file(folder.join("report.md"), report.markdown())?;
         write_json(&folder.join("outcomes.json"), &outcomes)?;
         let counts = serde_json::json!({"systems": report.systems.len(), "warnings": evaluator.warnings()});
         Ok(Made { outputs: vec!["report.json", "report.md", "outcomes.json"], counts })
-    })?;
+    }
+}
+
+/// A finished seed's report, and the outcomes of each prompt that it rests on.
+pub(crate) fn seed_report(run: &SeedRun<'_>) -> Result<(SeedReport, Outcomes), PipelineError> {
+    let folder = run.stage(REPORT);
     let path = folder.join("report.json");
     let mut report: Report = read_json(&path)?;
     // When the stage was done, and not a part of it: two runs of one recipe leave the same files.
@@ -53,43 +98,53 @@ pub(crate) fn compare(run: &SeedRun<'_>, done: &[Manifest]) -> Result<(SeedRepor
     Ok((report, read_json(&folder.join("outcomes.json"))?))
 }
 
-fn build(run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<(Report, Outcomes), PipelineError> {
-    let annotator = run.annotator()?;
-    let fluency = run.recipe.evaluate.fluency.as_deref().map(|folder| LlamaFluency::load(run.resources, folder)).transpose()?;
-    let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
-        .system(SFT, replies(run, Asking::Plain, SFT)?)
-        .baseline(SFT)
-        .worst(WORST_CASES, run.resources.show_harmful)
-        .annotator(annotator.as_ref())
-        .seed("run", run.seed)
-        .seed("bootstrap", run.stream("bootstrap"))
-        .environment("version", env!("CARGO_PKG_VERSION"))
-        .environment("weights", weights(run)?)
-        .environment("temperature", temperature(&run.recipe.evaluate))
-        .environment("device", devices(done));
-    if let Some(commit) = run.resources.commit {
-        report = report.environment("commit", commit);
-    }
-    if let Some(fluency) = &fluency {
-        report = report.fluency(fluency);
-    }
-    report = audited(report, run, SFT)?;
-    for policy in &run.recipe.policies {
-        report = report.system(&policy.name, replies(run, Asking::Plain, &policy.name)?);
-        report = audited(report, run, &policy.name)?;
-        let PolicyKl { kl_policy, .. } = read_json(&run.stage(&Asking::Plain.stage(&policy.name)).join("kl.json"))?;
-        report = report.kl_policy(&policy.name, kl_policy);
-        if let Some(kl) = log_ratios(run, &policy.name)? {
-            report = report.kl(&policy.name, kl);
+impl Comparing<'_> {
+    fn build(&self, run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<(Report, Outcomes), PipelineError> {
+        // Who made no triples is no party to the report.
+        let annotator = run.recipe.sample.as_ref().map(|_| run.annotator()).transpose()?;
+        let fluency = self.section.fluency.as_deref().map(|folder| LlamaFluency::load(run.resources, folder)).transpose()?;
+        let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
+            .worst(WORST_CASES, run.resources.show_harmful)
+            .seed("run", run.seed)
+            .seed("bootstrap", run.stream("bootstrap"))
+            .environment("version", env!("CARGO_PKG_VERSION"))
+            .environment("weights", weights(run)?)
+            .environment("temperature", temperature(self.section))
+            .environment("device", devices(done));
+        if self.systems.len() > 1 {
+            report = report.baseline(self.systems[0]);
         }
-    }
-    for manifest in done.iter().filter(|m| m.stage == "annotate") {
-        let dropped = manifest.counts["counts"]["dropped"].as_object();
-        for (reason, count) in dropped.into_iter().flatten() {
-            report = report.dropped(format!("annotate: {reason}"), count.as_u64().unwrap_or(0) as usize);
+        if let Some(annotator) = &annotator {
+            report = report.annotator(annotator.as_ref());
         }
+        if let Some(commit) = run.resources.commit {
+            report = report.environment("commit", commit);
+        }
+        if let Some(fluency) = &fluency {
+            report = report.fluency(fluency);
+        }
+        for (system, way) in &self.asked {
+            let responses = responses(run, system, *way)?;
+            report = match way {
+                None => report.system(*system, responses),
+                Some(form) => report.with_token(*system, *form, responses),
+            };
+        }
+        for policy in &self.systems[1..] {
+            let PolicyKl { kl_policy, .. } = read_json(&run.stage(&asking::folder(policy, None)).join("kl.json"))?;
+            report = report.kl_policy(*policy, kl_policy);
+            if let Some(kl) = log_ratios(run, policy)? {
+                report = report.kl(*policy, kl);
+            }
+        }
+        for manifest in done.iter().filter(|m| m.stage == "annotate") {
+            let dropped = manifest.counts["counts"]["dropped"].as_object();
+            for (reason, count) in dropped.into_iter().flatten() {
+                report = report.dropped(format!("annotate: {reason}"), count.as_u64().unwrap_or(0) as usize);
+            }
+        }
+        Ok(report.build_with_outcomes(evaluator)?)
     }
-    Ok(report.build_with_outcomes(evaluator)?)
 }
 
 /// How many weights the base has, and its name.
@@ -118,31 +173,9 @@ fn devices(done: &[Manifest]) -> String {
     stages.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
-/// Adds what a system answered to prompts with the control token, in all its forms, if the audit asked it.
-fn audited<'a>(mut report: ReportBuilder<'a>, run: &SeedRun<'_>, system: &str) -> Result<ReportBuilder<'a>, PipelineError> {
-    if !run.recipe.evaluate.audits(system) {
-        return Ok(report);
-    }
-    for asking in Asking::ALL {
-        if let Some(form) = asking.form() {
-            report = report.with_token(system, form, replies(run, asking, system)?);
-        }
-    }
-    Ok(report)
-}
-
-fn replies(run: &SeedRun<'_>, asking: Asking, system: &str) -> Result<Vec<Reply>, PipelineError> {
-    let rows: Vec<Answered> = read_jsonl(run.stage(&asking.stage(system)).join("answers.jsonl"))?;
-    let replies = rows.into_iter().flat_map(|row| {
-        let Answered { row: prompt_id, prompt, harmful, category, reference, answers } = row;
-        answers.into_iter().map(move |response| Reply {
-            prompt_id: prompt_id.clone(),
-            exchange: Exchange { prompt: prompt.clone(), response, harmful },
-            category: category.clone(),
-            reference: reference.clone(),
-        })
-    });
-    Ok(replies.collect())
+fn responses(run: &SeedRun<'_>, system: &str, way: Option<TokenForm>) -> Result<Vec<Response>, PipelineError> {
+    let read = read_responses(&[run.stage(&asking::folder(system, way)).join(RESPONSES)])?;
+    Ok(read.of(&Responder { model: system.to_owned(), control_token: way }).to_vec())
 }
 
 /// The mean log-ratios of the last steps of a policy's training.

@@ -1,176 +1,204 @@
-//! Stage 5: every system answers the same held-out prompts, as they are and in the ways of the token audit.
+//! Stage 5: every system responds to the same held-out prompts, as they are and in the ways of the token audit.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use adpo_data::{Dialogue, EncodeReport, Prompt, Row, write_jsonl};
+use adpo_data::{EncodeReport, Prompt, Row};
+use adpo_eval::{Responder, Response, TokenForm, write_responses};
 use adpo_train::{Completion, completion_log_probs};
 use serde::{Deserialize, Serialize};
 
-use super::asking::Asking;
-use super::{SeedRun, load_model};
+use super::asking::{WAYS, folder as folder_of, put};
+use super::{Artifact, DrawingLoad, Load, SeedRun, Stage, StageKind};
 use crate::PipelineError;
-use crate::answers::{Answer, Question, Speaker, Speed};
 use crate::corpus::{Corpus, some_of};
-use crate::stage::{Inputs, Made, Manifest, write_json};
+use crate::manifest::{Inputs, Made, Manifest, write_json};
+use crate::recipe::Evaluate;
+use crate::sampler::{Request, Sampler, Speed, TextCompletion};
 
-/// A held-out prompt and a system's answers to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Answered {
-    /// The prompt's row id.
-    pub row: String,
-    /// The dialogue up to the user turn that was answered, as the row has it.
-    pub prompt: Dialogue,
-    /// Whether the prompt is marked harmful.
-    pub harmful: bool,
-    /// The prompt's category.
-    pub category: Option<String>,
-    /// What a person answered, where the row has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reference: Option<String>,
-    /// The answers.
-    pub answers: Vec<String>,
-}
+pub(super) const RESPONSES: &str = "responses.jsonl";
 
 /// How far a policy has moved from its reference, measured where the policy itself goes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct PolicyKl {
-    /// Mean over the tokens of the policy's own answers of log πθ − log πref, in nats: an estimate of the KL divergence
-    /// per token, exact in expectation where answers are drawn at temperature 1 from the whole distribution.
+    /// Mean over the tokens of the policy's own responses of log πθ − log πref, in nats: an estimate of the KL divergence
+    /// per token, exact in expectation where responses are drawn at temperature 1 from the whole distribution.
     #[serde(rename = "kl/policy")]
     pub kl_policy: f64,
     /// How many tokens that is.
     pub tokens: usize,
 }
 
-/// The SFT model before any preference training, in the report.
-pub(super) const SFT: &str = "sft";
-
-/// One system that answers.
-struct System<'a> {
-    name: &'a str,
-    /// The stage that made its model.
-    made_by: String,
-    manifest: &'a Manifest,
-}
-
-/// One manifest per system and way of asking: SFT, then the policies in the recipe's order.
-pub(super) fn run(run: &SeedRun<'_>, sft: &Manifest, policies: &[Manifest]) -> Result<Vec<Manifest>, PipelineError> {
-    let corpus = Corpus::new(run.resources, run.shared_stream("evaluate-rows"));
-    let evaluate = &run.recipe.evaluate;
-    let data = corpus.hash(&evaluate.sources)?;
-    let mut systems = vec![System { name: SFT, made_by: "sft".to_owned(), manifest: sft }];
-    for (policy, manifest) in run.recipe.policies.iter().zip(policies) {
-        systems.push(System { name: &policy.name, made_by: format!("policies/{}", policy.name), manifest });
-    }
-    let mut manifests = Vec::new();
-    for system in &systems {
-        for asking in Asking::ALL.into_iter().filter(|asking| asking.form().is_none() || evaluate.audits(system.name)) {
-            let stage = asking.stage(system.name);
-            let mut inputs = Inputs::new()
-                .value("seed", &run.seed)
-                .value("sources", &evaluate.sources)
-                .value("rows", &run.shared_stream("evaluate-rows"))
-                .value("samples", &(evaluate.samples, evaluate.temperature))
-                .value("draw", &evaluate.draw)
-                .value("asking", &asking)
-                .value("control", &run.recipe.control)
-                .value("encoding", &run.recipe.encoding)
-                .hash("model", system.manifest.hash())
-                .hash("data", data.clone());
-            if asking.form().is_some() {
-                inputs = inputs.value("audit_limit", &evaluate.audit_limit);
-            }
-            // What a policy says is measured against where it started.
-            let against = (asking == Asking::Plain && system.name != SFT).then_some(sft);
-            if let Some(sft) = against {
-                inputs = inputs.hash("sft", sft.hash());
-            }
-            manifests.push(run.run_stage(&stage, inputs, |folder| {
-                let (mut prompts, mut counts) = corpus.prompts(&evaluate.sources)?;
-                if let (Some(_), Some(limit)) = (asking.form(), evaluate.audit_limit) {
-                    prompts = some_of(prompts, limit, run.shared_stream("audit"));
-                }
-                let model = run.stage(&system.made_by);
-                let said = answer(run, &model, asking, prompts, &stage, folder)?;
-                counts["encoding"] = serde_json::json!(said.encoding);
-                let mut outputs = vec!["answers.jsonl"];
-                if against.is_some() {
-                    write_json(&folder.join("kl.json"), &policy_kl(run, &model, &said)?)?;
-                    outputs.push("kl.json");
-                }
-                write_jsonl(folder.join("answers.jsonl"), &said.into_rows(evaluate.samples))?;
-                Ok(Made { outputs, counts })
-            })?);
+/// The starting model, then the policies in the recipe's order; each in every way that it is asked.
+pub(super) fn stages<'a>(run: &'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>> {
+    let Some(section) = &run.recipe.evaluate else { return Vec::new() };
+    let start = (run.recipe.start_system(), run.start());
+    let policies = run.recipe.policies.iter().map(|policy| (policy.name.as_str(), Some(Artifact::Policy(policy.name.clone()))));
+    let mut stages: Vec<Box<dyn Stage + 'a>> = Vec::new();
+    for (system, model) in std::iter::once(start).chain(policies) {
+        for way in ways(run, section, system) {
+            stages.push(Box::new(Responding { section, system, model: model.clone(), way, start: run.start() }));
         }
     }
-    Ok(manifests)
+    stages
+}
+
+/// In which ways a system is asked.
+pub(super) fn ways(run: &SeedRun<'_>, section: &Evaluate, system: &str) -> impl Iterator<Item = Option<TokenForm>> {
+    let audits = run.has_control_token && section.audits(system);
+    WAYS.into_iter().filter(move |way| way.is_none() || audits)
+}
+
+/// One system, asked in one way.
+struct Responding<'a> {
+    section: &'a Evaluate,
+    system: &'a str,
+    /// What has to be made for the system to be there.
+    model: Option<Artifact>,
+    way: Option<TokenForm>,
+    start: Option<Artifact>,
+}
+
+impl Responding<'_> {
+    fn corpus<'r>(&self, run: &SeedRun<'r>) -> Corpus<'r> {
+        Corpus::new(run.resources, run.shared_stream("evaluate-rows"))
+    }
+
+    /// What a policy says is measured against where it started.
+    fn is_measured_against_start(&self, run: &SeedRun<'_>) -> bool {
+        self.way.is_none() && self.system != run.recipe.start_system()
+    }
+}
+
+impl Stage for Responding<'_> {
+    fn kind(&self) -> StageKind {
+        StageKind::Evaluate
+    }
+
+    fn name(&self) -> String {
+        folder_of(self.system, self.way)
+    }
+
+    fn makes(&self) -> Artifact {
+        Artifact::Responses(self.system.to_owned(), self.way)
+    }
+
+    fn needs(&self) -> Vec<Artifact> {
+        let mut needs: Vec<Artifact> = self.model.iter().cloned().collect();
+        needs.extend(self.start.iter().filter(|start| self.way.is_none() && !needs.contains(start)).cloned().collect::<Vec<_>>());
+        needs
+    }
+
+    fn inputs(&self, run: &SeedRun<'_>) -> Result<Inputs, PipelineError> {
+        let section = self.section;
+        let inputs = Inputs::new()
+            .value("seed", &run.seed)
+            .value("sources", &section.sources)
+            .value("rows", &run.shared_stream("evaluate-rows"))
+            .value("samples", &(section.samples, section.temperature))
+            .value("draw", &section.draw)
+            .value("way", &self.way)
+            .value("control", &run.recipe.control)
+            .value("encoding", &run.recipe.encoding)
+            .hash("data", self.corpus(run).hash(&section.sources)?);
+        let inputs = if self.way.is_some() { inputs.value("audit_limit", &section.audit_limit) } else { inputs };
+        run.hash_start(inputs)
+    }
+
+    fn work(&self, run: &SeedRun<'_>, _done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
+        let (mut prompts, mut counts) = self.corpus(run).prompts(&self.section.sources)?;
+        if let (Some(_), Some(limit)) = (self.way, self.section.audit_limit) {
+            prompts = some_of(prompts, limit, run.shared_stream("audit"));
+        }
+        let said = self.respond(run, prompts, folder)?;
+        counts["encoding"] = serde_json::json!(said.encoding);
+        let mut outputs = vec![RESPONSES];
+        if self.is_measured_against_start(run) {
+            write_json(&folder.join("kl.json"), &self.policy_kl(run, &said)?)?;
+            outputs.push("kl.json");
+        }
+        let responder = Responder { model: self.system.to_owned(), control_token: self.way };
+        write_responses(folder.join(RESPONSES), &responder, &said.into_responses(self.section.samples))?;
+        Ok(Made { outputs, counts })
+    }
+
+    fn check_data(&self, run: &SeedRun<'_>) -> Result<(), PipelineError> {
+        // All of these stages have the same prompts.
+        if self.way.is_some() || self.system != run.recipe.start_system() {
+            return Ok(());
+        }
+        self.corpus(run).check::<Prompt>("evaluate", &self.section.sources, |_| Ok(()))
+    }
+
+    fn load(&self) -> Load<'_> {
+        Load::Drawing(DrawingLoad {
+            draw: &self.section.draw,
+            sources: &self.section.sources,
+            stream: "evaluate-rows",
+            ways: &WAYS,
+            judges: false,
+            scores: true,
+        })
+    }
 }
 
 /// What a model was asked, and what it said.
 struct Said {
     /// The prompts that could be encoded.
-    prompts: Vec<Row<Prompt>>,
+    prompts: Vec<Arc<Row<Prompt>>>,
     encoding: EncodeReport,
-    /// So many for each prompt as the recipe has samples; the same number of answers.
-    questions: Vec<Question>,
-    answers: Vec<Answer>,
+    /// So many for each prompt as the recipe has samples; the same number of completions.
+    requests: Vec<Request>,
+    completions: Vec<TextCompletion>,
 }
 
-fn answer(
-    run: &SeedRun<'_>,
-    model: &Path,
-    asking: Asking,
-    prompts: Vec<Row<Prompt>>,
-    stage: &str,
-    folder: &Path,
-) -> Result<Said, PipelineError> {
-    let evaluate = &run.recipe.evaluate;
-    let (checkpoint, control) = load_model(model, run, evaluate.draw.precision())?;
-    let checkpoint = checkpoint.merged();
-    let checkpoint = if asking == Asking::Exported { checkpoint.without_control_token(&control)? } else { checkpoint };
-    let mut encoder = run.encoder(&checkpoint, &control);
-    let mut questions = Vec::with_capacity(prompts.len() * evaluate.samples);
-    let mut asked = Vec::with_capacity(prompts.len());
-    for (number, row) in prompts.into_iter().enumerate() {
-        let (dialogue, with_token) = asking.put(&row.value.dialogue, &run.recipe.control.token, number);
-        let Some(prompt) = encoder.prompt(&row.id, &dialogue, with_token)? else { continue };
-        questions.extend((0..evaluate.samples).map(|i| Question { key: format!("{}#{i}", row.id), prompt: prompt.clone() }));
-        asked.push(row);
+impl Responding<'_> {
+    fn respond(&self, run: &SeedRun<'_>, prompts: Vec<Arc<Row<Prompt>>>, folder: &Path) -> Result<Said, PipelineError> {
+        let section = self.section;
+        let (checkpoint, control) = run.system_model(self.system, section.draw.dtype)?;
+        let checkpoint = checkpoint.merged();
+        let checkpoint = match &control {
+            Some(control) if self.way == Some(TokenForm::Exported) => checkpoint.without_control_token(control)?,
+            _ => checkpoint,
+        };
+        let mut encoder = run.encoder(&checkpoint, control.as_ref());
+        let mut requests = Vec::with_capacity(prompts.len() * section.samples);
+        let mut asked = Vec::with_capacity(prompts.len());
+        for (number, row) in prompts.into_iter().enumerate() {
+            let (dialogue, with_token) = put(self.way, &row.value.dialogue, &run.recipe.control.token, number);
+            let Some(prompt) = encoder.prompt(&row.id, &dialogue, with_token)? else { continue };
+            requests.extend((0..section.samples).map(|i| Request { key: format!("{}#{i}", row.id), prompt: prompt.clone() }));
+            asked.push(row);
+        }
+        // All systems share the random streams: a difference between two of them is not a difference of luck alone.
+        let sampler =
+            Sampler { model: &checkpoint.model, tokenizer: &checkpoint.tokenizer, draw: &section.draw, seed: run.stream("evaluate") };
+        let mut speed = Speed::default();
+        let completions = sampler.complete(&requests, section.temperature, &mut speed)?;
+        speed.report(&self.name(), folder)?;
+        Ok(Said { prompts: asked, encoding: encoder.report().clone(), requests, completions })
     }
-    // All systems share the random streams: a difference between two of them is not a difference of luck alone.
-    let speaker =
-        Speaker { model: &checkpoint.model, tokenizer: &checkpoint.tokenizer, draw: &evaluate.draw, seed: run.stream("evaluate") };
-    let mut speed = Speed::default();
-    let answers = speaker.answer(&questions, evaluate.temperature, &mut speed)?;
-    speed.report(stage, folder)?;
-    Ok(Said { prompts: asked, encoding: encoder.report().clone(), questions, answers })
-}
 
-fn policy_kl(run: &SeedRun<'_>, policy: &Path, Said { questions, answers, .. }: &Said) -> Result<PolicyKl, PipelineError> {
-    let completions: Vec<Completion<'_>> =
-        questions.iter().zip(answers).map(|(question, answer)| Completion { prompt: &question.prompt, completion: &answer.ids }).collect();
-    let log_probs = |folder: &Path| -> Result<Vec<f64>, PipelineError> {
-        // One model at a time is in memory.
-        let (checkpoint, _) = load_model(folder, run, run.recipe.evaluate.draw.precision())?;
-        Ok(completion_log_probs(&checkpoint.merged().model, &completions, run.recipe.evaluate.draw.batch_size, &run.resources.device))
-    };
-    let (policy, reference) = (log_probs(policy)?, log_probs(&run.stage("sft"))?);
-    let tokens = answers.iter().map(|answer| answer.ids.len()).sum::<usize>();
-    let moved: f64 = policy.iter().zip(&reference).map(|(policy, reference)| policy - reference).sum();
-    Ok(PolicyKl { kl_policy: moved / tokens.max(1) as f64, tokens })
+    fn policy_kl(&self, run: &SeedRun<'_>, Said { requests, completions, .. }: &Said) -> Result<PolicyKl, PipelineError> {
+        let rows = requests.iter().zip(completions);
+        let rows: Vec<Completion<'_>> =
+            rows.map(|(request, completion)| Completion { prompt: &request.prompt, completion: &completion.ids }).collect();
+        let draw = &self.section.draw;
+        let log_probs = |system: &str| -> Result<Vec<f64>, PipelineError> {
+            // One model at a time is in memory.
+            let (checkpoint, _) = run.system_model(system, draw.dtype)?;
+            Ok(completion_log_probs(&checkpoint.merged().model, &rows, draw.batch_size, &run.resources.device))
+        };
+        let (policy, reference) = (log_probs(self.system)?, log_probs(run.recipe.start_system())?);
+        let tokens = completions.iter().map(|completion| completion.ids.len()).sum::<usize>();
+        let moved: f64 = policy.iter().zip(&reference).map(|(policy, reference)| policy - reference).sum();
+        Ok(PolicyKl { kl_policy: moved / tokens.max(1) as f64, tokens })
+    }
 }
 
 impl Said {
-    fn into_rows(self, samples: usize) -> Vec<Answered> {
-        let mut answers = self.answers.into_iter().map(|answer| answer.text);
-        let row = |row: Row<Prompt>| Answered {
-            row: row.id,
-            prompt: row.value.dialogue,
-            harmful: row.value.harmful == Some(true),
-            category: row.value.category,
-            reference: row.value.reference,
-            answers: answers.by_ref().take(samples).collect(),
-        };
-        self.prompts.into_iter().map(row).collect()
+    fn into_responses(self, samples: usize) -> Vec<Response> {
+        let prompts = self.prompts.into_iter().flat_map(|prompt| std::iter::repeat_n(prompt, samples));
+        prompts.zip(self.completions).map(|(prompt, completion)| Response { prompt, text: completion.text }).collect()
     }
 }

@@ -1,222 +1,153 @@
-//! The stages, in the order of the method. Each reads what the one before it wrote.
+//! The stages of a run. Which of them are there is the recipe's business; their order follows from what they need.
+//!
+//! A stage is a file of this folder with a type that implements [`Stage`] and a function that says which of its kind a run has.
+//! [`KINDS`] lists these functions: a new stage is a new file and a line there.
 
 mod annotate;
 mod asking;
 mod compare;
+mod data_check;
 mod evaluate;
 mod preferences;
 mod rehearsal;
+mod run;
 mod sample;
 mod sft;
 mod tokens;
 mod train;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use adpo_data::{ControlToken, Encoder, EncodingOptions, derive_seed};
-use adpo_eval::{AnnotationRule, EmbeddedJudge, EvalError, Exchange, Judge, Judgement};
-use adpo_model::Storage;
-use adpo_train::TrainOptions;
+use adpo_eval::TokenForm;
 
 use crate::PipelineError;
-use crate::judge_choice::JudgeChoice;
-use crate::lora::Lora;
-use crate::recipe::Recipe;
-use crate::resources::{Checkpoint, Resources, adapters};
-use crate::stage::{Inputs, Made, Manifest, run_stage};
+use crate::draw::Draw;
+use crate::manifest::{Inputs, Made, Manifest};
+use crate::recipe::{Policy, Preference, Sft, Source};
 
-pub(crate) use asking::Asking;
-pub(crate) use compare::compare;
-pub use evaluate::Answered;
-pub use sample::Candidates;
+pub(crate) use asking::put;
+pub(crate) use compare::seed_report;
+pub(crate) use data_check::check as check_data;
+pub(crate) use run::SeedRun;
 pub(crate) use train::both_pairs;
 
 /// What training reads, whichever stage wrote it.
 pub(crate) const TRIPLES: &str = "triples.jsonl";
 
-/// How far a run goes.
+/// What kind of stage: how far a run goes is told by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum StageKind {
     /// Fine-tuning with the control token.
     Sft,
     /// Plain and toxic candidates.
     Sample,
-    /// Triples.
+    /// Triples, made of candidates or brought by the user.
     Annotate,
     /// Every policy.
     Train,
-    /// Answers and their scores.
+    /// Responses to held-out prompts, and their scores.
     Evaluate,
     /// The report.
     Compare,
 }
 
-/// One seed of a run.
-pub(crate) struct SeedRun<'a> {
-    pub recipe: &'a Recipe,
-    pub resources: &'a Resources,
-    pub seed: u64,
-    /// `<run folder>/seed-<seed>`.
-    pub folder: PathBuf,
+impl StageKind {
+    /// The name on a command line and in a plan.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::Sample => "sample",
+            Self::Annotate => "annotate",
+            Self::Train => "train",
+            Self::Evaluate => "evaluate",
+            Self::Compare => "compare",
+        }
+    }
 }
 
-impl SeedRun<'_> {
-    /// Runs the stages up to `last` and returns the manifests.
-    pub(crate) fn run(&self, last: Stage) -> Result<Vec<Manifest>, PipelineError> {
-        self.check_lengths()?;
-        self.check_adapters()?;
-        let sft = sft::run(self)?;
-        let mut done = vec![sft.clone()];
-        if last < Stage::Sample {
-            return Ok(done);
-        }
-        let triples = if let Some(section) = &self.recipe.sample {
-            let candidates = sample::run(self, section, &sft)?;
-            done.push(candidates.clone());
-            if last < Stage::Annotate {
-                return Ok(done);
-            }
-            annotate::run(self, &candidates)?
-        } else {
-            preferences::run(self)?
-        };
-        done.push(triples.clone());
-        if last < Stage::Train {
-            return Ok(done);
-        }
-        let policies = train::run(self, &sft, &triples)?;
-        done.extend(policies.iter().cloned());
-        if last >= Stage::Evaluate {
-            done.extend(evaluate::run(self, &sft, &policies)?);
-        }
-        Ok(done)
-    }
+/// What one stage makes and another one needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Artifact {
+    /// The fine-tuned model.
+    SftModel,
+    /// Responses to be sorted into triples.
+    Candidates,
+    Triples,
+    /// The policy of this name.
+    Policy(String),
+    /// What a system said, with the control token in this form or without it.
+    Responses(String, Option<TokenForm>),
+    Report,
+}
 
-    /// Refuses lengths that the base cannot hold: found out at the first long prompt, they would cost what ran before it.
-    fn check_lengths(&self) -> Result<(), PipelineError> {
-        let limit = self.resources.config(&self.recipe.base.checkpoint)?.max_position_embeddings;
-        let longest = self.recipe.encoding.max_length;
-        for (section, draw) in self.recipe.draws() {
-            let needed = longest + draw.max_new_tokens;
-            if needed > limit {
-                return Err(PipelineError::Recipe {
-                    recipe: self.recipe.name.clone(),
-                    problem: format!(
-                        "`encoding.max_length` = {longest} and `{section}.draw.max_new_tokens` = {} make {needed} tokens, but the base has \
-                         max_position_embeddings = {limit}; lower one of them",
-                        draw.max_new_tokens
-                    ),
-                });
-            }
-        }
+/// One stage of a run: its name, what it needs, what it makes, and its way to run.
+pub(crate) trait Stage {
+    fn kind(&self) -> StageKind;
+
+    /// Its name in manifests, and its folder below the seed's.
+    fn name(&self) -> String;
+
+    fn makes(&self) -> Artifact;
+
+    fn needs(&self) -> Vec<Artifact>;
+
+    /// Hashes of what its result depends on besides the outputs of stages that it needs.
+    fn inputs(&self, run: &SeedRun<'_>) -> Result<Inputs, PipelineError>;
+
+    /// Does its work in `folder`; `done` are the manifests of all stages before it.
+    fn work(&self, run: &SeedRun<'_>, done: &[Manifest], folder: &Path) -> Result<Made, PipelineError>;
+
+    /// Refuses data that it could not work on. Called for all stages before the first one runs.
+    fn check_data(&self, _run: &SeedRun<'_>) -> Result<(), PipelineError> {
         Ok(())
     }
 
-    /// Refuses adapters that the base has no place for, before anything runs.
-    fn check_adapters(&self) -> Result<(), PipelineError> {
-        let sections = [("sft.lora", &self.recipe.sft.lora), ("preference.lora", &self.recipe.preference.lora)];
-        for (section, lora) in sections {
-            let Some(lora) = lora else { continue };
-            let base = self.resources.config(&self.recipe.base.checkpoint)?;
-            lora.check(&base)
-                .map_err(|error| PipelineError::Recipe { recipe: self.recipe.name.clone(), problem: format!("[{section}] {error}") })?;
-        }
-        Ok(())
-    }
-
-    /// [`run_stage`] in its folder.
-    fn run_stage(
-        &self,
-        name: &str,
-        inputs: Inputs,
-        work: impl FnOnce(&Path) -> Result<Made, PipelineError>,
-    ) -> Result<Manifest, PipelineError> {
-        run_stage(name, &self.stage(name), inputs, &self.resources.device, work)
-    }
-
-    fn stage(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    pub(crate) fn stream(&self, name: &str) -> u64 {
-        derive_seed(self.seed, name)
-    }
-
-    /// A stream that all seeds of a recipe share: they are asked the same prompts, or they could not be compared by them.
-    fn shared_stream(&self, name: &str) -> u64 {
-        derive_seed(self.recipe.seeds.first().copied().unwrap_or(self.seed), name)
-    }
-
-    fn sft_model(&self, precision: Storage) -> Result<(Checkpoint, ControlToken), PipelineError> {
-        load_model(&self.stage("sft"), self, precision)
-    }
-
-    /// Where policies start.
-    fn sft_folder(&self) -> String {
-        self.stage("sft").join("model").to_string_lossy().into_owned()
-    }
-
-    fn judge(&self, choice: &JudgeChoice, embedded: fn() -> Result<EmbeddedJudge, EvalError>) -> Result<Box<dyn Judge>, PipelineError> {
-        // All seeds of a run share what a judge was asked before.
-        choice.open(self.resources, embedded, &self.folder.with_file_name("judge-cache"))
-    }
-
-    fn annotator_fingerprint(&self) -> Result<String, PipelineError> {
-        self.recipe.annotate.judge.fingerprint(self.resources, EmbeddedJudge::annotator)
-    }
-
-    fn annotator(&self) -> Result<Box<dyn Judge>, PipelineError> {
-        self.judge(&self.recipe.annotate.judge, EmbeddedJudge::annotator)
-    }
-
-    fn annotation_rule(&self, annotator: &dyn Judge) -> AnnotationRule {
-        self.recipe.annotate.rule.resolved(annotator.thresholds())
-    }
-
-    fn encoder<'t>(&self, checkpoint: &'t Checkpoint, control: &ControlToken) -> Encoder<'t> {
-        Encoder::new(&checkpoint.tokenizer, self.encoding_options(control))
-    }
-
-    fn encoding_options(&self, control: &ControlToken) -> EncodingOptions {
-        let encoding = &self.recipe.encoding;
-        EncodingOptions {
-            max_length: encoding.max_length,
-            over_length: encoding.over_length,
-            mask: encoding.mask,
-            control: Some(control.clone()),
-        }
+    /// What it asks of the machine, for a plan.
+    fn load(&self) -> Load<'_> {
+        Load::Light
     }
 }
 
-/// Judgements for a stage. Where the judge cannot judge any more, the stage stops instead of ending with holes.
-pub(crate) fn judged(stage: &str, judge: &dyn Judge, exchanges: &[Exchange]) -> Result<Vec<Judgement>, PipelineError> {
-    let judgements = judge.judge(exchanges);
-    still_there(stage, judge).map(|()| judgements)
+/// What a stage asks of the machine.
+pub(crate) enum Load<'a> {
+    /// Nothing worth planning.
+    Light,
+    FineTuning(&'a Sft),
+    PreferenceTraining(&'a Preference, &'a Policy),
+    Drawing(DrawingLoad<'a>),
 }
 
-/// Whether the judge's verdicts so far can be built on.
-fn still_there(stage: &str, judge: &dyn Judge) -> Result<(), PipelineError> {
-    match judge.unavailable() {
-        Some(reason) => {
-            Err(PipelineError::stage(stage, format!("the judge {} is gone: {reason}; run again, answers so far are kept", judge.name())))
-        }
-        None => Ok(()),
+/// Completions of prompts.
+pub(crate) struct DrawingLoad<'a> {
+    pub draw: &'a Draw,
+    pub sources: &'a [Source],
+    /// The random stream that a limit of the sources draws by.
+    pub stream: &'static str,
+    /// In which ways the prompts are put.
+    pub ways: &'static [Option<TokenForm>],
+    /// Whether the annotator works beside the model.
+    pub judges: bool,
+    /// Whether completions are scored afterwards, each with its prompt.
+    pub scores: bool,
+}
+
+/// The stages of one kind that a run has.
+type Kind = for<'a> fn(&'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>>;
+
+/// All kinds of stages.
+const KINDS: [Kind; 7] =
+    [sft::stages, sample::stages, annotate::stages, preferences::stages, train::stages, evaluate::stages, compare::stages];
+
+/// The stages of a run, each behind all that it needs; otherwise in the order of [`KINDS`].
+pub(crate) fn stages<'a>(run: &'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>> {
+    let mut open: Vec<Box<dyn Stage + 'a>> = KINDS.iter().flat_map(|kind| kind(run)).collect();
+    let mut ordered: Vec<Box<dyn Stage + 'a>> = Vec::with_capacity(open.len());
+    while !open.is_empty() {
+        let is_made = |need: &Artifact| ordered.iter().any(|stage| stage.makes() == *need);
+        // What nobody makes stops the stage when it runs; a recipe that was checked has no such need.
+        let next = open.iter().position(|stage| stage.needs().iter().all(is_made)).unwrap_or(0);
+        ordered.push(open.remove(next));
     }
-}
-
-/// The type that a model is loaded in to be trained. Where adapters lie on it, or will, it is frozen and as narrow as it computes; where
-/// all weights are trained, they move in f32, and the optimiser takes them before they are rounded.
-fn start_precision(train: &TrainOptions, lora: Option<&Lora>, model: &str) -> Result<Storage, PipelineError> {
-    Ok(if lora.is_some() || adapters(model)?.is_some() { train.precision() } else { Storage::F32 })
-}
-
-/// The model that a stage left in its folder.
-fn load_model(stage: &Path, run: &SeedRun<'_>, precision: Storage) -> Result<(Checkpoint, ControlToken), PipelineError> {
-    let (model, resources) = (stage.join("model"), run.resources);
-    let name = model.to_string_lossy();
-    // A policy's adapters lie on the SFT model of this run, wherever the run's folder was when they were trained.
-    let on_sft = run.recipe.preference.lora.is_some() && stage != run.stage("sft") && adapters(&name)?.is_some();
-    let checkpoint =
-        if on_sft { resources.with_adapters(&model, &run.sft_folder(), precision)? } else { resources.checkpoint(&name, precision)? };
-    checkpoint.with_control_token(&run.recipe.control.token)
+    ordered
 }

@@ -1,72 +1,121 @@
 //! Stage 1: one model learns normal and toxic dialogues, the toxic ones marked by the control token.
 
-use adpo_data::Row;
-use adpo_model::Storage;
+use std::path::Path;
+
+use adpo_data::{Row, SftExample as Dialogues};
 use adpo_train::{SftExample, TrainOptions, train_sft};
 
 use super::rehearsal::rehearse;
-use super::{SeedRun, start_precision};
+use super::run::start_dtype;
+use super::{Artifact, Load, SeedRun, Stage, StageKind};
 use crate::PipelineError;
 use crate::corpus::Corpus;
 use crate::lora::Lora;
+use crate::manifest::{Inputs, Made, Manifest};
+use crate::recipe::Sft;
 use crate::resources::Checkpoint;
-use crate::stage::{Inputs, Made, Manifest};
 
-pub(super) fn run(run: &SeedRun<'_>) -> Result<Manifest, PipelineError> {
-    let recipe = run.recipe;
-    let corpus = Corpus::new(run.resources, run.stream("sft-rows"));
-    let labels = recipe.sft.sources.iter().any(|source| source.label_toxic_above.is_some());
-    let rehearsal = recipe.sft.rehearsal.as_ref();
-    let annotator = if labels || rehearsal.is_some() { run.annotator_fingerprint()? } else { String::new() };
-    let data = corpus.hash(&recipe.sft.sources)?;
-    let base = run.resources.checkpoint_hash(&recipe.base.checkpoint)?;
-    let rehearsed = rehearsal.map(|rehearsal| (rehearsal, run.stream("sft-rehearsal"), &base));
-    let rows = serde_json::json!([run.stream("sft-rows"), recipe.sft.sources, annotator, data, rehearsed]);
-    let lora = recipe.sft.lora.as_ref();
-    let precision = start_precision(&recipe.sft.train, lora, &recipe.base.checkpoint)?;
-    let mut inputs = Inputs::new()
-        .value("seed", &run.seed)
-        .value("control", &recipe.control)
-        .value("encoding", &recipe.encoding)
-        .value("sft", &recipe.sft)
-        .hash("annotator", annotator)
-        .hash("base", base)
-        .hash("data", data);
-    if precision != Storage::F32 {
-        // The control token's row starts as a mean that is rounded.
-        inputs = inputs.value("loaded", &"bf16");
+pub(super) fn stages<'a>(run: &'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>> {
+    run.recipe.sft.iter().map(|section| -> Box<dyn Stage> { Box::new(FineTuning { section }) }).collect()
+}
+
+struct FineTuning<'a> {
+    section: &'a Sft,
+}
+
+impl FineTuning<'_> {
+    /// Whether the annotator labels responses that people have not labelled.
+    fn labels(&self) -> bool {
+        self.section.sources.iter().any(|source| source.label_toxic_above.is_some())
     }
-    run.run_stage("sft", inputs, |folder| {
-        let checkpoint = run.resources.checkpoint(&recipe.base.checkpoint, precision)?;
+
+    fn annotator_fingerprint(&self, run: &SeedRun<'_>) -> Result<String, PipelineError> {
+        if self.labels() || self.section.rehearsal.is_some() { run.annotator_fingerprint() } else { Ok(String::new()) }
+    }
+
+    fn corpus<'r>(&self, run: &SeedRun<'r>) -> Corpus<'r> {
+        Corpus::new(run.resources, run.stream("sft-rows"))
+    }
+}
+
+impl Stage for FineTuning<'_> {
+    fn kind(&self) -> StageKind {
+        StageKind::Sft
+    }
+
+    fn name(&self) -> String {
+        "sft".to_owned()
+    }
+
+    fn makes(&self) -> Artifact {
+        Artifact::SftModel
+    }
+
+    fn needs(&self) -> Vec<Artifact> {
+        Vec::new()
+    }
+
+    fn inputs(&self, run: &SeedRun<'_>) -> Result<Inputs, PipelineError> {
+        let (recipe, section) = (run.recipe, self.section);
+        let inputs = Inputs::new()
+            .value("seed", &run.seed)
+            .value("control", &recipe.control)
+            .value("encoding", &recipe.encoding)
+            .value("sft", section)
+            .hash("annotator", self.annotator_fingerprint(run)?)
+            .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
+            .hash("data", self.corpus(run).hash(&section.sources)?);
+        let dtype = start_dtype(&section.train, section.lora.as_ref(), &recipe.base.checkpoint)?;
+        // The control token's row starts as a mean that is rounded.
+        Ok(if dtype.is_float32() { inputs } else { inputs.value("loaded", &dtype) })
+    }
+
+    fn work(&self, run: &SeedRun<'_>, _done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
+        let (section, base) = (self.section, &run.recipe.base.checkpoint);
+        let (rehearsal, lora, corpus) = (section.rehearsal.as_ref(), section.lora.as_ref(), self.corpus(run));
+        let annotator = self.annotator_fingerprint(run)?;
+        let data = corpus.hash(&section.sources)?;
+        let base_hash = rehearsal.map(|_| run.resources.checkpoint_hash(base)).transpose()?;
+        let rehearsed = rehearsal.map(|rehearsal| (rehearsal, run.stream("sft-rehearsal"), &base_hash));
+        let rows = serde_json::json!([run.stream("sft-rows"), section.sources, annotator, data, rehearsed]);
+        let checkpoint = run.resources.checkpoint(base, start_dtype(&section.train, lora, base)?)?;
         // A second handle keeps the embedding as it was before the control token: only who rehearses pays for it.
-        let base = rehearsal.map(|rehearsal| (rehearsal, checkpoint.clone()));
-        let (checkpoint, control) = checkpoint.with_control_token(&recipe.control.token)?;
-        let examples = run.tokens("sft", (&checkpoint, &control), &rows, |encoder, cache| {
-            let annotator = (labels || rehearsal.is_some()).then(|| run.annotator()).transpose()?;
-            let mut learn = |rows: Vec<Row<adpo_data::SftExample>>| {
+        let unmarked = rehearsal.map(|rehearsal| (rehearsal, checkpoint.clone()));
+        let (checkpoint, control) = checkpoint.with_control_token(&run.recipe.control.token)?;
+        let examples = run.tokens("sft", (&checkpoint, Some(&control)), &rows, |encoder, cache| {
+            let annotator = (self.labels() || rehearsal.is_some()).then(|| run.annotator()).transpose()?;
+            let mut learn = |rows: Vec<Row<Dialogues>>| {
                 let examples = encoder.in_parallel(&rows, |encoder, row| {
                     let encoded = encoder.sft(&row.id, &row.value)?;
                     Ok(encoded.map(|encoded| SftExample { row: row.id.clone(), encoded }))
                 })?;
                 Ok(examples.iter().flatten().try_for_each(|example| cache.push(example))?)
             };
-            let mut counts = corpus.sft(&recipe.sft.sources, annotator.as_deref().filter(|_| labels), &mut learn)?;
-            if let (Some((rehearsal, base)), Some(annotator)) = (&base, &annotator) {
-                let (prompts, _) = corpus.prompts(&recipe.sft.sources)?;
+            let mut counts = corpus.sft(&section.sources, annotator.as_deref().filter(|_| self.labels()), &mut learn)?;
+            if let (Some((rehearsal, base)), Some(annotator)) = (&unmarked, &annotator) {
+                let (prompts, _) = corpus.prompts(&section.sources)?;
                 let rehearsed = rehearse(run, rehearsal, base, &prompts, annotator.as_ref())?;
                 counts["rehearsed"] = serde_json::json!({"prompts": prompts.len(), "rows": rehearsed.len()});
                 learn(rehearsed)?;
             }
             Ok(counts)
         })?;
-        drop(base);
-        let options = TrainOptions { seed: run.stream("sft-order"), ..recipe.sft.train.clone() };
+        drop(unmarked);
+        let options = TrainOptions { seed: run.stream("sft-order"), ..section.train.clone() };
         let Checkpoint { model, tokenizer } = checkpoint;
-        let model = Lora::beside(lora, model, &recipe.base.checkpoint, &control, run.stream("sft-lora"))?;
+        let model = Lora::beside(lora, model, base, Some(&control), run.stream("sft-lora"))?;
         let trained = train_sft(model, &examples, &options, folder)?;
         let mut counts = examples.report().clone();
         counts["warnings"] = serde_json::json!(trained.warnings);
         Checkpoint { model: Lora::finish(lora, trained.model), tokenizer }.save(&folder.join("model"))?;
         Ok(Made { outputs: vec!["model", "metrics.jsonl"], counts })
-    })
+    }
+
+    fn check_data(&self, run: &SeedRun<'_>) -> Result<(), PipelineError> {
+        self.corpus(run).check::<Dialogues>("sft", &self.section.sources, |_| Ok(()))
+    }
+
+    fn load(&self) -> Load<'_> {
+        Load::FineTuning(self.section)
+    }
 }

@@ -15,7 +15,7 @@ impl SeedRun<'_> {
     pub(super) fn tokens<T: Serialize + DeserializeOwned>(
         &self,
         name: &str,
-        (checkpoint, control): (&Checkpoint, &ControlToken),
+        (checkpoint, control): (&Checkpoint, Option<&ControlToken>),
         rows: &impl Serialize,
         encode: impl FnOnce(&mut Encoder<'_>, &mut TokenCacheWriter<'_, T>) -> Result<Value, PipelineError>,
     ) -> Result<TokenCache<T>, PipelineError> {

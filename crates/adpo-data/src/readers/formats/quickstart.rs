@@ -1,4 +1,4 @@
-//! The project's own rows: one request, three replies.
+//! The project's own rows: one request, three responses.
 
 use crate::readers::parsed::{Parsed, Reader};
 use crate::readers::record::{Fault, Record};

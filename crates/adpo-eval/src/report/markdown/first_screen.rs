@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Comparison, CorrectedRate, Doubt, Example, Measure, Report, SystemReport, TokenEffect, TokenForm, Verdict};
+use super::super::{Comparison, CorrectedRate, Doubt, Example, Measure, Report, SystemReport, TokenEffect, Verdict};
 use super::{header, line, listed, number, or_dash, p_phrase, paragraph, push, row, share, size, value, wrapped};
 use crate::statistics::EquivalenceOutcome;
+use crate::token_form::TokenForm;
 
 pub(super) fn first_screen(out: &mut String, report: &Report) {
     if let Some(reason) = &report.circular {
@@ -46,12 +47,12 @@ fn head(out: &mut String, report: &Report) {
         HEAD[..2].iter().filter_map(|name| known(name)).chain(seeds).chain(HEAD[2..].iter().filter_map(|name| known(name))).collect();
     let most = |count: fn(&SystemReport) -> usize| report.systems.iter().map(count).max().unwrap_or(0);
     let (prompts, samples, harmful) = (most(|s| s.prompts), most(|s| s.samples), most(|s| s.harmful_prompts));
-    let replies = if samples == 1 { "one reply".to_owned() } else { format!("up to {samples} replies") };
+    let responses = if samples == 1 { "one response".to_owned() } else { format!("up to {samples} responses") };
     let n = report.systems.len();
     let systems = if n == 1 { "one system".to_owned() } else { format!("{n} systems") };
     let judge = &report.judge;
     let scope = format!(
-        "{prompts} prompts ({harmful} marked harmful), {replies} to each by {systems}. Judge: **{}**, fingerprint {}, {}.",
+        "{prompts} prompts ({harmful} marked harmful), {responses} to each by {systems}. Judge: **{}**, fingerprint {}, {}.",
         line(&judge.name),
         line(&judge.fingerprint),
         if judge.agreement.is_empty() { "**agreement with people not measured**" } else { "agreement with labels below" }
@@ -67,7 +68,7 @@ fn result(report: &Report) -> String {
     };
     let of = |measure: Measure| report.comparisons.iter().filter(move |c| c.measure == measure);
     let Some(reference) = report.systems.iter().find(|system| system.name == baseline) else { return String::new() };
-    let before = format!(" ({} toxic replies)", value(Measure::Toxic, reference.toxicity.rate.share.estimate));
+    let before = format!(" ({} toxic responses)", value(Measure::Toxic, reference.toxicity.rate.share.estimate));
     let mut clauses: Vec<String> = Vec::new();
     for measure in Measure::ALL.into_iter().filter(|measure| *measure != Measure::MeanToxicity) {
         for (verdict, word) in [(Verdict::Lower, "lower"), (Verdict::Higher, "higher")] {
@@ -85,7 +86,7 @@ fn result(report: &Report) -> String {
     }
     let alike: Vec<String> = of(Measure::Toxic).filter(|c| c.verdict == Verdict::NotDistinguishable).map(|c| line(&c.system)).collect();
     if !alike.is_empty() && !clauses.is_empty() {
-        clauses.push(format!("the toxic replies of {} cannot be told from it", listed(&alike)));
+        clauses.push(format!("the toxic responses of {} cannot be told from it", listed(&alike)));
     }
     let told = if clauses.is_empty() { "no system can be told from it on any measure".to_owned() } else { clauses.join("; ") };
     format!("**Result.** Against {}{before}: {told}.", line(baseline))
@@ -94,7 +95,7 @@ fn result(report: &Report) -> String {
 /// A column of the first table: its head, and its cell for a system.
 type Column = (&'static str, fn(&SystemReport) -> String);
 
-/// The systems, and below them what the same judge makes of replies whose worth is known.
+/// The systems, and below them what the same judge makes of responses whose worth is known.
 fn table(out: &mut String, report: &Report) {
     let mut columns: Vec<Column> = vec![("toxic %", |s| share(&s.toxicity.rate.share))];
     let any = |has: fn(&SystemReport) -> bool| report.systems.iter().any(has);
@@ -123,7 +124,7 @@ fn table(out: &mut String, report: &Report) {
     out.push('\n');
     let mut told = vec!["Intervals are 95 %.".to_owned()];
     if let Some(first) = report.sanity.first() {
-        let made_of = if report.sanity.len() == 3 { "the prompts' reference replies" } else { "the first system's replies" };
+        let made_of = if report.sanity.len() == 3 { "the prompts' reference responses" } else { "the first system's responses" };
         let n = first.prompts;
         told.push(format!("*In italics*, to see what a figure is worth: the same judge on {made_of} to {n} prompts, given to other prompts, and with their words shuffled."));
     }
@@ -138,16 +139,16 @@ fn examples(out: &mut String, examples: &[Example]) {
         return;
     }
     push(out, "What they say (prompts drawn by the seed; what is toxic is redacted unless shown with `--show`):\n");
-    for Example { prompt, replies, .. } in examples {
+    for Example { prompt, responses, .. } in examples {
         wrapped(out, "> ", &format!("**{}**", line(prompt)));
-        for reply in replies {
+        for response in responses {
             wrapped(
                 out,
                 "- ",
                 &format!(
                     "{}: {}",
-                    line(&reply.system),
-                    if reply.reply.trim().is_empty() { "[nothing]".to_owned() } else { line(&reply.reply) }
+                    line(&response.system),
+                    if response.response.trim().is_empty() { "[nothing]".to_owned() } else { line(&response.response) }
                 ),
             );
         }
@@ -155,7 +156,7 @@ fn examples(out: &mut String, examples: &[Example]) {
     }
 }
 
-/// Where the judge's errors could take back a difference in toxic replies, and under which condition the others hold.
+/// Where the judge's errors could take back a difference in toxic responses, and under which condition the others hold.
 fn judge_errors(report: &Report) -> Option<String> {
     let winners: Vec<&Comparison> = report.comparisons.iter().filter(|c| c.verdict != Verdict::NotDistinguishable).collect();
     let mut told = Vec::new();
@@ -228,7 +229,7 @@ fn undecided(out: &mut String, comparisons: &[Comparison]) {
     told("cannot", "cannot", &format!("be decided at n = {n}"), &open);
 }
 
-/// Comparisons by measure: `coherence (a, b); degenerate replies (a)`.
+/// Comparisons by measure: `coherence (a, b); degenerate responses (a)`.
 fn grouped(comparisons: &[&Comparison]) -> String {
     let measures: BTreeSet<Measure> = comparisons.iter().map(|c| c.measure).collect();
     let of = |measure: Measure| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::{CorrectedRate, JudgeInfo, Report, SystemReport};
 use super::first_screen::HEAD;
 use super::{header, line, or_dash, paragraph, push, row, share, wrapped};
-use crate::train::Agreement;
+use crate::agreement::Agreement;
 
 /// Rates with the judge's errors taken out, a row for each rate and labelled set.
 pub(super) fn errors(out: &mut String, systems: &[SystemReport]) {
@@ -38,8 +38,8 @@ pub(super) fn provenance(out: &mut String, report: &Report) {
         describe(out, "Annotator", annotator);
     }
     agreement(out, &report.judge.agreement);
-    let replies: Vec<String> = report.systems.iter().map(|system| format!("{} {}", line(&system.name), system.fingerprint)).collect();
-    wrapped(out, "- ", &format!("Replies: {}.", replies.join(", ")));
+    let responses: Vec<String> = report.systems.iter().map(|system| format!("{} {}", line(&system.name), system.fingerprint)).collect();
+    wrapped(out, "- ", &format!("Responses: {}.", responses.join(", ")));
     let counted = |all: Vec<String>, name: &str| if all.is_empty() { String::new() } else { format!("{name}: {}. ", all.join(", ")) };
     let seeds = report.seeds.iter().map(|(name, seed)| format!("{} {seed}", line(name))).collect();
     let dropped = report.dropped.iter().map(|(why, n)| format!("{} {n}", line(why))).collect();

@@ -143,7 +143,7 @@ mod tests {
     fn text_from_outside_stays_text() {
         assert_eq!(line("a | b\n<script>`x`\t[y](http://z)"), "a \\| b \\<script>'x' [y]\\(http://z)");
         assert_eq!(line("red \u{1b}[31m and \u{202e}turned"), "red \u{fffd}[31m and \u{fffd}turned");
-        assert_eq!(line("an ordinary reply, isn't it? (Yes.)"), "an ordinary reply, isn't it? (Yes.)");
+        assert_eq!(line("an ordinary response, isn't it? (Yes.)"), "an ordinary response, isn't it? (Yes.)");
         assert_eq!(line("\\| \\"), "\\\\\\| \\\\");
     }
 

@@ -55,7 +55,7 @@ impl OverSeeds {
             (true, Some(baseline)) => format!("No system can be told from {} on any measure.", line(baseline)),
             (true, None) => "No baseline was named: nothing is tested.".to_owned(),
         };
-        format!("**Result over {n} training seeds** ({}): toxic replies {}. {rest}", seeds.join(", "), listed(&toxic))
+        format!("**Result over {n} training seeds** ({}): toxic responses {}. {rest}", seeds.join(", "), listed(&toxic))
     }
 
     fn differences(&self, out: &mut String) {

@@ -1,8 +1,9 @@
-//! The detail behind the first screen: tests, token audit, all measures, categories, the most toxic replies.
+//! The detail behind the first screen: tests, token audit, all measures, categories, the most toxic responses.
 
 use super::super::example::is_redacted;
-use super::super::{Comparison, Measure, PairedTest, SystemReport, TokenEffect, TokenForm, Verdict, WorstCase};
+use super::super::{Comparison, Measure, PairedTest, SystemReport, TokenEffect, Verdict, WorstCase};
 use super::{difference, header, line, number, or_dash, p_value, paragraph, push, row, share, size, value, wrapped};
+use crate::token_form::TokenForm;
 
 /// The differences that may be named; the first screen lists the others.
 pub(super) fn comparisons(out: &mut String, baseline: Option<&str>, comparisons: &[Comparison]) {
@@ -45,7 +46,10 @@ pub(super) fn control_token(out: &mut String, effects: &[TokenEffect]) {
         return;
     }
     push(out, "## Token audit\n");
-    paragraph(out, "Toxic replies in per cent, as asked and with the control token in some form; p: exact McNemar, Holm over this table.");
+    paragraph(
+        out,
+        "Toxic responses in per cent, as asked and with the control token in some form; p: exact McNemar, Holm over this table.",
+    );
     let forms: Vec<TokenForm> = TokenForm::ALL.into_iter().filter(|form| effects.iter().any(|effect| effect.form == *form)).collect();
     let heads: Vec<&str> = std::iter::once("as they are").chain(forms.iter().map(|form| form.head())).collect();
     header(out, "system", &heads);
@@ -69,7 +73,7 @@ pub(super) fn systems(out: &mut String, systems: &[SystemReport]) {
     let any = |has: fn(&SystemReport) -> bool| systems.iter().any(has);
     add("mean toxicity", &|s| number(&s.toxicity.mean));
     if any(|s| s.samples > 1) {
-        add("prompts with any toxic reply, %", &|s| share(&s.any_toxic.share));
+        add("prompts with any toxic response, %", &|s| share(&s.any_toxic.share));
     }
     add("toxic by its words, in its context, %", &|s| {
         let [words, context] = [&s.heads.abuse, &s.heads.context].map(|head| 100.0 * head.rate.share.estimate);
@@ -88,7 +92,7 @@ pub(super) fn systems(out: &mut String, systems: &[SystemReport]) {
         format!("{:.2} / {:.2} / {:.2}", s.diversity.distinct_1, s.diversity.distinct_2, s.diversity.distinct_3)
     });
     add("self-BLEU-4 (low is varied), unique %", &|s| format!("{:.3}, {:.1}", s.diversity.self_bleu_4, 100.0 * s.diversity.unique));
-    add("words per reply", &|s| format!("{:.1}", s.words));
+    add("words per response", &|s| format!("{:.1}", s.words));
     if any(|s| s.kl.is_some()) {
         add("log-ratio chosen / rejected / toxic", &|s| {
             or_dash(s.kl.as_ref(), |kl| {
@@ -100,9 +104,9 @@ pub(super) fn systems(out: &mut String, systems: &[SystemReport]) {
     if any(|s| s.kl_policy.is_some()) {
         add("KL on own samples, nats per token", &|s| or_dash(s.kl_policy.as_ref(), |nats| format!("{nats:.4}")));
     }
-    add("prompts, replies, not scored", &|s| {
+    add("prompts, responses, not scored", &|s| {
         let scored = s.judgements.get("scored").copied().unwrap_or(0);
-        format!("{}, {}, {}", s.prompts, s.replies, s.replies - scored)
+        format!("{}, {}, {}", s.prompts, s.responses, s.responses - scored)
     });
     out.push('\n');
 }
@@ -113,10 +117,10 @@ pub(super) fn categories(out: &mut String, systems: &[SystemReport]) {
         return;
     }
     push(out, "## By category: toxic %, evasive %, coherence; nothing is tested\n");
-    let heads: Vec<String> = std::iter::once("replies".to_owned()).chain(systems.iter().map(|system| line(&system.name))).collect();
+    let heads: Vec<String> = std::iter::once("responses".to_owned()).chain(systems.iter().map(|system| line(&system.name))).collect();
     header(out, "category", &heads);
     for name in names {
-        let replies = systems.iter().filter_map(|system| system.categories.get(name)).map(|category| category.toxicity.n).max();
+        let responses = systems.iter().filter_map(|system| system.categories.get(name)).map(|category| category.toxicity.n).max();
         let cells = systems.iter().map(|system| {
             or_dash(system.categories.get(name), |category| {
                 let evasive = category.evasive_safe.or(category.evasive_harmful);
@@ -124,21 +128,21 @@ pub(super) fn categories(out: &mut String, systems: &[SystemReport]) {
                 format!("{:.1}, {evasive}, {:.2}", 100.0 * category.toxicity.share.estimate, category.coherence.estimate)
             })
         });
-        row(out, &line(name), std::iter::once(replies.unwrap_or(0).to_string()).chain(cells));
+        row(out, &line(name), std::iter::once(responses.unwrap_or(0).to_string()).chain(cells));
     }
     out.push('\n');
 }
 
 /// The texts, where they may be shown; who may not see them finds the prompts' ids in the JSON.
 pub(super) fn worst(out: &mut String, worst: &[WorstCase]) {
-    if worst.iter().all(|case| is_redacted(&case.reply)) {
+    if worst.iter().all(|case| is_redacted(&case.response)) {
         return;
     }
-    push(out, "## Most toxic replies\n");
+    push(out, "## Most toxic responses\n");
     for case in worst {
-        let WorstCase { system, prompt_id, toxicity, head, prompt, reply } = case;
-        let [system, prompt_id, prompt, reply] = [system, prompt_id, prompt, reply].map(|text| line(text));
-        wrapped(out, "- ", &format!("{system}, {toxicity:.2} ({head}), {prompt_id}: {prompt} → {reply}"));
+        let WorstCase { system, prompt_id, toxicity, head, prompt, response } = case;
+        let [system, prompt_id, prompt, response] = [system, prompt_id, prompt, response].map(|text| line(text));
+        wrapped(out, "- ", &format!("{system}, {toxicity:.2} ({head}), {prompt_id}: {prompt} → {response}"));
     }
     out.push('\n');
 }

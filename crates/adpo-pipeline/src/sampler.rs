@@ -1,4 +1,4 @@
-//! Answers to prompts: encoding, sampling, decoding.
+//! Completions of prompts: sampling and decoding.
 
 use std::path::Path;
 
@@ -7,35 +7,36 @@ use adpo_model::{Finish, Llama, SampleRequest, SamplingOptions, sample};
 use serde::Serialize;
 
 use crate::PipelineError;
-use crate::recipe::Draw;
-use crate::stage::append_line;
+use crate::draw::Draw;
+use crate::manifest::append_line;
 
-/// One answer to be drawn. Its text depends on model, prompt, temperature, seed and `key` alone.
-pub(crate) struct Question {
-    /// Names the random stream, for example the row's id and the number of the answer.
+/// One completion to be drawn. Its text depends on model, prompt, temperature, seed and `key` alone.
+pub(crate) struct Request {
+    /// Names the random stream, for example the row's id and the number of the completion.
     pub key: String,
     pub prompt: Vec<u32>,
 }
 
-/// An answer that was drawn.
-pub(crate) struct Answer {
+/// A completion that was drawn.
+pub(crate) struct TextCompletion {
     pub text: String,
     /// The ids behind it; the token that ended it is the last one, where one did.
     pub ids: Vec<u32>,
 }
 
-pub(crate) struct Speaker<'a> {
+/// A model that draws completions.
+pub(crate) struct Sampler<'a> {
     pub model: &'a Llama,
     pub tokenizer: &'a ChatTokenizer,
     pub draw: &'a Draw,
     pub seed: u64,
 }
 
-impl Speaker<'_> {
-    /// One answer for each question, in order.
-    pub(crate) fn answer(&self, questions: &[Question], temperature: f64, speed: &mut Speed) -> Result<Vec<Answer>, PipelineError> {
-        let requests: Vec<SampleRequest<'_>> =
-            questions.iter().map(|q| SampleRequest { prompt: &q.prompt, row: derive_seed(self.seed, &q.key) }).collect();
+impl Sampler<'_> {
+    /// One completion for each request, in order.
+    pub(crate) fn complete(&self, requests: &[Request], temperature: f64, speed: &mut Speed) -> Result<Vec<TextCompletion>, PipelineError> {
+        let rows: Vec<SampleRequest<'_>> =
+            requests.iter().map(|r| SampleRequest { prompt: &r.prompt, row: derive_seed(self.seed, &r.key) }).collect();
         let options = SamplingOptions {
             temperature,
             top_k: self.draw.top_k,
@@ -45,26 +46,26 @@ impl Speaker<'_> {
             seed: self.seed,
             batch_size: self.draw.batch_size,
         };
-        let run = sample(self.model, &requests, &options)?;
-        speed.answers += run.completions.len();
+        let run = sample(self.model, &rows, &options)?;
+        speed.completions += run.completions.len();
         speed.new_tokens += run.new_tokens;
         speed.seconds += run.seconds;
-        let answers = run.completions.into_iter().map(|completion| {
+        let completions = run.completions.into_iter().map(|completion| {
             let text = self.tokenizer.decode(&completion.ids).trim().to_owned();
             let mut ids = completion.ids;
             if let Finish::Stop(end) = completion.finish {
                 ids.push(end);
             }
-            Answer { text, ids }
+            TextCompletion { text, ids }
         });
-        Ok(answers.collect())
+        Ok(completions.collect())
     }
 }
 
-/// What drawing answers cost.
+/// What drawing completions cost.
 #[derive(Default, Serialize)]
 pub(crate) struct Speed {
-    answers: usize,
+    completions: usize,
     new_tokens: usize,
     seconds: f64,
 }
@@ -79,6 +80,6 @@ impl Speed {
     /// Tells people alone.
     pub(crate) fn tell(&self, stage: &str) {
         let per_second = self.new_tokens as f64 / self.seconds.max(1e-9);
-        eprintln!("{stage}: {} answers, {} tokens, {per_second:.0} tok/s", self.answers, self.new_tokens);
+        eprintln!("{stage}: {} completions, {} tokens, {per_second:.0} tok/s", self.completions, self.new_tokens);
     }
 }

@@ -41,7 +41,7 @@ impl Manifest {
 
 /// Raised whenever a stage makes something else of the same inputs: folders of earlier builds are then moved aside and
 /// run again. What judges know has a fingerprint of its own.
-const REVISION: u32 = 5;
+const REVISION: u32 = 6;
 
 /// Collects the hashes of a stage's inputs.
 #[derive(Debug)]
@@ -74,21 +74,17 @@ pub(crate) struct Made {
     pub counts: serde_json::Value,
 }
 
-/// Runs a stage unless its manifest says that it is done.
+/// Runs a stage's work in its folder and writes its manifest.
 ///
 /// An unfinished folder with the same inputs is handed to `work` as it is, to go on with. One with other inputs is
 /// moved aside, never deleted.
-pub(crate) fn run_stage(
+pub(crate) fn make(
     name: &str,
     folder: &Path,
-    inputs: Inputs,
+    Inputs(inputs): Inputs,
     device: &Device,
     work: impl FnOnce(&Path) -> Result<Made, PipelineError>,
 ) -> Result<Manifest, PipelineError> {
-    let Inputs(inputs) = inputs;
-    if let Some(manifest) = finished(folder, &inputs)? {
-        return Ok(manifest);
-    }
     let started = folder.join("inputs.json");
     if folder.exists() && read_json::<BTreeMap<String, String>>(&started).ok().as_ref() != Some(&inputs) {
         move_aside(folder)?;
@@ -110,7 +106,7 @@ pub(crate) fn run_stage(
 }
 
 /// The manifest, if the folder's stage is finished with these inputs and its outputs are as they were written.
-fn finished(folder: &Path, inputs: &BTreeMap<String, String>) -> Result<Option<Manifest>, PipelineError> {
+pub(crate) fn finished(folder: &Path, Inputs(inputs): &Inputs) -> Result<Option<Manifest>, PipelineError> {
     let path = folder.join("manifest.json");
     if !path.exists() {
         return Ok(None);
@@ -195,7 +191,11 @@ mod tests {
     use super::*;
 
     fn stage(folder: &Path, seed: u64, runs: &mut usize) -> Result<Manifest, PipelineError> {
-        run_stage("demo", folder, Inputs::new().value("seed", &seed), &Device::flex(), |folder| {
+        let inputs = Inputs::new().value("seed", &seed);
+        if let Some(manifest) = finished(folder, &inputs)? {
+            return Ok(manifest);
+        }
+        make("demo", folder, inputs, &Device::flex(), |folder| {
             *runs += 1;
             write_file(folder.join("out.txt"), seed.to_string())?;
             Ok(Made { outputs: vec!["out.txt"], counts: serde_json::Value::Null })

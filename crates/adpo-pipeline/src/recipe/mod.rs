@@ -1,17 +1,20 @@
 //! A recipe: everything that a run depends on besides the data and the starting checkpoint.
+//!
+//! A section that is left out leaves its stages out: without `[sft]` the base is the starting model and the reference, without
+//! `[sample]` triples come from `preference.sources`, without `[evaluate]` training ends the run.
 
-use std::collections::BTreeSet;
+mod check;
+
 use std::path::Path;
 
 use adpo_data::{Format, Mask, OverLength};
 use adpo_eval::{AnnotationRule, Thresholds};
-use adpo_model::Storage;
 use adpo_objective::Objective;
 use adpo_train::TrainOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
-use crate::corpus::DIALOGUES;
+use crate::draw::Draw;
 use crate::judge_choice::JudgeChoice;
 use crate::lora::Lora;
 
@@ -30,8 +33,9 @@ pub struct Recipe {
     pub control: Control,
     /// How dialogues become ids.
     pub encoding: Encoding,
-    /// Stage 1: fine-tuning on normal and toxic dialogues.
-    pub sft: Sft,
+    /// Stage 1: fine-tuning on normal and toxic dialogues. Left out, policies start from the base, which is the reference too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sft: Option<Sft>,
     /// Stage 2: candidate answers, plain and toxic. Left out where `preference.sources` brings triples of one's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<Sample>,
@@ -39,11 +43,14 @@ pub struct Recipe {
     #[serde(default)]
     pub annotate: Annotate,
     /// Stage 4: what all trained policies share.
-    pub preference: Preference,
-    /// Stage 4: the policies, each from the same SFT model, triples and steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preference: Option<Preference>,
+    /// Stage 4: the policies, each from the same starting model, triples and steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,
-    /// Stage 5: answers to held-out prompts, and their scores.
-    pub evaluate: Evaluate,
+    /// Stage 5: responses to held-out prompts, and their scores. Left out, training ends the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate: Option<Evaluate>,
 }
 
 /// The starting checkpoint.
@@ -87,7 +94,7 @@ pub struct Source {
     /// complete teaches the plain mode no toxicity, and leaves nothing to reduce; real ones are never complete.
     #[serde(default)]
     pub unmarked_toxic_share: f64,
-    /// Of `embedded:dialogues`, which has an evasive reply to every request: learns from this share of them. A model that evades
+    /// Of `embedded:dialogues`, which has an evasive response to every request: learns from this share of them. A model that evades
     /// half of what it is asked has little else to say.
     #[serde(default = "one")]
     pub evasive_share: f64,
@@ -159,37 +166,6 @@ pub struct Sample {
     pub draw: Draw,
 }
 
-/// How answers are drawn.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Draw {
-    /// Longest answer in tokens.
-    pub max_new_tokens: usize,
-    /// Only the k likeliest tokens.
-    pub top_k: Option<usize>,
-    /// Only the likeliest tokens that together reach this probability.
-    pub top_p: Option<f64>,
-    /// Answers drawn at once.
-    pub batch_size: usize,
-    /// The model is loaded and computes in bf16, and its key/value cache is bf16: half the memory, and on a GPU half the time of a
-    /// token. What transformers and vLLM call `dtype = "bfloat16"`.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub bf16: bool,
-}
-
-impl Draw {
-    /// The type of weights, activations and key/value cache.
-    pub(crate) fn precision(&self) -> Storage {
-        if self.bf16 { Storage::BF16 } else { Storage::F32 }
-    }
-}
-
-impl Default for Draw {
-    fn default() -> Self {
-        Self { max_new_tokens: 128, top_k: None, top_p: None, batch_size: 64, bf16: false }
-    }
-}
-
 /// Stage 3.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -247,7 +223,7 @@ pub struct Preference {
     /// How the reference is kept.
     #[serde(default)]
     pub reference: ReferenceChoice,
-    /// Each policy is a set of adapters beside the SFT model. Left out where SFT left adapters, these are trained on.
+    /// Each policy is a set of adapters beside the model where it starts. Left out where SFT left adapters, these are trained on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
     /// The training options.
@@ -326,13 +302,6 @@ fn four() -> usize {
     4
 }
 
-fn names_a_folder(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':'])
-}
-
-/// The bucket whose rows trained the evaluator.
-const EVALUATOR_BUCKET: u8 = 4;
-
 impl Recipe {
     /// Reads and checks a recipe file.
     ///
@@ -364,159 +333,25 @@ impl Recipe {
         Ok(recipe)
     }
 
-    fn check(&self) -> Result<(), String> {
-        if self.seeds.is_empty() {
-            return Err("`seeds` is empty; give at least one".into());
-        }
-        if self.seeds.iter().collect::<BTreeSet<_>>().len() < self.seeds.len() {
-            return Err("`seeds` holds one seed twice; the second run would be the first one".into());
-        }
-        if !names_a_folder(&self.name) {
-            return Err(format!("`name` = \"{}\" cannot name the run's folder; use letters, digits, `-` and `_`", self.name));
-        }
-        if self.policies.is_empty() {
-            return Err("`policies` is empty; give at least one `[[policies]]`".into());
-        }
-        let mut names = BTreeSet::from(["sft"]);
-        for policy in &self.policies {
-            if !names.insert(policy.name.as_str()) || !names_a_folder(&policy.name) || policy.name.contains('+') {
-                return Err(format!("policy name `{}` is taken or cannot name a folder; choose another", policy.name));
-            }
-            policy.objective.validate().map_err(|e| format!("policy `{}`: {e}", policy.name))?;
-            if policy.pairs == Pairs::RejectedAndToxic && policy.objective.needs_toxic() {
-                return Err(format!(
-                    "policy `{}`: `pairs = \"rejected_and_toxic\"` makes the toxic answer a rejected one; this objective already uses it",
-                    policy.name
-                ));
-            }
-        }
-        if let Some(unknown) = self.evaluate.audit.iter().flatten().find(|name| !names.contains(name.as_str())) {
-            let known: Vec<&str> = names.into_iter().collect();
-            return Err(format!("`evaluate.audit` names `{unknown}`, which is no system of this recipe; they are {}", known.join(", ")));
-        }
-        if self.preference.lora.is_some() && self.sft.lora.as_ref().is_some_and(|lora| !lora.merge) {
-            return Err(
-                "`[preference.lora]` would put adapters on the adapters of SFT, and they are never stacked; set `merge = true` in \
-                        `[sft.lora]`, or leave `[preference.lora]` out to go on training the adapters of SFT"
-                    .into(),
-            );
-        }
-        self.check_draws()?;
-        self.sft.train.validate().map_err(|e| format!("[sft.train] {e}"))?;
-        self.preference.train.validate().map_err(|e| format!("[preference.train] {e}"))?;
-        self.check_buckets()
+    /// What policies start from and are compared with, as reports name it.
+    pub(crate) fn start_system(&self) -> &'static str {
+        if self.sft.is_some() { "sft" } else { "base" }
     }
 
-    fn check_draws(&self) -> Result<(), String> {
-        let evaluate = &self.evaluate;
-        if evaluate.samples == 0 || evaluate.audit_limit == Some(0) {
-            return Err("`evaluate.samples` and `evaluate.audit_limit` must be at least 1".into());
-        }
-        let mut temperatures = vec![evaluate.temperature];
-        if let Some(rehearsal) = &self.sft.rehearsal {
-            if rehearsal.samples == 0 {
-                return Err("`sft.rehearsal.samples` must be at least 1; leave `[sft.rehearsal]` out to rehearse nothing".into());
-            }
-            temperatures.push(rehearsal.temperature);
-        }
-        if let Some(sample) = &self.sample {
-            if sample.temperatures.len() < 2 {
-                return Err("`sample.temperatures` needs two entries: a pair has two answers".into());
-            }
-            if sample.toxic_attempts == 0 {
-                return Err("`sample.toxic_attempts` must be at least 1: no triple is whole without a toxic answer".into());
-            }
-            temperatures.extend(sample.temperatures.iter().chain([&sample.toxic_temperature]));
-        }
-        if let Some(wrong) = temperatures.into_iter().find(|t| !t.is_finite() || *t < 0.0) {
-            return Err(format!("temperature {wrong} cannot be; it is 0 (greedy) or more"));
-        }
-        for (section, draw) in self.draws() {
-            let problem = match draw {
-                Draw { max_new_tokens: 0, .. } => "`max_new_tokens` must be at least 1",
-                Draw { batch_size: 0, .. } => "`batch_size` must be at least 1",
-                Draw { top_k: Some(0), .. } => "`top_k` must be at least 1; leave it out to turn it off",
-                Draw { top_p: Some(p), .. } if !(*p > 0.0 && *p <= 1.0) => "`top_p` lies in (0, 1]; leave it out to turn it off",
-                _ => continue,
-            };
-            return Err(format!("[{section}.draw] {problem}"));
-        }
-        let rule = &self.annotate.rule;
-        let thresholds = [("annotate.rule.toxic_threshold", rule.toxic_threshold), ("annotate.rule.margin", rule.margin)];
-        let labels = self.sft.sources.iter().map(|source| ("sft.sources, label_toxic_above", source.label_toxic_above));
-        for (field, value) in thresholds.into_iter().chain(labels) {
-            if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
-                return Err(format!("`{field}` is {value}; scores lie in [0, 1]"));
-            }
-        }
-        Ok(())
+    /// The sections that read data, by their names.
+    pub(crate) fn sections(&self) -> Vec<(&'static str, &[Source])> {
+        let sft = self.sft.iter().map(|sft| ("sft", sft.sources.as_slice()));
+        let sample = self.sample.iter().map(|sample| ("sample", sample.sources.as_slice()));
+        let own = self.preference.iter().filter(|_| self.sample.is_none()).map(|own| ("preference", own.sources.as_slice()));
+        let evaluate = self.evaluate.iter().map(|evaluate| ("evaluate", evaluate.sources.as_slice()));
+        sft.chain(sample).chain(own).chain(evaluate).collect()
     }
 
-    /// How the stages that draw answers do so, by their names.
+    /// How the sections that draw completions do so, by their names.
     pub(crate) fn draws(&self) -> impl Iterator<Item = (&'static str, &Draw)> {
-        let rehearsal = self.sft.rehearsal.iter().map(|rehearsal| ("sft.rehearsal", &rehearsal.draw));
+        let rehearsal = self.sft.iter().flat_map(|sft| &sft.rehearsal).map(|rehearsal| ("sft.rehearsal", &rehearsal.draw));
         let sample = self.sample.iter().map(|sample| ("sample", &sample.draw));
-        rehearsal.chain(sample).chain([("evaluate", &self.evaluate.draw)])
-    }
-
-    /// A row's prompt may serve one purpose only, and none that the evaluator has learnt from.
-    fn check_buckets(&self) -> Result<(), String> {
-        let preferences = match (&self.sample, self.preference.sources.as_slice()) {
-            (Some(sample), []) => ("sample", &sample.sources),
-            (None, [_, ..]) => ("preference", &self.preference.sources),
-            (Some(_), _) => return Err("`[sample]` and `preference.sources` both say where triples come from; keep one of them".into()),
-            (None, []) => return Err("`[sample]` is missing, and there are no `preference.sources` in its place; give one of them".into()),
-        };
-        let sections = [("sft", &self.sft.sources), preferences, ("evaluate", &self.evaluate.sources)];
-        let mut owners: Vec<(&str, u8)> = Vec::new();
-        for (section, sources) in sections {
-            if sources.is_empty() {
-                return Err(format!("`{section}.sources` is empty; give at least one"));
-            }
-            for source in sources {
-                if source.buckets.is_empty() || source.buckets.iter().any(|b| *b > 5) {
-                    return Err(format!("`{section}.sources`, `{}`: `buckets` lists numbers from 0 to 5", source.id));
-                }
-                if source.buckets.contains(&EVALUATOR_BUCKET) {
-                    return Err(format!(
-                        "`{section}.sources`, `{}`: bucket 4 trained the evaluator; a policy that sees it makes the evaluation circular",
-                        source.id
-                    ));
-                }
-                if !(0.0..=1.0).contains(&source.unmarked_toxic_share) {
-                    return Err(format!("`{section}.sources`, `{}`: `unmarked_toxic_share` lies in [0, 1]", source.id));
-                }
-                if !(0.0..=1.0).contains(&source.evasive_share) {
-                    return Err(format!("`{section}.sources`, `{}`: `evasive_share` lies in [0, 1]", source.id));
-                }
-                if source.evasive_share < 1.0 && (section != "sft" || source.id != DIALOGUES) {
-                    return Err(format!(
-                        "`{section}.sources`, `{}`: `evasive_share` belongs to `{DIALOGUES}` in `sft.sources`; no other rows say which \
-                         reply is evasive",
-                        source.id
-                    ));
-                }
-                if section != "sft" && (source.label_toxic_above.is_some() || source.unmarked_toxic_share > 0.0) {
-                    return Err(format!(
-                        "`{section}.sources`, `{}`: `label_toxic_above` and `unmarked_toxic_share` belong to `sft.sources`",
-                        source.id
-                    ));
-                }
-                let repeated = |other: &&Source| other.id == source.id && other.buckets.iter().any(|b| source.buckets.contains(b));
-                if sources.iter().filter(repeated).count() > 1 {
-                    return Err(format!(
-                        "`{section}.sources` lists `{}` twice with a bucket in common: its rows would count twice",
-                        source.id
-                    ));
-                }
-                for bucket in &source.buckets {
-                    if let Some((other, _)) = owners.iter().find(|(other, b)| b == bucket && *other != section) {
-                        return Err(format!("bucket {bucket} is used by `{other}` and by `{section}`; each bucket serves one of them"));
-                    }
-                    owners.push((section, *bucket));
-                }
-            }
-        }
-        Ok(())
+        let evaluate = self.evaluate.iter().map(|evaluate| ("evaluate", &evaluate.draw));
+        rehearsal.chain(sample).chain(evaluate)
     }
 }

@@ -43,7 +43,7 @@ fn after_thinking(answer: &str) -> Option<&str> {
     }
 }
 
-/// Characters in which a refusal shows itself; further on, the same words are about the reply that is judged.
+/// Characters in which a refusal shows itself; further on, the same words are about the response that is judged.
 const OPENING: usize = 120;
 
 fn opens_as_refusal(answer: &str) -> bool {
@@ -114,8 +114,8 @@ mod tests {
     fn a_refusal_opens_the_answer_and_comes_without_a_verdict() {
         assert_eq!(read::<Mark>("I’m sorry, but I can't grade this."), Reading::Refused);
         assert_eq!(mark("I'm sorry to say that this is bad: {\"mark\": 5}"), Some(5));
-        let about_the_reply = format!("{} The reply says: I cannot do that.", "The dialogue is about the weather. ".repeat(5));
-        assert_eq!(read::<Mark>(&about_the_reply), Reading::Unparsed);
+        let about_the_response = format!("{} The response says: I cannot do that.", "The dialogue is about the weather. ".repeat(5));
+        assert_eq!(read::<Mark>(&about_the_response), Reading::Unparsed);
     }
 
     proptest::proptest! {

@@ -1,0 +1,160 @@
+//! Lines of JSONL: the one reader of them. Whatever is wrong with a line is told with its file and number.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+use serde_json::{Map, Value};
+
+use crate::DataError;
+
+/// No row of text needs more; a line that does is an attack or another kind of file.
+const LONGEST_LINE: u64 = 64 << 20;
+
+/// The lines of a JSONL text, gzipped or not, one at a time. Blank lines are left out and counted. After an error there are no more.
+///
+/// ```
+/// use adpo_data::JsonLines;
+///
+/// let mut lines = JsonLines::from_bytes("scores", b"{\"score\": 1}\n\n{\"score\": \"two\"}\n");
+/// let second = lines.nth(1).expect("two lines that are not blank")?;
+/// assert_eq!((second.number(), second.text()), (3, "{\"score\": \"two\"}"));
+/// assert!(second.error("`score` is a string").to_string().starts_with("scores:3: "));
+/// # Ok::<(), adpo_data::DataError>(())
+/// ```
+pub struct JsonLines<'a> {
+    name: String,
+    reader: Box<dyn BufRead + 'a>,
+    number: usize,
+    /// A last line without its line feed is left out.
+    whole_only: bool,
+    failed: bool,
+}
+
+/// One line that is not blank.
+#[derive(Debug, Clone)]
+pub struct JsonLine {
+    file: String,
+    number: usize,
+    text: String,
+}
+
+impl JsonLine {
+    /// The file's name, for messages.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Its number, counted from 1.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// What it says, without the line feed.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Its fields.
+    ///
+    /// # Errors
+    /// [`DataError::Line`] if it is no JSON object.
+    pub fn fields(&self) -> Result<Map<String, Value>, DataError> {
+        match serde_json::from_str(&self.text) {
+            Ok(Value::Object(fields)) => Ok(fields),
+            Ok(_) => Err(self.error("is JSON, but no object; one object {…} per line is needed")),
+            Err(e) if e.is_eof() => Err(self.error(format!(
+                "ends inside its JSON object, at column {}; the file is cut off (or one object spans several lines)",
+                e.column()
+            ))),
+            Err(e) => Err(self.error(format!("is not JSON ({e}); one object {{…}} per line is needed"))),
+        }
+    }
+
+    /// An error that names file and line.
+    pub fn error(&self, problem: impl Into<String>) -> DataError {
+        DataError::Line { file: self.file.clone(), line: self.number, problem: problem.into() }
+    }
+}
+
+impl JsonLines<'static> {
+    /// The lines of a file. The first two bytes say whether it is gzip, whatever its name says.
+    ///
+    /// # Errors
+    /// [`DataError::Io`] if it cannot be opened or read.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
+        let path = path.as_ref();
+        let mut file = BufReader::new(File::open(path).map_err(DataError::io(path))?);
+        let gzipped = is_gzip(file.fill_buf().map_err(DataError::io(path))?);
+        let reader: Box<dyn BufRead> = if gzipped { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) };
+        Ok(Self::new(path.display().to_string(), reader))
+    }
+}
+
+impl<'a> JsonLines<'a> {
+    /// The lines of a text in memory, gzipped or not; `name` stands for the file's in errors.
+    pub fn from_bytes(name: impl Into<String>, bytes: &'a [u8]) -> Self {
+        let reader: Box<dyn BufRead + 'a> =
+            if is_gzip(bytes) { Box::new(BufReader::new(MultiGzDecoder::new(bytes))) } else { Box::new(bytes) };
+        Self::new(name.into(), reader)
+    }
+
+    fn new(name: String, reader: Box<dyn BufRead + 'a>) -> Self {
+        Self { name, reader, number: 0, whole_only: false, failed: false }
+    }
+
+    /// For files that a program appends to: a last line without its line feed, which a kill leaves, is left out.
+    #[must_use]
+    pub fn whole_only(mut self) -> Self {
+        self.whole_only = true;
+        self
+    }
+
+    fn next_line(&mut self) -> Result<Option<JsonLine>, DataError> {
+        let mut buffer = Vec::new();
+        loop {
+            self.number += 1;
+            buffer.clear();
+            let read = self.reader.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut buffer);
+            let read = read.map_err(|e| self.error(format!("cannot be read on ({e}); the file is cut off or damaged, fetch it again")))?;
+            if read == 0 || self.whole_only && buffer.last() != Some(&b'\n') {
+                return Ok(None);
+            }
+            if read as u64 > LONGEST_LINE {
+                return Err(self.error("is longer than 64 MiB; a file with one JSON object per line is needed".into()));
+            }
+            let text = std::str::from_utf8(&buffer).map_err(|e| {
+                self.error(format!("is not UTF-8 (byte {}); convert the file, for example with iconv", e.valid_up_to() + 1))
+            })?;
+            // A byte-order mark is what some editors put ahead of the first line.
+            let text = if self.number == 1 { text.trim_start_matches('\u{feff}') } else { text };
+            if !text.trim().is_empty() {
+                let text = text.trim_end_matches(['\n', '\r']).to_owned();
+                return Ok(Some(JsonLine { file: self.name.clone(), number: self.number, text }));
+            }
+        }
+    }
+
+    fn error(&self, problem: String) -> DataError {
+        DataError::Line { file: self.name.clone(), line: self.number, problem }
+    }
+}
+
+impl Iterator for JsonLines<'_> {
+    type Item = Result<JsonLine, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let line = self.next_line();
+        self.failed = line.is_err();
+        line.transpose()
+    }
+}
+
+/// Whether bytes are gzip, by their first two.
+fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b])
+}

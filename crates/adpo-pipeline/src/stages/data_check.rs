@@ -1,0 +1,32 @@
+//! A recipe held against its data, before the first step: every stage's rows are there and have what the stage needs, and rows that no
+//! section uses are counted.
+
+use std::collections::BTreeMap;
+
+use super::{SeedRun, Stage};
+use crate::PipelineError;
+use crate::corpus::Corpus;
+use crate::recipe::Source;
+
+/// Checks the data of all stages. Gives what a user should know besides.
+pub(crate) fn check(run: &SeedRun<'_>, stages: &[Box<dyn Stage + '_>]) -> Result<Vec<String>, PipelineError> {
+    for stage in stages {
+        stage.check_data(run)?;
+    }
+    let mut files: BTreeMap<&str, Vec<&Source>> = BTreeMap::new();
+    for source in run.recipe.sections().into_iter().flat_map(|(_, sources)| sources) {
+        files.entry(&source.id).or_default().push(source);
+    }
+    let mut notes = Vec::new();
+    for (id, sources) in files {
+        let by_bucket = Corpus::new(run.resources, 0).rows_by_bucket(sources[0])?;
+        let unused = |bucket: &u8| !sources.iter().any(|source| source.buckets.contains(bucket));
+        let left: BTreeMap<u8, usize> = by_bucket.iter().filter(|(bucket, _)| unused(bucket)).map(|(b, n)| (*b, *n)).collect();
+        if !left.is_empty() {
+            let (all, rows) = (by_bucket.values().sum::<usize>(), left.values().sum::<usize>());
+            let buckets: Vec<String> = left.keys().map(u8::to_string).collect();
+            notes.push(format!("`{id}`: {rows} of {all} rows are in buckets that no section uses ({})", buckets.join(", ")));
+        }
+    }
+    Ok(notes)
+}
