@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use adpo_model::Dtype;
 use adpo_objective::{Adpo, Anchor, Dpo, Ipo, Link, Objective};
 use adpo_tests::{close, fixture, fixture_model, fixture_triples};
 use adpo_train::{LrScheduler, Reference, StepRecord, TrainOptions, train_preference};
@@ -58,7 +59,7 @@ fn train_with(objective: &Objective, live: bool, options: TrainOptions) -> Run {
     let device = Device::flex();
     let (model, triples) = (fixture_model(&device), fixture_triples());
     let reference = if live {
-        Reference::live(model.clone().with_dtype(options.dtype()), &device)
+        Reference::live(model.clone().with_dtype(options.dtype), &device)
     } else {
         let options = TrainOptions { batch_size: 5, ..options.clone() };
         Reference::precomputed(&model, &triples, objective, &options, &device, &folder.path().join("cache"))

@@ -21,7 +21,6 @@ pub enum LrScheduler {
 /// The options of a training run; names and defaults are TRL's where TRL has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own, with its name in the field")]
 pub struct TrainOptions {
     /// Passes over the examples, unless `max_steps` says how long to train.
     pub num_train_epochs: usize,

@@ -47,7 +47,7 @@ fn open(path: &Path, name: String) -> Result<Records<'static>, DataError> {
     if start == b"PAR1" { parquet(path, name) } else { Ok(Box::new(records(JsonLines::open(path)?))) }
 }
 
-fn records<'a>(lines: JsonLines<'a>) -> impl Iterator<Item = Result<Record, DataError>> + 'a {
+fn records(lines: JsonLines<'_>) -> impl Iterator<Item = Result<Record, DataError>> {
     lines.map(|line| Record::from_line(&line?))
 }
 

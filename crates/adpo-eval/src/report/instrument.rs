@@ -82,7 +82,7 @@ pub(super) fn seen_prompts<'a>(judge: &dyn Judge, responses: impl Iterator<Item 
         let prompt = &response.prompt.value.dialogue;
         is_known(prompt.split_key()) || prompt.last_user().is_some_and(is_known)
     });
-    seen.map(|response| response.prompt_id()).collect::<HashSet<_>>().len()
+    seen.map(Response::prompt_id).collect::<HashSet<_>>().len()
 }
 
 /// The labelled sets of one verdict of the judge that are large enough to say something, without slices of such sets

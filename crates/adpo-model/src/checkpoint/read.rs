@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype as StoredDtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype as Stored, SafeTensors, TensorView};
 
 use super::adapter;
 use super::index::{Index, read_text};
@@ -137,8 +137,8 @@ impl ParameterMap for Fill<'_, '_> {
     }
 }
 
-fn is_supported(dtype: StoredDtype) -> bool {
-    matches!(dtype, StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16)
+fn is_supported(dtype: Stored) -> bool {
+    matches!(dtype, Stored::F32 | Stored::F16 | Stored::BF16)
 }
 
 /// The numbers of a tensor whose type [`is_supported`], as memory will have them; all threads read, so that the disk is what they
@@ -146,17 +146,13 @@ fn is_supported(dtype: StoredDtype) -> bool {
 fn numbers<T: Default + Clone + Send>(view: &TensorView<'_>, rounded: impl Fn(f32) -> T + Sync) -> Vec<T> {
     /// Numbers per thread and turn.
     const PIECE: usize = 1 << 18;
-    let width = if view.dtype() == StoredDtype::F32 { 4 } else { 2 };
+    let width = if view.dtype() == Stored::F32 { 4 } else { 2 };
     let mut values = vec![T::default(); view.data().len() / width];
     values.par_chunks_mut(PIECE).zip(view.data().par_chunks(PIECE * width)).for_each(|(values, bytes)| {
         let values = values.iter_mut();
         match view.dtype() {
-            StoredDtype::BF16 => {
-                values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::bf16::from_le_bytes(*b).to_f32()))
-            }
-            StoredDtype::F16 => {
-                values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::f16::from_le_bytes(*b).to_f32()))
-            }
+            Stored::BF16 => values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::bf16::from_le_bytes(*b).to_f32())),
+            Stored::F16 => values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::f16::from_le_bytes(*b).to_f32())),
             _ => values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(f32::from_le_bytes(*b))),
         }
     });

@@ -7,7 +7,7 @@ use crate::draw::Draw;
 use crate::resources::DIALOGUES;
 
 /// The bucket whose rows trained the evaluator.
-const EVALUATOR_BUCKET: u8 = 4;
+pub(crate) const EVALUATOR_BUCKET: u8 = 4;
 
 fn names_a_folder(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':'])

@@ -5,6 +5,8 @@
 
 mod check;
 
+pub(crate) use check::EVALUATOR_BUCKET;
+
 use std::path::Path;
 
 use adpo_data::{Format, Mask, OverLength};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{SeedRun, Stage};
 use crate::PipelineError;
 use crate::corpus::Corpus;
-use crate::recipe::Source;
+use crate::recipe::{EVALUATOR_BUCKET, Source};
 
 /// Checks the data of all stages. Gives what a user should know besides.
 pub(crate) fn check(run: &SeedRun<'_>, stages: &[Box<dyn Stage + '_>]) -> Result<Vec<String>, PipelineError> {
@@ -20,7 +20,7 @@ pub(crate) fn check(run: &SeedRun<'_>, stages: &[Box<dyn Stage + '_>]) -> Result
     let mut notes = Vec::new();
     for (id, sources) in files {
         let by_bucket = Corpus::new(run.resources, 0).rows_by_bucket(sources[0])?;
-        let unused = |bucket: &u8| !sources.iter().any(|source| source.buckets.contains(bucket));
+        let unused = |bucket: &u8| *bucket != EVALUATOR_BUCKET && !sources.iter().any(|source| source.buckets.contains(bucket));
         let left: BTreeMap<u8, usize> = by_bucket.iter().filter(|(bucket, _)| unused(bucket)).map(|(b, n)| (*b, *n)).collect();
         if !left.is_empty() {
             let (all, rows) = (by_bucket.values().sum::<usize>(), left.values().sum::<usize>());

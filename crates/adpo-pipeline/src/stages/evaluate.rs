@@ -60,14 +60,14 @@ struct Responding<'a> {
 }
 
 impl Responding<'_> {
-    fn corpus<'r>(&self, run: &SeedRun<'r>) -> Corpus<'r> {
-        Corpus::new(run.resources, run.shared_stream("evaluate-rows"))
-    }
-
     /// What a policy says is measured against where it started.
     fn is_measured_against_start(&self, run: &SeedRun<'_>) -> bool {
         self.way.is_none() && self.system != run.recipe.start_system()
     }
+}
+
+fn corpus<'a>(run: &SeedRun<'a>) -> Corpus<'a> {
+    Corpus::new(run.resources, run.shared_stream("evaluate-rows"))
 }
 
 impl Stage for Responding<'_> {
@@ -100,13 +100,13 @@ impl Stage for Responding<'_> {
             .value("way", &self.way)
             .value("control", &run.recipe.control)
             .value("encoding", &run.recipe.encoding)
-            .hash("data", self.corpus(run).hash(&section.sources)?);
+            .hash("data", corpus(run).hash(&section.sources)?);
         let inputs = if self.way.is_some() { inputs.value("audit_limit", &section.audit_limit) } else { inputs };
         run.hash_start(inputs)
     }
 
     fn work(&self, run: &SeedRun<'_>, _done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
-        let (mut prompts, mut counts) = self.corpus(run).prompts(&self.section.sources)?;
+        let (mut prompts, mut counts) = corpus(run).prompts(&self.section.sources)?;
         if let (Some(_), Some(limit)) = (self.way, self.section.audit_limit) {
             prompts = some_of(prompts, limit, run.shared_stream("audit"));
         }
@@ -127,7 +127,7 @@ impl Stage for Responding<'_> {
         if self.way.is_some() || self.system != run.recipe.start_system() {
             return Ok(());
         }
-        self.corpus(run).check::<Prompt>("evaluate", &self.section.sources, |_| Ok(()))
+        corpus(run).check::<Prompt>("evaluate", &self.section.sources, |_| Ok(()))
     }
 
     fn load(&self) -> Load<'_> {

@@ -19,10 +19,8 @@ struct OwnPreferences<'a> {
     sources: &'a [Source],
 }
 
-impl OwnPreferences<'_> {
-    fn corpus<'r>(&self, run: &SeedRun<'r>) -> Corpus<'r> {
-        Corpus::new(run.resources, run.stream("preference-rows"))
-    }
+fn corpus<'a>(run: &SeedRun<'a>) -> Corpus<'a> {
+    Corpus::new(run.resources, run.stream("preference-rows"))
 }
 
 impl Stage for OwnPreferences<'_> {
@@ -43,12 +41,12 @@ impl Stage for OwnPreferences<'_> {
     }
 
     fn inputs(&self, run: &SeedRun<'_>) -> Result<Inputs, PipelineError> {
-        Ok(Inputs::new().value("seed", &run.seed).value("sources", &self.sources).hash("data", self.corpus(run).hash(self.sources)?))
+        Ok(Inputs::new().value("seed", &run.seed).value("sources", &self.sources).hash("data", corpus(run).hash(self.sources)?))
     }
 
     fn work(&self, run: &SeedRun<'_>, _done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
         let counts = write_jsonl_with(folder.join(TRIPLES), |file| {
-            self.corpus(run).preferences(self.sources, |rows| Ok(rows.iter().try_for_each(|row| file.push(row))?))
+            corpus(run).preferences(self.sources, |rows| Ok(rows.iter().try_for_each(|row| file.push(row))?))
         })?;
         Ok(Made { outputs: vec![TRIPLES], counts })
     }
@@ -56,7 +54,7 @@ impl Stage for OwnPreferences<'_> {
     /// Rows that lack a toxic response are found here and not at the first step of a policy that penalises one.
     fn check_data(&self, run: &SeedRun<'_>) -> Result<(), PipelineError> {
         let penalises = run.recipe.policies.iter().find(|policy| policy.objective.needs_toxic());
-        self.corpus(run).check::<Preference>("preference", self.sources, |row| match penalises {
+        corpus(run).check::<Preference>("preference", self.sources, |row| match penalises {
             Some(policy) if row.value.toxic.is_none() => Err(format!(
                 "row `{}` has no toxic response, and the objective of policy `{}` penalises one; give rows with `toxic`, or a pairwise \
                  objective such as dpo",

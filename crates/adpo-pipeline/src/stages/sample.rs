@@ -35,10 +35,8 @@ struct Sampling<'a> {
     start: Option<Artifact>,
 }
 
-impl Sampling<'_> {
-    fn corpus<'r>(&self, run: &SeedRun<'r>) -> Corpus<'r> {
-        Corpus::new(run.resources, run.stream("sample-rows"))
-    }
+fn corpus<'a>(run: &SeedRun<'a>) -> Corpus<'a> {
+    Corpus::new(run.resources, run.stream("sample-rows"))
 }
 
 impl Stage for Sampling<'_> {
@@ -67,12 +65,12 @@ impl Stage for Sampling<'_> {
             .value("control", &recipe.control)
             .value("encoding", &recipe.encoding)
             .hash("annotator", run.annotator_fingerprint()?)
-            .hash("data", self.corpus(run).hash(&self.section.sources)?);
+            .hash("data", corpus(run).hash(&self.section.sources)?);
         run.hash_start(inputs)
     }
 
     fn work(&self, run: &SeedRun<'_>, _done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
-        let (prompts, mut counts) = self.corpus(run).prompts(&self.section.sources)?;
+        let (prompts, mut counts) = corpus(run).prompts(&self.section.sources)?;
         let annotator = run.annotator()?;
         let (checkpoint, control) = run.start_model(self.section.draw.dtype)?;
         let checkpoint = checkpoint.merged();
@@ -95,7 +93,7 @@ impl Stage for Sampling<'_> {
                 run.recipe.control.token
             )));
         }
-        self.corpus(run).check::<Prompt>("sample", &self.section.sources, |_| Ok(()))
+        corpus(run).check::<Prompt>("sample", &self.section.sources, |_| Ok(()))
     }
 
     fn load(&self) -> Load<'_> {

@@ -32,10 +32,10 @@ impl FineTuning<'_> {
     fn annotator_fingerprint(&self, run: &SeedRun<'_>) -> Result<String, PipelineError> {
         if self.labels() || self.section.rehearsal.is_some() { run.annotator_fingerprint() } else { Ok(String::new()) }
     }
+}
 
-    fn corpus<'r>(&self, run: &SeedRun<'r>) -> Corpus<'r> {
-        Corpus::new(run.resources, run.stream("sft-rows"))
-    }
+fn corpus<'a>(run: &SeedRun<'a>) -> Corpus<'a> {
+    Corpus::new(run.resources, run.stream("sft-rows"))
 }
 
 impl Stage for FineTuning<'_> {
@@ -64,7 +64,7 @@ impl Stage for FineTuning<'_> {
             .value("sft", section)
             .hash("annotator", self.annotator_fingerprint(run)?)
             .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
-            .hash("data", self.corpus(run).hash(&section.sources)?);
+            .hash("data", corpus(run).hash(&section.sources)?);
         let dtype = start_dtype(&section.train, section.lora.as_ref(), &recipe.base.checkpoint)?;
         // The control token's row starts as a mean that is rounded.
         Ok(if dtype.is_float32() { inputs } else { inputs.value("loaded", &dtype) })
@@ -72,7 +72,7 @@ impl Stage for FineTuning<'_> {
 
     fn work(&self, run: &SeedRun<'_>, _done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
         let (section, base) = (self.section, &run.recipe.base.checkpoint);
-        let (rehearsal, lora, corpus) = (section.rehearsal.as_ref(), section.lora.as_ref(), self.corpus(run));
+        let (rehearsal, lora, corpus) = (section.rehearsal.as_ref(), section.lora.as_ref(), corpus(run));
         let annotator = self.annotator_fingerprint(run)?;
         let data = corpus.hash(&section.sources)?;
         let base_hash = rehearsal.map(|_| run.resources.checkpoint_hash(base)).transpose()?;
@@ -112,7 +112,7 @@ impl Stage for FineTuning<'_> {
     }
 
     fn check_data(&self, run: &SeedRun<'_>) -> Result<(), PipelineError> {
-        self.corpus(run).check::<Dialogues>("sft", &self.section.sources, |_| Ok(()))
+        corpus(run).check::<Dialogues>("sft", &self.section.sources, |_| Ok(()))
     }
 
     fn load(&self) -> Load<'_> {
