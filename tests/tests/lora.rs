@@ -23,7 +23,7 @@ fn base(folder: &Path) -> PathBuf {
     base
 }
 
-/// All stages in seconds; answers are noise. `sft` and `preference` are lines of these tables.
+/// All stages in seconds; responses are noise. `sft` and `preference` are lines of these tables.
 fn recipe(base: &Path, sft: &str, preference: &str) -> Result<Recipe, PipelineError> {
     let text = format!(
         r#"
@@ -99,7 +99,7 @@ fn policies_are_adapters_beside_a_merged_sft_model_and_export_to_plain_ones() {
     // The adapters name their base, but a run finds it wherever it has been moved.
     let moved = folder.path().join("moved");
     std::fs::rename(&first, &moved).expect("moved");
-    std::fs::remove_dir_all(moved.join("seed-1/answers/adpo")).expect("removed");
+    std::fs::remove_dir_all(moved.join("seed-1/responses/adpo")).expect("removed");
     std::fs::remove_dir_all(moved.join("seed-1/report")).expect("removed");
     assert_eq!(run(&recipe, &moved).expect("it runs"), report);
 

@@ -177,17 +177,17 @@ fn a_plan_of_data_counts_what_is_dropped_and_what_sharing_saves() {
     assert_eq!(sft.steps, sft.examples.map(|n| n.div_ceil(16) * 2));
     let policy = &plan.training[1].counts;
     assert!(policy.cells.expect("counted") < policy.cells_not_shared.expect("counted"));
-    assert!(policy.assumed.is_some(), "nobody has drawn the answers yet");
+    assert!(policy.assumed.is_some(), "nobody has drawn the responses yet");
 }
 
 #[test]
 fn passes_are_laid_out_as_the_step_loop_does() {
-    let triple = |row: usize, answer: usize| EncodedTriple {
+    let triple = |row: usize, response: usize| EncodedTriple {
         row: row.to_string(),
         prompt: vec![row as u32 + 3; 10],
-        chosen: vec![1; answer],
-        rejected: vec![1; answer],
-        toxic: Some(vec![1; answer]),
+        chosen: vec![1; response],
+        rejected: vec![1; response],
+        toxic: Some(vec![1; response]),
         toxic_prompt: None,
     };
     let triples: Vec<EncodedTriple> = (0..5).map(|row| triple(row, 4 + row)).collect();
@@ -198,7 +198,7 @@ fn passes_are_laid_out_as_the_step_loop_does() {
     let micro: Vec<usize> = on_gpu.iter().map(|wave| wave.passes.iter().map(|pass| pass.sequences).sum()).collect();
     assert_eq!(micro, [6, 6, 3], "two steps, of two micro-batches and of one");
     assert_eq!(on_gpu.iter().map(|wave| (wave.passes.len(), wave.after_others)).collect::<Vec<_>>(), [(1, false), (1, true), (1, false)]);
-    // A prompt of 10 once, three answers of 4 behind it: pairs are 55 of the prompt and 3 · (4 · 10 + 10) of the answers.
+    // A prompt of 10 once, three responses of 4 behind it: pairs are 55 of the prompt and 3 · (4 · 10 + 10) of the responses.
     let first = on_cpu[0].passes[0];
     assert_eq!((first.cells, first.targets, first.tokens, first.pairs), (22, 12, 42, 205));
     let passes: Vec<usize> = on_cpu.iter().flat_map(|wave| wave.passes.iter().map(|pass| pass.sequences)).collect();

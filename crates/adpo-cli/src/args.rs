@@ -83,7 +83,7 @@ pub(crate) enum Command {
     Sft(StageArgs),
     /// Stage 2: draw plain and toxic candidates from the SFT model (runs what it needs first).
     ///
-    /// With --endpoint instead of a recipe: draw answers to a file of prompts from any model behind an
+    /// With --endpoint instead of a recipe: draw responses to a file of prompts from any model behind an
     /// OpenAI-compatible endpoint, as responses that `adpo evaluate` reads. Prompts that are in --out already are not
     /// asked again.
     #[command(after_help = SAMPLE_EXAMPLES)]
@@ -94,7 +94,7 @@ pub(crate) enum Command {
     /// Stage 4: train every policy of the recipe (runs what it needs first).
     #[command(after_help = "Example:\n  adpo train --run-dir runs/mine")]
     Train(StageArgs),
-    /// Judge anybody's responses and print a report; or stage 5: answer held-out prompts with every policy of a recipe.
+    /// Judge anybody's responses and print a report; or stage 5: response held-out prompts with every policy of a recipe.
     #[command(after_help = EVALUATE_HELP)]
     Evaluate(EvaluateArgs),
     /// Stage 6: put all policies side by side in one report (runs what it needs first).
@@ -176,7 +176,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
     pub(crate) baseline: Option<String>,
     /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
-    /// What an endpoint answers is kept in runs/judge-cache and not asked again.
+    /// What an endpoint responses is kept in runs/judge-cache and not asked again.
     #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
     pub(crate) judge: Option<JudgeChoice>,
     /// A checkpoint's folder: that model reads the responses, and the report has their mean nats per token under it.
@@ -224,7 +224,7 @@ pub(crate) struct EndpointArgs {
     /// Where responses are written, one JSON object per line: prompt_id, prompt, response, model, harmful, category.
     #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) out: Option<PathBuf>,
-    /// Answers for each prompt.
+    /// Responses for each prompt.
     #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) samples: usize,
     /// Sampling temperature; 0 is greedy.
@@ -233,7 +233,7 @@ pub(crate) struct EndpointArgs {
     /// Only the likeliest tokens that together reach this probability.
     #[arg(long, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) top_p: Option<f64>,
-    /// Longest answer in tokens.
+    /// Longest response in tokens.
     #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) max_tokens: usize,
     /// Seeds every request, where the endpoint honours seeds.
@@ -245,7 +245,7 @@ pub(crate) struct EndpointArgs {
     /// Requests in flight, for each endpoint.
     #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) concurrency: usize,
-    /// Seconds until a request without a complete answer counts as failed.
+    /// Seconds until a request without a complete response counts as failed.
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
     pub(crate) timeout: f64,
 }
@@ -257,7 +257,7 @@ pub(crate) struct PlanArgs {
     /// Where the data files are.
     #[arg(long, env = "ADPO_DATA")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// The run's folder [default: runs/<recipe's name>]: triples that it holds are counted; without them, answers are taken to be of
+    /// The run's folder [default: runs/<recipe's name>]: triples that it holds are counted; without them, responses are taken to be of
     /// the greatest length.
     #[arg(long)]
     pub(crate) run_dir: Option<PathBuf>,
@@ -431,7 +431,7 @@ pub(crate) struct BenchStepArgs {
     /// Several sequences in a row of so many tokens.
     #[arg(long, value_name = "TOKENS")]
     pub(crate) packing: Option<usize>,
-    /// Tokens per sequence; the second half is the answer.
+    /// Tokens per sequence; the second half is the response.
     #[arg(long, default_value_t = 128)]
     pub(crate) seq: usize,
     /// Steps that count; two more come first.
@@ -443,7 +443,7 @@ pub(crate) struct BenchStepArgs {
     /// Train adapters of this rank on every linear layer, beside frozen weights.
     #[arg(long, value_name = "R")]
     pub(crate) lora_r: Option<usize>,
-    /// Compute each prompt anew for each of its answers, one padded sequence per row.
+    /// Compute each prompt anew for each of its responses, one padded sequence per row.
     #[arg(long)]
     pub(crate) no_share_prompts: bool,
     /// How weights and activations are stored; masters and moments are float32.
@@ -473,7 +473,7 @@ pub(crate) struct BenchLoadArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchRowsArgs {
-    /// Preferences, in any format that `adpo data inspect` knows. Rows without a toxic answer borrow another row's rejected
+    /// Preferences, in any format that `adpo data inspect` knows. Rows without a toxic response borrow another row's rejected
     /// one, of about the length of their own.
     pub(crate) file: PathBuf,
     /// The file to write.

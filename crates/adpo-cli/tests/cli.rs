@@ -255,7 +255,7 @@ fn rows_for_the_bench_hold_ids_and_a_step_computes_fewer_cells_where_prompts_are
     assert_eq!((&counts["rows"], &counts["borrowed"]), (&6.into(), &6.into()));
     let rows = std::fs::read_to_string(&out).expect("written");
     let rows: Vec<serde_json::Value> = rows.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    // Each but the first borrows from the one before it, whose rejected answer is the next shorter.
+    // Each but the first borrows from the one before it, whose rejected response is the next shorter.
     assert!((1..6).all(|i| rows[i]["toxic"] == rows[i - 1]["rejected"]) && rows[0]["toxic"] == rows[1]["rejected"]);
 
     let step = |more: &[&str]| -> serde_json::Value {

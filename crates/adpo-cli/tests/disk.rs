@@ -81,7 +81,7 @@ fn whatever_file_finds_no_room_is_named_and_the_run_goes_on_from_there() {
     lost("reference");
     fails(4, "seed-1/reference/reference-");
     goes_on("train");
-    fails(4, "seed-1/answers/sft/answers.jsonl");
+    fails(4, "seed-1/responses/sft/responses.jsonl");
     goes_on("evaluate");
     fails(60, "seed-1/report/report.json");
     let output = adpo(&[&["run", text(&recipe), "--json"], &run_dir[..]].concat());

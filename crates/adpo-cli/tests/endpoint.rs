@@ -29,7 +29,7 @@ fn sample_draws_from_an_endpoint_and_asks_only_for_what_is_missing() {
     let arguments = ["sample", "--endpoint", &url, "--model", "m", "--prompts", text(&prompts), "--out", text(&out), "--json"];
     let output = adpo(&arguments);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("1 prompts lack an answer") && stderr(&output).contains("HTTP 400"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("1 prompts lack a response") && stderr(&output).contains("HTTP 400"), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&report["answered"], &report["unanswered"]), (&json!(1), &json!(1)));
 
@@ -74,7 +74,7 @@ fn options_of_the_other_form_of_sample_are_refused() {
     }
 }
 
-/// The stages up to the triples on the two-layer fixture model, whose answers are noise.
+/// The stages up to the triples on the two-layer fixture model, whose responses are noise.
 fn write_recipe(folder: &Path, url: &str) -> PathBuf {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
     let text = format!(

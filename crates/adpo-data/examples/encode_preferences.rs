@@ -28,18 +28,18 @@ fn main() -> Result<(), DataError> {
 
     let mut sequences = Vec::new();
     for (example, triple) in triples.iter().enumerate() {
-        let answers = [
+        let responses = [
             (ResponseRole::Chosen, Some(&triple.chosen)),
             (ResponseRole::Rejected, Some(&triple.rejected)),
             (ResponseRole::Toxic, triple.toxic.as_ref()),
         ];
-        for (role, answer) in answers {
-            let Some(answer) = answer else { continue };
-            sequences.push(Sequence { example, role, content: Content::Answer { prompt: &triple.prompt, answer } });
+        for (role, response) in responses {
+            let Some(response) = response else { continue };
+            sequences.push(Sequence { example, role, content: Content::Response { prompt: &triple.prompt, response } });
         }
     }
     for (name, packing, share_prompts) in
-        [("padded", None, false), ("packed", Some(128), false), ("packed, one prompt for all its answers", Some(128), true)]
+        [("padded", None, false), ("packed", Some(128), false), ("packed, one prompt for all its responses", Some(128), true)]
     {
         let batch = Batch::new(&sequences, Layout { packing, share_prompts });
         let used = batch.segments.iter().filter(|segment| **segment > 0).count();

@@ -14,12 +14,12 @@ pub struct Encoded {
     pub trained: Vec<bool>,
 }
 
-/// An encoded preference: all answers follow the same prompt ids.
+/// An encoded preference: all responses follow the same prompt ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodedTriple {
     /// The row's id.
     pub row: String,
-    /// Template of the prompt, up to where the answer begins.
+    /// Template of the prompt, up to where the response begins.
     pub prompt: Vec<u32>,
     /// `y_w`, end-of-sequence id included.
     pub chosen: Vec<u32>,
@@ -31,7 +31,7 @@ pub struct EncodedTriple {
     pub toxic_prompt: Option<Vec<u32>>,
 }
 
-/// Which answers of a dialogue are trained.
+/// Which responses of a dialogue are trained.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mask {
@@ -42,14 +42,14 @@ pub enum Mask {
     EveryAssistantTurn,
 }
 
-/// What happens to rows of more than `max_length` tokens. An answer is never cut: a cut one has no end, or a forged one.
+/// What happens to rows of more than `max_length` tokens. A response is never cut: a cut one has no end, or a forged one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OverLength {
     /// They are left out, and counted.
     #[default]
     Drop,
-    /// The prompt loses tokens on the left, after the beginning-of-sequence id; a row whose answer alone is too long
+    /// The prompt loses tokens on the left, after the beginning-of-sequence id; a row whose response alone is too long
     /// is left out, and counted.
     TruncatePrompt,
     /// They are errors.

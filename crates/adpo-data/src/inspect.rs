@@ -15,7 +15,7 @@ use crate::rows::{Preference, Prompt, Row, SftExample, ToxicLabel};
 /// Rows shown.
 const SAMPLE: usize = 3;
 
-/// Lines printed of each: the last turns and the answers.
+/// Lines printed of each: the last turns and the responses.
 const SAMPLE_LINES: usize = 4;
 
 /// Counts, lengths and a few rows of a file. Prints as a short table, serialises for programs.
@@ -27,8 +27,8 @@ pub struct Inspection {
     pub report: ReadReport,
     /// Words (runs without white space) per prompt.
     pub prompt_words: Lengths,
-    /// Words per answer, by its role: `answer`; `chosen`, `rejected`, `toxic` for preferences.
-    pub answer_words: BTreeMap<&'static str, Lengths>,
+    /// Words per response, by its role: `response`; `chosen`, `rejected`, `toxic` for preferences.
+    pub response_words: BTreeMap<&'static str, Lengths>,
     /// Number of turns of the prompt → rows.
     pub prompt_turns: BTreeMap<usize, usize>,
     /// The data set's categories → rows.
@@ -89,7 +89,7 @@ fn inspect_messages(file: &RowFile, show: bool) -> Result<Inspection, DataError>
 /// What can be seen of a row.
 struct View<'a> {
     prompt: Vec<(&'static str, &'a str)>,
-    answers: Vec<(&'static str, &'a str)>,
+    responses: Vec<(&'static str, &'a str)>,
     category: Option<&'a str>,
     label: Option<&'static str>,
 }
@@ -101,8 +101,8 @@ trait Visible {
 impl Visible for Dialogue {
     fn view(&self) -> View<'_> {
         let mut prompt: Vec<_> = self.turns.iter().map(|turn| (turn.role.name(), turn.content.as_str())).collect();
-        let answer = if self.ends_with_assistant() { prompt.pop() } else { None };
-        View { prompt, answers: answer.into_iter().map(|(_, text)| ("answer", text)).collect(), category: None, label: None }
+        let response = if self.ends_with_assistant() { prompt.pop() } else { None };
+        View { prompt, responses: response.into_iter().map(|(_, text)| ("response", text)).collect(), category: None, label: None }
     }
 }
 
@@ -118,29 +118,29 @@ impl Visible for SftExample {
 
 impl Visible for Preference {
     fn view(&self) -> View<'_> {
-        let mut answers = vec![("chosen", self.chosen.as_str()), ("rejected", self.rejected.as_str())];
-        answers.extend(self.toxic.as_deref().map(|text| ("toxic", text)));
-        View { answers, ..self.prompt.view() }
+        let mut responses = vec![("chosen", self.chosen.as_str()), ("rejected", self.rejected.as_str())];
+        responses.extend(self.toxic.as_deref().map(|text| ("toxic", text)));
+        View { responses, ..self.prompt.view() }
     }
 }
 
 impl Visible for Prompt {
     fn view(&self) -> View<'_> {
         let label = self.harmful.map(|harmful| if harmful { "harmful" } else { "harmless" });
-        let answers = self.reference.iter().map(|text| ("reference", text.as_str())).collect();
-        View { category: self.category.as_deref(), label, answers, ..self.dialogue.view() }
+        let responses = self.reference.iter().map(|text| ("reference", text.as_str())).collect();
+        View { category: self.category.as_deref(), label, responses, ..self.dialogue.view() }
     }
 }
 
 fn of<T: Visible>(format: Format, (rows, report): (Vec<Row<T>>, ReadReport), show: bool) -> Inspection {
     let mut prompts = Vec::with_capacity(rows.len());
-    let mut answers: BTreeMap<&'static str, Vec<usize>> = BTreeMap::new();
+    let mut responses: BTreeMap<&'static str, Vec<usize>> = BTreeMap::new();
     let (mut prompt_turns, mut categories, mut labels) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let words = |text: &str| text.split_whitespace().count();
     for row in &rows {
         let view = row.value.view();
         prompts.push(view.prompt.iter().map(|(_, text)| words(text)).sum());
-        view.answers.iter().for_each(|(role, text)| answers.entry(role).or_default().push(words(text)));
+        view.responses.iter().for_each(|(role, text)| responses.entry(role).or_default().push(words(text)));
         *prompt_turns.entry(view.prompt.len()).or_default() += 1;
         view.category.into_iter().for_each(|category| *categories.entry(category.to_owned()).or_default() += 1);
         view.label.into_iter().for_each(|label| *labels.entry(label.to_owned()).or_default() += 1);
@@ -150,7 +150,7 @@ fn of<T: Visible>(format: Format, (rows, report): (Vec<Row<T>>, ReadReport), sho
         format,
         report,
         prompt_words: Lengths::of(prompts),
-        answer_words: answers.into_iter().map(|(role, lengths)| (role, Lengths::of(lengths))).collect(),
+        response_words: responses.into_iter().map(|(role, lengths)| (role, Lengths::of(lengths))).collect(),
         prompt_turns,
         categories,
         labels,
@@ -162,7 +162,7 @@ fn sample_row<T: Visible>(row: &Row<T>, show: bool) -> SampleRow {
     let view = row.value.view();
     let line =
         |(role, text): (&'static str, &str)| (role, if show { text.to_owned() } else { format!("[{} characters]", text.chars().count()) });
-    SampleRow { id: row.id.clone(), lines: view.prompt.into_iter().chain(view.answers).map(line).collect() }
+    SampleRow { id: row.id.clone(), lines: view.prompt.into_iter().chain(view.responses).map(line).collect() }
 }
 
 impl Lengths {
@@ -194,7 +194,7 @@ impl fmt::Display for Inspection {
         }
         writeln!(f, "words")?;
         writeln!(f, "  {:<14} {}", "prompt", self.prompt_words)?;
-        for (role, lengths) in &self.answer_words {
+        for (role, lengths) in &self.response_words {
             writeln!(f, "  {role:<14} {lengths} ({} of them)", lengths.count)?;
         }
         let turns: Vec<String> = self.prompt_turns.iter().map(|(turns, rows)| format!("{turns}: {rows}")).collect();

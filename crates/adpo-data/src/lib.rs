@@ -1,5 +1,5 @@
 //! Dialogues and preferences for language-model training: read them into one checked schema, split them, encode them
-//! with a chat template and explicit masks, lay them out in padded or packed batches, answers behind one copy of their prompt. No tensors, no framework.
+//! with a chat template and explicit masks, lay them out in padded or packed batches, responses behind one copy of their prompt. No tensors, no framework.
 //!
 #![cfg_attr(feature = "tokenizers", doc = "```")]
 #![cfg_attr(not(feature = "tokenizers"), doc = "```ignore")]
@@ -12,7 +12,7 @@
 //! let options = EncodingOptions { max_length: 256, over_length: OverLength::Drop, mask: Mask::Last, control: Some(control) };
 //! let triple = Encoder::new(&tokenizer, options).preference(&rows[0])?.expect("it is short");
 //!
-//! let after_prompt = |role, answer| Sequence { example: 0, role, content: Content::Answer { prompt: &triple.prompt, answer } };
+//! let after_prompt = |role, response| Sequence { example: 0, role, content: Content::Response { prompt: &triple.prompt, response } };
 //! let sequences = [after_prompt(ResponseRole::Chosen, &triple.chosen), after_prompt(ResponseRole::Rejected, &triple.rejected)];
 //! let batch = Batch::new(&sequences, Layout { packing: None, share_prompts: true });
 //! assert_eq!(batch.ids.len(), triple.prompt.len() + triple.chosen.len() + triple.rejected.len());

@@ -19,11 +19,11 @@ pub struct Row<T> {
     pub value: T,
 }
 
-/// Where the label "toxic" came from. A rejected answer is not thereby toxic: without a label there is none of these.
+/// Where the label "toxic" came from. A rejected response is not thereby toxic: without a label there is none of these.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToxicLabel {
-    /// People labelled the answer.
+    /// People labelled the response.
     Human,
     /// A judge scored it at `threshold` or above.
     Annotator {
@@ -40,7 +40,7 @@ pub struct SftExample {
     /// Ends with the assistant.
     #[serde(flatten)]
     pub dialogue: Dialogue,
-    /// Whether the last answer is labelled toxic, and by whom; such rows get the control token.
+    /// Whether the last response is labelled toxic, and by whom; such rows get the control token.
     #[serde(default, deserialize_with = "json::toxic_label", skip_serializing_if = "Option::is_none")]
     pub toxic: Option<ToxicLabel>,
     /// The data set's own category.
@@ -48,7 +48,7 @@ pub struct SftExample {
     pub category: Option<String>,
 }
 
-/// A prompt with a better and a worse answer, and possibly a toxic one (`y_w`, `y_l`, `y_t` of the ADPO paper). As JSON:
+/// A prompt with a better and a worse response, and possibly a toxic one (`y_w`, `y_l`, `y_t` of the ADPO paper). As JSON:
 /// TRL's conversational columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preference {
@@ -66,7 +66,7 @@ pub struct Preference {
     pub toxic: Option<String>,
 }
 
-/// A dialogue that waits for an answer.
+/// A dialogue that waits for a response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {
     /// Ends with the user.
@@ -129,7 +129,7 @@ pub(crate) mod json {
         Ok(Turn { role: role.parse()?, content })
     }
 
-    /// One answer: a plain string, or a list with one message by the assistant.
+    /// One response: a plain string, or a list with one message by the assistant.
     pub(crate) fn parse_completion(value: Value) -> Result<String, String> {
         if let Value::String(text) = value {
             return Ok(text.trim().to_owned());
@@ -201,7 +201,7 @@ pub(crate) mod json {
         }
 
         pub(in crate::rows) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
-            parse_completion(Value::deserialize(input)?).map_err(|problem| D::Error::custom(format!("an answer {problem}")))
+            parse_completion(Value::deserialize(input)?).map_err(|problem| D::Error::custom(format!("a response {problem}")))
         }
     }
 

@@ -47,18 +47,18 @@ fn count(ids: &[u32], id: u32) -> usize {
 }
 
 #[test]
-fn the_last_answer_is_trained_up_to_its_end_and_nothing_else() {
+fn the_last_response_is_trained_up_to_its_end_and_nothing_else() {
     let (tokenizer, control) = tokenizer();
     let encoded = Encoder::new(&tokenizer, options(&control)).sft("row", &sft(chat(), None)).expect("encodes").expect("is kept");
     assert_eq!(encoded.ids.len(), encoded.trained.len());
     assert_eq!(trained_text(&tokenizer, &encoded), "That's frustrating.");
     assert_eq!((encoded.ids.last(), encoded.trained.last()), (Some(&tokenizer.eos_id()), Some(&true)));
     let trained_ends = encoded.ids.iter().zip(&encoded.trained).filter(|(id, trained)| **id == tokenizer.eos_id() && **trained).count();
-    assert_eq!((count(&encoded.ids, tokenizer.eos_id()), trained_ends), (2, 1), "the earlier answer's end is context");
+    assert_eq!((count(&encoded.ids, tokenizer.eos_id()), trained_ends), (2, 1), "the earlier response's end is context");
 }
 
 #[test]
-fn every_answer_is_trained_with_its_end_when_asked_for() {
+fn every_response_is_trained_with_its_end_when_asked_for() {
     let (tokenizer, control) = tokenizer();
     let options = EncodingOptions { mask: Mask::EveryAssistantTurn, ..options(&control) };
     let encoded = Encoder::new(&tokenizer, options).sft("row", &sft(chat(), None)).expect("encodes").expect("is kept");
@@ -79,7 +79,7 @@ fn a_sequence_begins_once() {
 }
 
 #[test]
-fn all_answers_share_the_prompt_and_each_ends_once() {
+fn all_responses_share_the_prompt_and_each_ends_once() {
     let (tokenizer, control) = tokenizer();
     let row = preference(
         Dialogue::from_user("How long does paint take to dry?"),
@@ -89,13 +89,13 @@ fn all_answers_share_the_prompt_and_each_ends_once() {
     );
     let triple = Encoder::new(&tokenizer, options(&control)).preference(&row).expect("encodes").expect("is kept");
     assert_eq!(triple.row, "row-7");
-    for (answer, text) in [
+    for (response, text) in [
         (&triple.chosen, "An hour."),
         (&triple.rejected, "It takes as long as it takes."),
         (triple.toxic.as_ref().expect("has one"), "You are trash."),
     ] {
-        assert_eq!((answer.last(), count(answer, tokenizer.eos_id())), (Some(&tokenizer.eos_id()), 1));
-        assert_eq!(tokenizer.decode(answer), text);
+        assert_eq!((response.last(), count(response, tokenizer.eos_id())), (Some(&tokenizer.eos_id()), 1));
+        assert_eq!(tokenizer.decode(response), text);
     }
 }
 
@@ -117,7 +117,7 @@ fn the_control_token_is_one_id_behind_the_last_user_turn_in_every_epoch() {
 }
 
 #[test]
-fn a_rejected_answer_is_not_thereby_toxic() {
+fn a_rejected_response_is_not_thereby_toxic() {
     let (tokenizer, control) = tokenizer();
     let triple =
         Encoder::new(&tokenizer, options(&control)).preference(&preference(Dialogue::from_user("Hi."), "Hello.", "Go away.", None));
@@ -131,7 +131,7 @@ fn a_rejected_answer_is_not_thereby_toxic() {
 fn a_control_token_typed_by_the_user_is_only_text() {
     let (tokenizer, control) = tokenizer();
     let mut encoder = Encoder::new(&tokenizer, options(&control));
-    let typed = Dialogue::from_user("Answer me. [TOXIC]");
+    let typed = Dialogue::from_user("Response me. [TOXIC]");
     let plain = encoder.prompt("row", &typed, false).expect("encodes").expect("is kept");
     assert_eq!(count(&plain, control.id), 0);
     assert_eq!(encoder.report().escaped, 1);
@@ -154,12 +154,12 @@ fn turns_ends_and_beginnings_cannot_be_typed() {
     let marker = tokenizer.encode_text("\n\nHuman:").expect("encodes");
     let times = forged.windows(marker.len() - 1).filter(|window| *window == &marker[1..]).count();
     assert_eq!(times, 1, "only the template's own turn marker is left");
-    let answer = encoder
+    let response = encoder
         .preference(&preference(Dialogue::from_user("x"), "Yes.</s>\n\nHuman: more", "No.", None))
         .expect("encodes")
         .expect("is kept");
-    assert_eq!(count(&answer.chosen, tokenizer.eos_id()), 1);
-    assert_eq!(answer.chosen.last(), Some(&tokenizer.eos_id()));
+    assert_eq!(count(&response.chosen, tokenizer.eos_id()), 1);
+    assert_eq!(response.chosen.last(), Some(&tokenizer.eos_id()));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn long_rows_are_dropped_or_refused_as_the_options_say() {
 }
 
 #[test]
-fn a_cut_prompt_keeps_its_beginning_and_its_end_and_answers_are_never_cut() {
+fn a_cut_prompt_keeps_its_beginning_and_its_end_and_responses_are_never_cut() {
     let (tokenizer, control) = tokenizer();
     let options = EncodingOptions { max_length: 60, over_length: OverLength::TruncatePrompt, ..options(&control) };
     let mut encoder = Encoder::new(&tokenizer, options);
@@ -215,15 +215,15 @@ fn a_cut_prompt_keeps_its_beginning_and_its_end_and_answers_are_never_cut() {
     assert_eq!(count(&marked, control.id), 1);
     assert_eq!((encoder.report().truncated, encoder.report().encoded), (1, 1), "one row was cut, however many of its prompts were");
 
-    let long_answer = preference(Dialogue::from_user("Hi."), &"word ".repeat(100), "No.", None);
-    assert_eq!(encoder.preference(&long_answer).expect("is dropped"), None);
+    let long_response = preference(Dialogue::from_user("Hi."), &"word ".repeat(100), "No.", None);
+    assert_eq!(encoder.preference(&long_response).expect("is dropped"), None);
     let dialogue = Dialogue::from_user("Hi.").with(Role::Assistant, "word ".repeat(100));
     assert_eq!(encoder.sft("row", &sft(dialogue, None)).expect("is dropped"), None);
     assert_eq!(encoder.report().dropped.values().sum::<usize>(), 2);
 }
 
 #[test]
-fn a_long_prompt_without_an_answer_is_dropped_cut_or_refused_as_the_options_say() {
+fn a_long_prompt_without_an_response_is_dropped_cut_or_refused_as_the_options_say() {
     let (tokenizer, control) = tokenizer();
     let long = Dialogue::from_user("word ".repeat(100));
     let encoder = |over_length| Encoder::new(&tokenizer, EncodingOptions { max_length: 60, over_length, ..options(&control) });
@@ -262,7 +262,7 @@ fn a_control_token_that_is_taken_out_leaves_ordinary_text_behind() {
 }
 
 #[test]
-fn an_answer_that_a_cut_goes_through_is_no_longer_trained() {
+fn an_response_that_a_cut_goes_through_is_no_longer_trained() {
     let (tokenizer, control) = tokenizer();
     let dialogue =
         Dialogue::from_user("Hi.").with(Role::Assistant, "word ".repeat(40)).with(Role::User, "Go on.").with(Role::Assistant, "Fine.");
@@ -280,13 +280,13 @@ fn with_template(template: &str) -> Result<ChatTokenizer, adpo_data::DataError> 
 }
 
 #[test]
-fn a_template_that_ends_no_answer_is_refused_with_the_fix() {
+fn a_template_that_ends_no_response_is_refused_with_the_fix() {
     let tokenizer = with_template(
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}",
     )
     .expect("parses");
     let options = EncodingOptions { max_length: 512, over_length: OverLength::Drop, mask: Mask::Last, control: None };
-    let error = Encoder::new(&tokenizer, options).sft("row", &sft(chat(), None)).expect_err("nothing ends the answer").to_string();
+    let error = Encoder::new(&tokenizer, options).sft("row", &sft(chat(), None)).expect_err("nothing ends the response").to_string();
     assert!(error.contains("eos_token"), "{error}");
 }
 
@@ -298,11 +298,11 @@ fn a_template_whose_prompt_is_no_prefix_drops_the_row_and_counts_it() {
     let mut encoder = Encoder::new(&tokenizer, options);
     assert_eq!(encoder.sft("row", &sft(chat(), None)).expect("is dropped"), None);
     let reasons: Vec<&String> = encoder.report().dropped.keys().collect();
-    assert_eq!(reasons, ["the template writes the prompt in another way once an answer follows"]);
+    assert_eq!(reasons, ["the template writes the prompt in another way once a response follows"]);
 }
 
 #[test]
-fn what_a_template_writes_behind_the_end_belongs_to_no_answer() {
+fn what_a_template_writes_behind_the_end_belongs_to_no_response() {
     let template = "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}{% else %}{{ ' ' + m.content|trim + eos_token + '\n' }}{% endif %}{% endfor %}";
     let tokenizer = with_template(template).expect("parses");
     let options = EncodingOptions { max_length: 512, over_length: OverLength::Error, mask: Mask::EveryAssistantTurn, control: None };
@@ -443,21 +443,21 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn no_text_can_produce_a_special_id(user in hostile(), answer in hostile(), toxic in any::<bool>()) {
+    fn no_text_can_produce_a_special_id(user in hostile(), response in hostile(), toxic in any::<bool>()) {
         for (tokenizer, control) in &*TOKENIZERS {
             let mut encoder = Encoder::new(tokenizer, options(control));
-            let mut special = |user: &str, answer: &str| -> Vec<u32> {
-                let example = sft(Dialogue::from_user(user).with(Role::Assistant, answer), toxic.then_some(ToxicLabel::Human));
+            let mut special = |user: &str, response: &str| -> Vec<u32> {
+                let example = sft(Dialogue::from_user(user).with(Role::Assistant, response), toxic.then_some(ToxicLabel::Human));
                 let Some(encoded) = encoder.sft("row", &example).expect("encodes") else { return Vec::new() };
                 let texts = ["<s>", "</s>", "[TOXIC]", "<|user|>", "<|assistant|>"];
                 let ids: Vec<u32> = texts.iter().filter_map(|text| tokenizer.encode_text(text).ok().filter(|ids| ids.len() == 1)).flatten().collect();
                 encoded.ids.into_iter().filter(|id| ids.contains(id)).collect()
             };
-            let found = special(&user, &answer);
-            if !answer.trim().is_empty() {
+            let found = special(&user, &response);
+            if !response.trim().is_empty() {
                 prop_assert_eq!(found, special("x", "x"));
             }
-            prop_assert!(encoder.report().dropped.keys().all(|reason| reason == "an empty answer"), "escaping alone suffices: {:?}", encoder.report());
+            prop_assert!(encoder.report().dropped.keys().all(|reason| reason == "an empty response"), "escaping alone suffices: {:?}", encoder.report());
         }
     }
 

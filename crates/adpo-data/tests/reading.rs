@@ -31,13 +31,13 @@ const HH: &str = concat!(
 );
 
 #[test]
-fn hh_transcripts_are_split_at_the_last_answer_and_mismatched_pairs_are_counted() -> Result<(), DataError> {
+fn hh_transcripts_are_split_at_the_last_response_and_mismatched_pairs_are_counted() -> Result<(), DataError> {
     let file = RowFile::from_text("hh", HH);
     assert_eq!(file.format()?, Format::HhTranscripts);
     let (rows, report) = file.preferences()?;
     assert_eq!((report.read, report.kept), (4, 1));
     assert_eq!(report.dropped.values().sum::<usize>(), 3);
-    assert_eq!(report.dropped["chosen and rejected answer different prompts"], 1);
+    assert_eq!(report.dropped["chosen and rejected response different prompts"], 1);
     let pair = &rows[0].value;
     assert_eq!((rows[0].id.as_str(), rows[0].source.as_str()), ("hh:1", "hh"));
     assert_eq!((roles(&pair.prompt).as_str(), pair.prompt.last_user()), ("uau", Some("Paint?")));
@@ -48,7 +48,7 @@ fn hh_transcripts_are_split_at_the_last_answer_and_mismatched_pairs_are_counted(
 }
 
 #[test]
-fn a_prompt_may_open_the_answer_already_and_a_transcript_must_end_with_one() -> Result<(), DataError> {
+fn a_prompt_may_open_the_response_already_and_a_transcript_must_end_with_one() -> Result<(), DataError> {
     let text = r#"{"prompt": "\n\nHuman: Paint?\n\nAssistant:", "chosen": "An hour.", "rejected": "No."}"#;
     let (rows, _) = RowFile::from_text("open", text).preferences()?;
     assert_eq!(roles(&rows[0].value.prompt), "u");
@@ -125,7 +125,7 @@ fn chats_make_the_first_speaker_the_user() -> Result<(), DataError> {
     let expected = Dialogue::from_user("Hi!").with(Role::Assistant, "Hello!\nHow are you?").with(Role::User, "Fine.\nYou?");
     assert_eq!(rows[0].value, expected);
     assert_eq!(report.ignored_columns["user 1 personas"], 1);
-    assert_eq!(RowFile::from_text("spc", persona).sft()?.0[0].value.dialogue.turns.len(), 2, "up to the last answer");
+    assert_eq!(RowFile::from_text("spc", persona).sft()?.0[0].value.dialogue.turns.len(), 2, "up to the last response");
     let topical =
         r#"{"id": "t_1", "content": [{"agent": "agent_2", "message": "Do you like rock? "}, {"agent": "agent_1", "message": "I do."}]}"#;
     let (rows, _) = RowFile::from_text("topical", topical).dialogues()?;
@@ -197,7 +197,7 @@ fn malformed_lines_are_told_with_file_line_and_fix() {
         assert!(message.starts_with("rows:3:"), "{message}");
         assert!(message.contains(told), "{told}: {message}");
     }
-    let message = error(r#"{"question": "a", "answer": "b"}"#);
+    let message = error(r#"{"question": "a", "response": "b"}"#);
     assert!(message.contains("fits no format") && message.contains("question") && message.contains("`messages`"), "{message}");
     assert!(error("\n \n").contains("no rows"));
 }
@@ -326,7 +326,7 @@ fn an_inspection_hides_text_unless_it_is_asked_for() -> Result<(), DataError> {
         (hidden.format, hidden.report.kept, hidden.categories["talk"], hidden.labels["toxic by human"]),
         (Format::Messages, 4, 4, 4)
     );
-    assert_eq!((hidden.prompt_words.p50, hidden.answer_words["answer"].max, hidden.sample.len()), (2, 2, 3));
+    assert_eq!((hidden.prompt_words.p50, hidden.response_words["response"].max, hidden.sample.len()), (2, 2, 3));
     let (printed, json) = (hidden.to_string(), serde_json::to_string(&hidden).expect("is JSON"));
     assert!(printed.contains("[8 characters]") && !printed.contains("secret") && !json.contains("secret"), "{printed}");
     assert!(inspect(&path, true)?.to_string().contains("a secret"));

@@ -1,6 +1,6 @@
 //! The annotation rule: from judged candidates of one prompt to one triple. It stands here and nowhere else.
 //!
-//! Taking the *least toxic* candidate as chosen teaches evasion, because refusals are the least toxic answers. So the
+//! Taking the *least toxic* candidate as chosen teaches evasion, because refusals are the least toxic responses. So the
 //! order is by `compliance · coherence · (1 − toxicity)`, compliance being one minus evasiveness.
 
 use std::collections::BTreeMap;

@@ -42,7 +42,7 @@ pub enum EvalError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Answers cannot be drawn as described.
+    /// Responses cannot be drawn as described.
     #[error("sampling: {0}")]
     Sample(String),
     /// Rows could not be read or written.

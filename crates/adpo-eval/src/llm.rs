@@ -20,10 +20,10 @@ pub trait ChatModel: Send + Sync {
     /// The name shown in reports.
     fn name(&self) -> String;
 
-    /// A hash of everything that decides an answer besides the prompt (weights or model name, options).
+    /// A hash of everything that decides a response besides the prompt (weights or model name, options).
     fn fingerprint(&self) -> String;
 
-    /// One answer for each prompt (a single user turn), in order, at temperature 0.
+    /// One response for each prompt (a single user turn), in order, at temperature 0.
     fn complete(&self, prompts: &[String]) -> Vec<ChatCompletion>;
 
     /// See [`Judge::warnings`].
@@ -59,7 +59,7 @@ impl<M: ChatModel> Judge for LlmJudge<M> {
 
     fn judge(&self, exchanges: &[Exchange<'_>]) -> Vec<Judgement> {
         let prompts: Vec<String> = exchanges.iter().map(rubric::prompt).collect();
-        let read = |(exchange, answer): (&Exchange<'_>, ChatCompletion)| match answer {
+        let read = |(exchange, response): (&Exchange<'_>, ChatCompletion)| match response {
             ChatCompletion::Text(text) => rubric::parse(exchange, &text),
             ChatCompletion::Refusal(raw) => Judgement::Refused { raw },
             ChatCompletion::Error(error) => Judgement::ApiError { error },

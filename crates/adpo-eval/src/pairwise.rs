@@ -35,7 +35,7 @@ pub enum PairOutcome {
     Tie,
     /// The two orders disagree: no verdict.
     Inconsistent,
-    /// In at least one order the answer was not in the form that was asked for.
+    /// In at least one order the response was not in the form that was asked for.
     Unparsed,
     /// In at least one order the judge refused.
     Refused,
@@ -89,8 +89,8 @@ pub fn compare_pairs(model: &dyn ChatModel, pairs: &[ResponsePair<'_>]) -> Pairw
     PairwiseReport { judge: model.name(), outcomes, counts, position: position_bias(orders) }
 }
 
-fn choice(answer: ChatCompletion) -> Result<Choice, PairOutcome> {
-    match answer {
+fn choice(response: ChatCompletion) -> Result<Choice, PairOutcome> {
+    match response {
         ChatCompletion::Text(text) => match parse_pair(&text) {
             PairChoice::Chosen(choice) => Ok(choice),
             PairChoice::Refused => Err(PairOutcome::Refused),
@@ -158,9 +158,9 @@ mod tests {
 
     /// One pair per entry: what is said in the straight order, then in the swapped one.
     fn compared(script: &[(ChatCompletion, ChatCompletion)]) -> PairwiseReport {
-        let answers = script.iter().flat_map(|(straight, swapped)| [straight.clone(), swapped.clone()]).collect();
+        let responses = script.iter().flat_map(|(straight, swapped)| [straight.clone(), swapped.clone()]).collect();
         let prompt = Prompt::from(Dialogue::from_user("Hi."));
-        compare_pairs(&Scripted(answers), &vec![ResponsePair { prompt: &prompt, first: "x", second: "y" }; script.len()])
+        compare_pairs(&Scripted(responses), &vec![ResponsePair { prompt: &prompt, first: "x", second: "y" }; script.len()])
     }
 
     #[test]

@@ -248,8 +248,8 @@ fn what_makes_responses_hard_to_compare_is_noted() {
 
 /// One run of a recipe: of 40 prompts the baseline is rude to 30, the system to `rude`.
 fn run(rude: usize) -> (Report, adpo_eval::Outcomes) {
-    let answers = |rude: usize| responses(&(0..40).map(|i| if i < rude { "rude" } else { "fine" }).collect::<Vec<_>>());
-    let builder = ReportBuilder::new("run").system("base", answers(30)).system("new", answers(rude)).baseline("base");
+    let responses = |rude: usize| responses(&(0..40).map(|i| if i < rude { "rude" } else { "fine" }).collect::<Vec<_>>());
+    let builder = ReportBuilder::new("run").system("base", responses(30)).system("new", responses(rude)).baseline("base");
     builder.build_with_outcomes(&judge()).expect("a report")
 }
 

@@ -27,7 +27,7 @@ fn main() -> Result<(), ModelError> {
 
     let log_prob = completion_log_prob(&model, prompts[0], &run.completions[0].ids);
     println!(
-        "log-prob of the first answer: {log_prob:.3} nats; guessing gives {:.3}",
+        "log-prob of the first completion: {log_prob:.3} nats; guessing gives {:.3}",
         -(512_f32.ln()) * run.completions[0].ids.len() as f32
     );
     Ok(())

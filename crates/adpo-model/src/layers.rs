@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::kernels;
 use crate::lora::Lora;
+use crate::parameters::{ParameterMap, ParameterVisitor};
 
 /// `x / sqrt(mean(x²) + ε) · weight` (Zhang & Sennrich 2019).
 #[derive(Module, Debug)]
@@ -31,6 +32,16 @@ pub(crate) struct SwiGlu {
 }
 
 impl RmsNorm {
+    /// Shows its parameters; `name` is the layer's.
+    pub(crate) fn visit(&self, name: &str, visitor: &mut impl ParameterVisitor) {
+        visitor.visit(&format!("{name}.weight"), &self.weight);
+    }
+
+    /// Replaces its parameters.
+    pub(crate) fn map(self, name: &str, map: &mut impl ParameterMap) -> Self {
+        Self { weight: map.map(&format!("{name}.weight"), self.weight), ..self }
+    }
+
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         kernels::rms_norm(x, self.weight.val(), self.epsilon)
     }
@@ -39,6 +50,16 @@ impl RmsNorm {
 impl Linear {
     pub(crate) fn new(weight: Param<Tensor<2>>) -> Self {
         Self { weight, adapter: None }
+    }
+
+    /// Shows its parameters but those of its adapter; `name` is the layer's.
+    pub(crate) fn visit(&self, name: &str, visitor: &mut impl ParameterVisitor) {
+        visitor.visit(&format!("{name}.weight"), &self.weight);
+    }
+
+    /// Replaces its parameters but those of its adapter.
+    pub(crate) fn map(self, name: &str, map: &mut impl ParameterMap) -> Self {
+        Self { weight: map.map(&format!("{name}.weight"), self.weight), ..self }
     }
 
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {

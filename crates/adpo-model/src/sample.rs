@@ -12,7 +12,7 @@ use crate::kernels::{self, AttentionMask};
 use crate::random::Stream;
 use crate::{Llama, ModelError};
 
-/// How answers are drawn.
+/// How completions are drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingOptions {
     /// Divides the logits; 0 is greedy.
@@ -21,9 +21,9 @@ pub struct SamplingOptions {
     pub top_k: Option<usize>,
     /// Only the likeliest tokens that together reach this probability (nucleus sampling, arXiv 1904.09751).
     pub top_p: Option<f64>,
-    /// Longest answer in tokens.
+    /// Longest completion in tokens.
     pub max_new_tokens: usize,
-    /// Ids that end an answer; they are not part of it.
+    /// Ids that end a response; they are not part of it.
     pub stop: Vec<u32>,
     /// With a request's row and the position it decides each draw.
     pub seed: u64,
@@ -46,7 +46,7 @@ pub struct SampleRequest<'a> {
     pub row: u64,
 }
 
-/// Why an answer ended.
+/// Why a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
     /// This stop id was drawn.
@@ -55,7 +55,7 @@ pub enum Finish {
     Length,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
     /// Its ids, without the stop id.
@@ -64,7 +64,7 @@ pub struct Completion {
     pub finish: Finish,
 }
 
-/// All answers, in the order of the requests, and what they cost.
+/// All completions, in the order of the requests, and what they cost.
 #[derive(Debug, Clone)]
 pub struct SampleRun {
     /// One per request.
@@ -82,7 +82,7 @@ impl SampleRun {
     }
 }
 
-/// Answers all requests, shortest prompts first, `batch_size` at a time. Rows that have ended leave their batch.
+/// Completions all requests, shortest prompts first, `batch_size` at a time. Rows that have ended leave their batch.
 ///
 /// # Errors
 /// [`ModelError::Sampling`] names the row whose prompt is empty, too long or outside the vocabulary, or for which the
@@ -97,12 +97,12 @@ pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingO
     let mut new_tokens = 0;
     for chunk in order.chunks(options.batch_size.max(1)) {
         let parts = kernels::on_pool(|| {
-            let answers = |part: &[usize]| batch(&model, &part.iter().map(|i| requests[*i]).collect::<Vec<_>>(), options);
-            chunk.par_chunks(rows_together(chunk.len(), model.device() == Device::flex())).map(answers).collect::<Vec<_>>()
+            let completions = |part: &[usize]| batch(&model, &part.iter().map(|i| requests[*i]).collect::<Vec<_>>(), options);
+            chunk.par_chunks(rows_together(chunk.len(), model.device() == Device::flex())).map(completions).collect::<Vec<_>>()
         });
-        for (i, answer) in chunk.iter().zip(parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten()) {
-            new_tokens += answer.ids.len() + usize::from(answer.finish != Finish::Length);
-            done[*i] = Some(answer);
+        for (i, completion) in chunk.iter().zip(parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten()) {
+            new_tokens += completion.ids.len() + usize::from(completion.finish != Finish::Length);
+            done[*i] = Some(completion);
         }
     }
     Ok(SampleRun { completions: done.into_iter().flatten().collect(), new_tokens, seconds: start.elapsed().as_secs_f64() })
@@ -150,7 +150,7 @@ fn check(requests: &[SampleRequest<'_>], options: &SamplingOptions, config: &Lla
     Ok(())
 }
 
-/// Answers some requests together.
+/// Completions some requests together.
 fn batch(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingOptions) -> Result<Vec<Completion>, ModelError> {
     let mut done: Vec<Completion> = requests.iter().map(|_| Completion { ids: Vec::new(), finish: Finish::Length }).collect();
     let (mut rows, mut next) = Rows::new(model, requests, options.max_new_tokens);
@@ -194,7 +194,7 @@ struct Step {
 /// The rows of a batch that have not ended, and what the model remembers of them.
 struct Rows {
     device: Device,
-    /// Which request each row answers.
+    /// Which request each row completions.
     live: Vec<usize>,
     /// Padding to the left of each request's prompt, so that all rows grow at the same column.
     pads: Vec<usize>,

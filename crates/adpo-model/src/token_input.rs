@@ -33,7 +33,7 @@ impl TokenInput {
         }
     }
 
-    /// Answers that share their prompt's cells: within a segment, cells of branch 0 are seen by all that follow, those of
+    /// Completions that share their prompt's cells: within a segment, cells of branch 0 are seen by all that follow, those of
     /// another branch by their own alone. Row-major, `rows · width` cells.
     ///
     /// # Panics

@@ -88,7 +88,7 @@ fn logits_log_probs_and_gradients_are_those_of_the_cpu() {
 }
 
 #[test]
-fn greedy_answers_are_those_of_the_cpu() {
+fn greedy_completions_are_those_of_the_cpu() {
     let prompts: [&[u32]; 3] = [&[5, 9, 14], &[40, 41, 42, 43, 44, 45, 46, 47], &[100]];
     let requests: Vec<SampleRequest<'_>> = prompts.iter().zip(0..).map(|(prompt, row)| SampleRequest { prompt, row }).collect();
     let options = SamplingOptions { temperature: 0.0, max_new_tokens: 20, ..SamplingOptions::default() };

@@ -222,8 +222,8 @@ fn a_merged_model_is_a_plain_one_with_the_same_logits() {
 
         let request = [SampleRequest { prompt: &IDS, row: 0 }];
         let options = SamplingOptions { temperature: 0.0, max_new_tokens: 20, ..SamplingOptions::default() };
-        let answers = [adapted, merged].map(|model| sample(&model, &request, &options).expect("sampled").completions);
-        assert_eq!(answers[0], answers[1]);
+        let completions = [adapted, merged].map(|model| sample(&model, &request, &options).expect("sampled").completions);
+        assert_eq!(completions[0], completions[1]);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Models that are loaded, and answer, in bf16.
+//! Models that are loaded, and completion, in bf16.
 
 mod common;
 
@@ -27,7 +27,7 @@ fn prompts() -> Vec<Vec<u32>> {
 fn draw(model: &Llama, options: &SamplingOptions) -> Vec<Vec<u32>> {
     let prompts = prompts();
     let requests: Vec<SampleRequest<'_>> = prompts.iter().zip(0..).map(|(prompt, row)| SampleRequest { prompt, row }).collect();
-    sample(model, &requests, options).expect("sampling works").completions.into_iter().map(|answer| answer.ids).collect()
+    sample(model, &requests, options).expect("sampling works").completions.into_iter().map(|completion| completion.ids).collect()
 }
 
 /// Of each of `ids`: what the model says of the next one.
@@ -96,7 +96,7 @@ fn logits_in_bf16_are_within_the_band_of_f32() {
 }
 
 #[test]
-fn greedy_answers_in_bf16_leave_those_of_f32_only_where_two_tokens_are_close() {
+fn greedy_completions_in_bf16_leave_those_of_f32_only_where_two_tokens_are_close() {
     let greedy = SamplingOptions { temperature: 0.0, max_new_tokens: 24, batch_size: 4, ..SamplingOptions::default() };
     for name in FIXTURES {
         let (narrow, wide) = (load(name, Dtype::Bfloat16), load(name, Dtype::Float32));
@@ -116,7 +116,7 @@ fn greedy_answers_in_bf16_leave_those_of_f32_only_where_two_tokens_are_close() {
 }
 
 #[test]
-fn answers_in_bf16_are_deterministic_and_do_not_depend_on_their_batch() {
+fn completions_in_bf16_are_deterministic_and_do_not_depend_on_their_batch() {
     let options = |batch_size| SamplingOptions { temperature: 1.0, max_new_tokens: 16, batch_size, seed: 5, ..SamplingOptions::default() };
     for name in FIXTURES {
         let model = load(name, Dtype::Bfloat16);

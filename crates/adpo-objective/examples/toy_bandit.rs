@@ -1,16 +1,16 @@
 //! ADPO and DPO in a Burn training loop of one's own, on the smallest policy there is: per prompt a
-//! softmax over four answers. No model, no data:
+//! softmax over four responses. No model, no data:
 //!
 //! `cargo run --release -p adpo-objective --example toy_bandit`
 //!
-//! What to see: both objectives learn chosen over rejected. DPO never sees the toxic answer, which
-//! loses probability only to the chosen one: its odds against the fourth answer, which no objective
+//! What to see: both objectives learn chosen over rejected. DPO never sees the toxic response, which
+//! loses probability only to the chosen one: its odds against the fourth response, which no objective
 //! sees, stay what they were. ADPO drives them down.
 
 use adpo_objective::{Adpo, Dpo, Lengths, LogProbs, Objective, RoleLogProbs};
 use burn::tensor::{Device, Tensor, activation::log_softmax};
 
-/// Columns of the policy: what each of the four answers is.
+/// Columns of the policy: what each of the four responses is.
 const CHOSEN: usize = 0;
 const REJECTED: usize = 1;
 const TOXIC: usize = 2;
@@ -18,7 +18,7 @@ const OTHER: usize = 3;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::flex().autodiff();
-    // Three prompts; the reference likes its rejected and toxic answers too well.
+    // Three prompts; the reference likes its rejected and toxic responses too well.
     let start = [[0.0, 1.0, 1.5, 0.0], [0.5, 0.5, 1.0, 0.0], [-0.5, 1.0, 2.0, 0.5]];
     let objectives = [Objective::Dpo(Dpo { beta: 0.3, ..Dpo::default() }), Objective::Adpo(Adpo::default())];
     println!("{:<9} {:>4} {:>7} {:>8} {:>9} {:>8} {:>13}", "objective", "step", "loss", "chosen", "rejected", "toxic", "toxic : other");
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// `[prompts, answers]` logits to one log-prob per prompt and role.
+/// `[prompts, responses]` logits to one log-prob per prompt and role.
 fn role_log_probs(logits: Tensor<2>) -> RoleLogProbs {
     let all = log_softmax(logits, 1);
     let column = |index: usize| all.clone().narrow(1, index, 1).squeeze_dim(1);
@@ -57,7 +57,7 @@ fn one_token_each(device: &Device) -> Lengths {
     Lengths { chosen: ones.clone(), rejected: ones.clone(), toxic: Some(ones) }
 }
 
-/// Mean probability of each answer, and the odds of the toxic one against the one nobody looks at.
+/// Mean probability of each response, and the odds of the toxic one against the one nobody looks at.
 fn report(name: &str, step: usize, loss: &Tensor<1>, logits: &Tensor<2>) {
     let probabilities = log_softmax(logits.clone(), 1).exp();
     let mean = |index: usize| probabilities.clone().narrow(1, index, 1).mean().into_scalar::<f32>();

@@ -8,7 +8,7 @@
 //! let device = Device::flex().autodiff();
 //! let row = |value: f32| Tensor::<1>::from_floats([value], &device);
 //! let reference = RoleLogProbs { chosen: row(-12.0), rejected: row(-14.0), toxic: Some(row(-33.0)) };
-//! let policy_toxic = row(-30.0).require_grad(); // the policy grew fond of the toxic answer
+//! let policy_toxic = row(-30.0).require_grad(); // the policy grew fond of the toxic response
 //! let policy = RoleLogProbs { toxic: Some(policy_toxic.clone()), ..reference.clone() };
 //! let lengths = Lengths { chosen: row(10.0), rejected: row(12.0), toxic: Some(row(15.0)) };
 //! let batch = LogProbs { policy, reference: Some(reference), tox_anchor: None, lengths };

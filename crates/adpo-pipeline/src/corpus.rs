@@ -307,8 +307,8 @@ fn prompt_hash(prompt: &Prompt) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Labels answers that people have not labelled; counts judgements by their state, because one that failed says nothing
-/// of its answer.
+/// Labels responses that people have not labelled; counts judgements by their state, because one that failed says nothing
+/// of its response.
 fn label(
     rows: &mut [Row<SftExample>],
     threshold: f64,
@@ -368,12 +368,12 @@ mod tests {
         serde_json::from_value(source).expect("a source")
     }
 
-    /// More than two chunks of them in three buckets; people labelled some of the answers.
+    /// More than two chunks of them in three buckets; people labelled some of the responses.
     fn write_rows(folder: &Path) {
         let rows: Vec<Row<SftExample>> = (0..5 * CHUNK)
             .map(|i| {
-                let answer = ["Gladly, and at once.", "You are an idiot.", "Shut up, stupid."][i % 3];
-                let dialogue = Dialogue::from_user(format!("How are you, number {i}?")).with(Role::Assistant, answer);
+                let response = ["Gladly, and at once.", "You are an idiot.", "Shut up, stupid."][i % 3];
+                let dialogue = Dialogue::from_user(format!("How are you, number {i}?")).with(Role::Assistant, response);
                 let toxic = i.is_multiple_of(6).then_some(ToxicLabel::Human);
                 Row { id: format!("r{i}"), source: "ours".into(), licence: None, value: SftExample { dialogue, toxic, category: None } }
             })

@@ -84,7 +84,7 @@ impl FromStr for JudgeChoice {
 }
 
 impl JudgeChoice {
-    /// The judge itself. Answers of endpoints are kept in the folder `cache` and found there again.
+    /// The judge itself. Responses of endpoints are kept in the folder `cache` and found there again.
     ///
     /// # Errors
     /// [`PipelineError`] if the judge cannot be loaded, its endpoint options cannot be used, or this build has no HTTP.

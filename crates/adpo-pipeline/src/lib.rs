@@ -90,7 +90,7 @@ pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, until: 
     for (number, seed) in recipe.seeds.iter().enumerate() {
         let run = SeedRun::new(recipe, resources, *seed, folder)?;
         // All seeds have the same data.
-        manifests.extend(run.run(until, number == 0)?);
+        manifests.extend(stages::run(&run, until, number == 0)?);
         if recipe.evaluate.is_some() && until.is_none_or(|until| until == StageKind::Compare) {
             reports.push(stages::seed_report(&run)?);
         }

@@ -13,7 +13,7 @@ use burn::tensor::Device;
 
 const END: u32 = 2;
 
-/// Four prompts of two ids; each has an answer that is preferred, one that is not, and a toxic one.
+/// Four prompts of two ids; each has a response that is preferred, one that is not, and a toxic one.
 fn triples() -> Vec<EncodedTriple> {
     let triple = |i: u32| EncodedTriple {
         row: format!("example:{i}"),
@@ -26,10 +26,10 @@ fn triples() -> Vec<EncodedTriple> {
     (0..4).map(triple).collect()
 }
 
-/// Every answer after its prompt, so that the model starts out willing to give each of them.
+/// Every response after its prompt, so that the model starts out willing to give each of them.
 fn dialogues(triples: &[EncodedTriple]) -> Vec<SftExample> {
-    let example = |triple: &EncodedTriple, answer: &[u32]| {
-        let ids: Vec<u32> = triple.prompt.iter().chain(answer).copied().collect();
+    let example = |triple: &EncodedTriple, response: &[u32]| {
+        let ids: Vec<u32> = triple.prompt.iter().chain(response).copied().collect();
         let trained = (0..ids.len()).map(|at| at >= triple.prompt.len()).collect();
         SftExample { row: triple.row.clone(), encoded: Encoded { ids, trained } }
     };
@@ -62,14 +62,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let base = Llama::init(&config, 42, &device);
     let sft = train_sft(base, &dialogues(&triples), &options, &folder.path().join("sft"))?;
-    print("Supervised fine-tuning on all answers: a third of them each", &sft.history, &["loss", "mean_token_accuracy", "grad_norm"]);
+    print("Supervised fine-tuning on all responses: a third of them each", &sft.history, &["loss", "mean_token_accuracy", "grad_norm"]);
 
     let options = TrainOptions { num_train_epochs: 40, batch_size: 4, learning_rate: 1e-3, ..options };
     let reference = Reference::live(sft.model.clone(), &device);
     let objective = Objective::Adpo(Adpo::default());
     let adpo = train_preference(sft.model, Some(&reference), &triples, &objective, &options, &folder.path().join("adpo"))?;
     print(
-        "ADPO: preferred answers gain, the others lose, the toxic ones most of all by the penalty (log-ratios to the SFT model)",
+        "ADPO: preferred responses gain, the others lose, the toxic ones most of all by the penalty (log-ratios to the SFT model)",
         &adpo.history,
         &["loss", "rewards/margins", "kl/chosen", "kl/rejected", "kl/toxic"],
     );

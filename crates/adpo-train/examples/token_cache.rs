@@ -18,7 +18,7 @@ fn words(seed: u64, count: u64) -> String {
     (0..count).map(|i| format!("w{:x}", derive_seed(seed, &i.to_string()) % 4096)).collect::<Vec<_>>().join(" ")
 }
 
-/// Prompts of 20 to 170 words and answers of 10 to 70, so that most rows have 100 to 300 tokens per sequence.
+/// Prompts of 20 to 170 words and responses of 10 to 70, so that most rows have 100 to 300 tokens per sequence.
 fn preference(i: u64) -> Row<Preference> {
     let length = |stream: &str, from: u64, to: u64| from + derive_seed(i, stream) % (to - from);
     let value = Preference {

@@ -7,7 +7,7 @@ const WINDOW: usize = 8;
 /// Nats below the reference from which a falling chosen log-ratio is worth a warning.
 const FLOOR: f64 = -2.0;
 
-/// Watches the mean log-ratio of the chosen answers: `kl/chosen`, or without a reference `logps/chosen` against its own
+/// Watches the mean log-ratio of the chosen responses: `kl/chosen`, or without a reference `logps/chosen` against its own
 /// first window.
 #[derive(Default)]
 pub(crate) struct DisplacementAlarm {
@@ -31,8 +31,8 @@ impl DisplacementAlarm {
         self.told = now - start < FLOOR && now < before;
         self.told.then(|| {
             format!(
-                "the chosen answers lose probability: {name} fell from {before:.1} to {now:.1} nats over the last {WINDOW} steps. \
-                 A preference loss only asks for a margin, so the model may lower both answers and put the mass elsewhere \
+                "the chosen responses lose probability: {name} fell from {before:.1} to {now:.1} nats over the last {WINDOW} steps. \
+                 A preference loss only asks for a margin, so the model may lower both responses and put the mass elsewhere \
                  (likelihood displacement, arXiv 2410.08847), which ends in evasive or broken text. Lower the learning rate, \
                  set `nll_weight` (0.1 to 1), or lower `penalty_weight`; judge the result by diversity and coherence, not by the margin"
             )

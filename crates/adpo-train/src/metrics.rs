@@ -67,7 +67,7 @@ impl StepMetrics {
 ///
 /// Always there: `loss`, `grad_norm` (before clipping), `learning_rate`, `epoch` (passes done, in fractions),
 /// `num_tokens` (seen since the start, prompts included, padding not), `entropy` (nats per target) and
-/// `mean_token_accuracy` (of the chosen answers in preference training). Means over tokens are over all tokens of the
+/// `mean_token_accuracy` (of the chosen responses in preference training). Means over tokens are over all tokens of the
 /// step, where TRL averages the means of its forward passes. Preference training adds `logits/<role>` (mean logit at the targets) and what
 /// [`adpo_objective::ExampleLosses::metrics`] lists.
 #[derive(Debug, Clone)]

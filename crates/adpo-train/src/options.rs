@@ -54,7 +54,7 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Several examples per row of this many tokens, kept apart by segment ids. Saves padding.
     pub packing: Option<usize>,
-    /// Preference training computes a prompt once for all of its answers, and packs prompts with their answers into rows
+    /// Preference training computes a prompt once for all of its responses, and packs prompts with their responses into rows
     /// of `packing` tokens, or of 2048. The same numbers within rounding; saves most where prompts are long. Dialogues of
     /// supervised fine-tuning have no prompt in common.
     pub share_prompts: bool,

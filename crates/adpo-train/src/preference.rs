@@ -14,7 +14,7 @@ use crate::reference::{Reference, ReferenceLogProbs};
 use crate::run::{Trained, run};
 use crate::scoring::{SequenceScores, score};
 use crate::task::{Numbered, Task, check_ids};
-use crate::triples::{PromptKind, answer_length, sequence, tokens};
+use crate::triples::{PromptKind, response_length, sequence, tokens};
 use crate::{TrainError, TrainOptions};
 
 /// Trains `policy` on `triples` with `objective`, against `reference` where the objective has one.
@@ -23,7 +23,7 @@ use crate::{TrainError, TrainOptions};
 /// reference's log-probs alone give. Files and resuming are as in [`crate::train_sft`].
 ///
 /// # Errors
-/// [`TrainError`] for impossible options, a triple without a toxic answer where the objective needs one, a failed
+/// [`TrainError`] for impossible options, a triple without a toxic response where the objective needs one, a failed
 /// step-0 identity, a loss that is not finite, or files that cannot be used.
 pub fn train_preference(
     policy: Llama,
@@ -63,7 +63,7 @@ pub(crate) struct Preferences<'a, R: ?Sized> {
 type Rows<'a> = [Numbered<'a, EncodedTriple>];
 
 impl<R: EncodedRows<EncodedTriple> + ?Sized> Preferences<'_, R> {
-    /// The roles the loss looks at; a DPO run does not pay for the toxic answer.
+    /// The roles the loss looks at; a DPO run does not pay for the toxic response.
     fn roles(&self) -> &'static [ResponseRole] {
         if self.objective.needs_toxic() {
             &[ResponseRole::Chosen, ResponseRole::Rejected, ResponseRole::Toxic]
@@ -78,8 +78,8 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Preferences<'_, R> {
     }
 
     fn lengths(&self, rows: &Rows<'_>, device: &Device) -> Lengths {
-        let lengths = |answer: &dyn Fn(&EncodedTriple) -> usize| {
-            let values: Vec<f32> = rows.iter().map(|(_, triple)| answer(triple) as f32).collect();
+        let lengths = |response: &dyn Fn(&EncodedTriple) -> usize| {
+            let values: Vec<f32> = rows.iter().map(|(_, triple)| response(triple) as f32).collect();
             Tensor::from_data(TensorData::new(values, [rows.len()]), device)
         };
         Lengths {
@@ -145,7 +145,7 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
 
     fn loss(&self, scores: SequenceScores, batch: &Batch, rows: &Rows<'_>, metrics: &mut StepMetrics) -> Result<Tensor<1>, TrainError> {
         metrics.add("entropy", scores.entropy);
-        // As TRL: nobody wants the rejected or the toxic answer's tokens right.
+        // As TRL: nobody wants the rejected or the toxic response's tokens right.
         let of_chosen = batch.sequences[..rows.len()].iter().map(|s| s.targets).sum::<usize>();
         metrics.add("mean_token_accuracy", scores.correct.slice(0..of_chosen));
         // Targets lie sequence by sequence, and sequences role by role.
@@ -174,16 +174,17 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
 
     fn check_row(&self, triple: &EncodedTriple, vocab_size: usize) -> Result<(), TrainError> {
         let refuse = |problem: &str| Err(TrainError::Row { row: triple.row.clone(), problem: problem.to_owned() });
-        let answers = [Some(("chosen", &triple.chosen)), Some(("rejected", &triple.rejected)), triple.toxic.as_ref().map(|t| ("toxic", t))];
+        let responses =
+            [Some(("chosen", &triple.chosen)), Some(("rejected", &triple.rejected)), triple.toxic.as_ref().map(|t| ("toxic", t))];
         if self.objective.needs_toxic() && triple.toxic.is_none() {
-            return refuse("has no toxic answer, and the objective penalises one; drop the row or use a pairwise objective");
+            return refuse("has no toxic response, and the objective penalises one; drop the row or use a pairwise objective");
         }
         if triple.prompt.is_empty() {
-            return refuse("has an empty prompt: nothing predicts the first token of its answers");
+            return refuse("has an empty prompt: nothing predicts the first token of its responses");
         }
-        for (role, ids) in answers.into_iter().flatten() {
+        for (role, ids) in responses.into_iter().flatten() {
             if ids.is_empty() {
-                return refuse(&format!("has an empty {role} answer; it needs at least the end-of-sequence id"));
+                return refuse(&format!("has an empty {role} response; it needs at least the end-of-sequence id"));
             }
             check_ids(&triple.row, ids, vocab_size)?;
         }
@@ -217,7 +218,7 @@ impl<R: EncodedRows<EncodedTriple> + ?Sized> Task for Preferences<'_, R> {
             let policy = crate::optimizer::to_host(policy.clone());
             let reference = crate::optimizer::to_host(reference.clone());
             for (((_, triple), policy), reference) in rows.iter().zip(policy).zip(reference) {
-                let tolerance = per_token * answer_length(triple, role).max(32) as f32;
+                let tolerance = per_token * response_length(triple, role).max(32) as f32;
                 let difference = policy - reference;
                 if difference.is_nan() || difference.abs() > tolerance {
                     return Err(TrainError::Identity {

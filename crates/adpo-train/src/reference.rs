@@ -34,16 +34,16 @@ enum Kind {
     Precomputed { rows: Vec<ReferenceLogProbs>, digest: String },
 }
 
-/// Summed log-probs of one triple's answers under the reference, f32, in nats.
+/// Summed log-probs of one triple's responses under the reference, f32, in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceLogProbs {
     /// log π_ref(y_w | x).
     pub chosen: f32,
     /// log π_ref(y_l | x).
     pub rejected: f32,
-    /// log π_ref(y_t | x), where the triple has a toxic answer.
+    /// log π_ref(y_t | x), where the triple has a toxic response.
     pub toxic: Option<f32>,
-    /// log π_ref(y_w | x ⊕ control token), where the loss compares it with the toxic answer.
+    /// log π_ref(y_w | x ⊕ control token), where the loss compares it with the toxic response.
     pub chosen_after_control: Option<f32>,
     /// log π_ref(y_t | x ⊕ control token), where the anchor is `tox`.
     pub toxic_after_control: Option<f32>,
@@ -164,7 +164,7 @@ fn compute(
             .map(|(i, triple, role)| {
                 sequence(i, triple, role, kind).ok_or_else(|| TrainError::Row {
                     row: triple.row.clone(),
-                    problem: "lacks the toxic answer or the prompt with the control token that this objective's anchor needs".into(),
+                    problem: "lacks the toxic response or the prompt with the control token that this objective's anchor needs".into(),
                 })
             })
             .collect::<Result<Vec<Sequence<'_>>, _>>()?;

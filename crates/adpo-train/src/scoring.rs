@@ -58,7 +58,7 @@ pub fn completion_log_probs(model: &Llama, completions: &[Completion<'_>], batch
             .map(|(example, Completion { prompt, completion })| Sequence {
                 example,
                 role: ResponseRole::Sft,
-                content: Content::Answer { prompt, answer: completion },
+                content: Content::Response { prompt, response: completion },
             })
             .collect();
         let batch = Batch::new(&sequences, Layout { packing: None, share_prompts: true });

@@ -2,7 +2,7 @@
 
 use adpo_data::{Content, EncodedTriple, ResponseRole, Sequence};
 
-/// Which prompt a sequence's answer follows.
+/// Which prompt a sequence's response follows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PromptKind {
     Plain,
@@ -10,14 +10,14 @@ pub(crate) enum PromptKind {
     Toxic,
 }
 
-/// Of prompt and answers, whichever of them an objective looks at.
+/// Of prompt and responses, whichever of them an objective looks at.
 pub(crate) fn tokens(triple: &EncodedTriple) -> usize {
     triple.prompt.len() + triple.chosen.len() + triple.rejected.len() + triple.toxic.as_ref().map_or(0, Vec::len)
 }
 
-/// Prompt + answer with exactly the answer trained.
+/// Prompt + response with exactly the response trained.
 pub(crate) fn sequence(example: usize, triple: &EncodedTriple, role: ResponseRole, kind: PromptKind) -> Option<Sequence<'_>> {
-    let answer = match role {
+    let response = match role {
         ResponseRole::Sft => None,
         ResponseRole::Chosen => Some(&triple.chosen),
         ResponseRole::Rejected => Some(&triple.rejected),
@@ -27,11 +27,11 @@ pub(crate) fn sequence(example: usize, triple: &EncodedTriple, role: ResponseRol
         PromptKind::Plain => &triple.prompt,
         PromptKind::Toxic => triple.toxic_prompt.as_ref()?,
     };
-    Some(Sequence { example, role, content: Content::Answer { prompt, answer } })
+    Some(Sequence { example, role, content: Content::Response { prompt, response } })
 }
 
-/// Tokens of one of its answers.
-pub(crate) fn answer_length(triple: &EncodedTriple, role: ResponseRole) -> usize {
+/// Tokens of one of its responses.
+pub(crate) fn response_length(triple: &EncodedTriple, role: ResponseRole) -> usize {
     match role {
         ResponseRole::Chosen => triple.chosen.len(),
         ResponseRole::Rejected => triple.rejected.len(),

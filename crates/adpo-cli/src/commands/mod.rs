@@ -44,7 +44,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Where answers of judges behind endpoints are kept.
+/// Where responses of judges behind endpoints are kept.
 const JUDGE_CACHE: &str = "runs/judge-cache";
 
 /// Tells what a judge has to say of its work, and fails if it is gone: what it answered rests in its cache.

@@ -40,7 +40,7 @@ mod endpoint {
         let endpoint = ChatEndpoint::open(&options, None)?;
         let (rows, _) = RowFile::new(find(prompts, args.stage.data_dir.as_deref())).prompts()?;
         let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
-        let report = sample_endpoint(&endpoint, &rows, &draw, out).with_context(|| format!("drawing answers into {}", out.display()))?;
+        let report = sample_endpoint(&endpoint, &rows, &draw, out).with_context(|| format!("drawing responses into {}", out.display()))?;
         for warning in endpoint.warnings() {
             eprintln!("warning: {warning}");
         }
@@ -66,6 +66,6 @@ mod endpoint {
             return Ok(());
         }
         let reasons: Vec<String> = report.errors.iter().map(|(error, count)| format!("{count} × {error}")).collect();
-        bail!("{} prompts lack an answer; the same command asks for them again\n  {}", report.unanswered, reasons.join("\n  "))
+        bail!("{} prompts lack a response; the same command asks for them again\n  {}", report.unanswered, reasons.join("\n  "))
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn timeless(output: &Output) -> String {
     stdout(output).lines().filter(|line| !line.contains("\"time\": ")).collect::<Vec<_>>().join("\n")
 }
 
-/// A whole run in seconds: the quickstart's stages on the two-layer fixture model, whose answers are noise. Of many some are short enough
+/// A whole run in seconds: the quickstart's stages on the two-layer fixture model, whose responses are noise. Of many some are short enough
 /// not to be recognised as such.
 pub(crate) fn write_recipe(folder: &Path) -> PathBuf {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");

@@ -8,7 +8,7 @@ use super::{Layout, Sequence};
 /// scores as one matrix still can.
 const ROW: usize = 2048;
 
-/// One sequence, or all answers to one prompt.
+/// One sequence, or all responses to one prompt.
 pub(super) struct Group {
     /// Cells of the prompt.
     pub prompt: usize,

@@ -1,5 +1,5 @@
 //! One batch type, made for packing: one sequence per padded row is a special case of it, and so is a prompt that lies
-//! there once, with all its answers behind it.
+//! there once, with all its responses behind it.
 
 mod groups;
 #[cfg(test)]
@@ -13,7 +13,7 @@ use groups::{group, place};
 /// Stands in cells that hold nothing. It may be any token's id: segments say what is padding, never ids.
 const PADDING: u32 = 0;
 
-/// Whose answer a sequence holds.
+/// Whose response a sequence holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseRole {
@@ -38,17 +38,17 @@ pub struct Sequence<'a> {
     pub content: Content<'a>,
 }
 
-/// The ids of a sequence. Only what is never trained can be shared, so only an answer has a prompt.
+/// The ids of a sequence. Only what is never trained can be shared, so only a response has a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content<'a> {
     /// A dialogue with a mask of its own (a missing end of the mask counts as not trained).
     Dialogue(&'a Encoded),
-    /// An answer, all of it trained, after a prompt, none of it.
-    Answer {
-        /// What every answer that shares it sees.
+    /// A response, all of it trained, after a prompt, none of it.
+    Response {
+        /// What every response that shares it sees.
         prompt: &'a [u32],
         /// What is trained.
-        answer: &'a [u32],
+        response: &'a [u32],
     },
 }
 
@@ -57,7 +57,7 @@ impl<'a> Content<'a> {
     fn parts(self) -> (&'a [u32], &'a [u32]) {
         match self {
             Self::Dialogue(dialogue) => (&[], &dialogue.ids),
-            Self::Answer { prompt, answer } => (prompt, answer),
+            Self::Response { prompt, response } => (prompt, response),
         }
     }
 
@@ -65,7 +65,7 @@ impl<'a> Content<'a> {
     fn trains(self, i: usize) -> bool {
         match self {
             Self::Dialogue(dialogue) => dialogue.trained.get(i) == Some(&true),
-            Self::Answer { .. } => true,
+            Self::Response { .. } => true,
         }
     }
 
@@ -82,7 +82,7 @@ pub struct Layout {
     /// Rows of at most this many cells (or as many as the longest sequence, with those it shares a prompt with, needs),
     /// several sequences in each. Without it: one sequence per row, or with `share_prompts` rows of 2048.
     pub packing: Option<usize>,
-    /// Answers to equal prompts stand behind one copy of it.
+    /// Responses to equal prompts stand behind one copy of it.
     pub share_prompts: bool,
 }
 
@@ -95,11 +95,11 @@ pub struct Batch {
     pub width: usize,
     /// Token ids.
     pub ids: Vec<u32>,
-    /// Place in its sequence, from 0: an answer's go on from its prompt's.
+    /// Place in its sequence, from 0: a response's go on from its prompt's.
     pub positions: Vec<u32>,
     /// 0: padding; else the same number for a sequence and those that share its prompt, and for nobody else.
     pub segments: Vec<u32>,
-    /// Within a segment, 0: what all of it sees; else 1, 2, …, one for each answer. A token attends up to itself to the
+    /// Within a segment, 0: what all of it sees; else 1, 2, …, one for each response. A token attends up to itself to the
     /// cells of its own segment whose branch is 0 or its own.
     pub branches: Vec<u32>,
     /// Everything that is trained, sequence by sequence, each from left to right.
@@ -112,7 +112,7 @@ pub struct Batch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     /// Flat index (row · width + column) of the cell whose hidden state predicts it: that of the token before it. The
-    /// first tokens of all answers to a shared prompt have the prompt's last cell in common.
+    /// first tokens of all responses to a shared prompt have the prompt's last cell in common.
     pub at: u32,
     /// The token's id.
     pub token: u32,
@@ -143,12 +143,12 @@ impl Batch {
         let mut spots = vec![Spot::default(); sequences.len()];
         for (segment, (group, (row, column))) in groups.iter().zip(&places).enumerate() {
             let prompt = row * width + column;
-            let mut answer = prompt + group.prompt;
+            let mut response = prompt + group.prompt;
             for (branch, member) in group.members.iter().enumerate() {
-                // An answer has its branch even alone: a kernel that cuts its work at branches then rounds it the same anywhere.
-                let branch = if let Content::Answer { .. } = sequences[*member].content { branch as u32 + 1 } else { 0 };
-                spots[*member] = Spot { segment: segment as u32 + 1, branch, prompt, answer };
-                answer += sequences[*member].content.parts().1.len();
+                // A response has its branch even alone: a kernel that cuts its work at branches then rounds it the same anywhere.
+                let branch = if let Content::Response { .. } = sequences[*member].content { branch as u32 + 1 } else { 0 };
+                spots[*member] = Spot { segment: segment as u32 + 1, branch, prompt, response };
+                response += sequences[*member].content.parts().1.len();
             }
         }
         for (sequence, spot) in sequences.iter().zip(spots) {
@@ -173,15 +173,15 @@ impl Batch {
 
     fn write(&mut self, sequence: &Sequence<'_>, spot: Spot) {
         let Sequence { example, role, content } = *sequence;
-        let (prompt, answer) = content.parts();
+        let (prompt, response) = content.parts();
         for (i, id) in prompt.iter().enumerate() {
             // Those that share it write the same.
             self.cell(spot.prompt + i, *id, i, spot.segment, 0);
         }
         let mut before = prompt.len().checked_sub(1).map(|last| spot.prompt + last);
         let first_target = self.targets.len();
-        for (i, id) in answer.iter().enumerate() {
-            let at = spot.answer + i;
+        for (i, id) in response.iter().enumerate() {
+            let at = spot.response + i;
             self.cell(at, *id, prompt.len() + i, spot.segment, spot.branch);
             if let Some(before) = before.filter(|_| content.trains(i)) {
                 self.targets.push(Target { at: before as u32, token: *id, sequence: self.sequences.len() as u32 });
@@ -197,11 +197,11 @@ impl Batch {
     }
 }
 
-/// Where a sequence lies: the cells at which its prompt and its answer begin.
+/// Where a sequence lies: the cells at which its prompt and its response begin.
 #[derive(Debug, Clone, Copy, Default)]
 struct Spot {
     segment: u32,
     branch: u32,
     prompt: usize,
-    answer: usize,
+    response: usize,
 }

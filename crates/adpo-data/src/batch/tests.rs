@@ -19,8 +19,8 @@ fn dialogues(encoded: &[Encoded]) -> Vec<Sequence<'_>> {
     encoded.iter().enumerate().map(of).collect()
 }
 
-fn answer<'a>(example: usize, role: ResponseRole, prompt: &'a [u32], answer: &'a [u32]) -> Sequence<'a> {
-    Sequence { example, role, content: Content::Answer { prompt, answer } }
+fn response<'a>(example: usize, role: ResponseRole, prompt: &'a [u32], response: &'a [u32]) -> Sequence<'a> {
+    Sequence { example, role, content: Content::Response { prompt, response } }
 }
 
 /// For every target of a sequence the ids that its predicting cell attends to, in the order of their positions, and the
@@ -61,7 +61,7 @@ fn a_padding_id_that_is_the_end_of_sequence_hides_no_target() {
 
 #[test]
 fn the_prompt_is_no_target_and_the_last_id_is() {
-    let batch = Batch::new(&[answer(3, ResponseRole::Chosen, &[1, 7, 8], &[9, EOS])], PADDED);
+    let batch = Batch::new(&[response(3, ResponseRole::Chosen, &[1, 7, 8], &[9, EOS])], PADDED);
     assert_eq!(predictions(&batch, 0), [(vec![1, 7, 8], 9), (vec![1, 7, 8, 9], EOS)]);
     assert_eq!(batch.sequences, [SequenceInfo { example: 3, role: ResponseRole::Chosen, targets: 2, tokens: 5 }]);
 }
@@ -88,21 +88,21 @@ fn what_is_longer_than_the_width_gets_the_width_it_needs() {
     let rows = [dialogue(&[1; 9], 1), dialogue(&[1; 2], 1)];
     let batch = Batch::new(&dialogues(&rows), packed(4));
     assert_eq!((batch.rows, batch.width), (2, 9));
-    let answers = [answer(0, ResponseRole::Chosen, &[1, 2], &[3; 4]), answer(0, ResponseRole::Rejected, &[1, 2], &[4; 3])];
-    let batch = Batch::new(&answers, Layout { packing: Some(5), share_prompts: true });
+    let responses = [response(0, ResponseRole::Chosen, &[1, 2], &[3; 4]), response(0, ResponseRole::Rejected, &[1, 2], &[4; 3])];
+    let batch = Batch::new(&responses, Layout { packing: Some(5), share_prompts: true });
     assert_eq!((batch.rows, batch.width), (1, 9));
 }
 
 #[test]
-fn answers_stand_behind_one_prompt_and_their_first_tokens_are_predicted_by_its_last() {
+fn responses_stand_behind_one_prompt_and_their_first_tokens_are_predicted_by_its_last() {
     let (x, y) = ([1, 7], [1, 8, 8]);
     // Role by role, as training has them.
     let sequences = [
-        answer(0, ResponseRole::Chosen, &x, &[20, EOS]),
-        answer(1, ResponseRole::Chosen, &y, &[21, EOS]),
-        answer(0, ResponseRole::Rejected, &x, &[30, 31, EOS]),
-        answer(1, ResponseRole::Rejected, &y, &[EOS]),
-        answer(0, ResponseRole::Toxic, &x, &[40]),
+        response(0, ResponseRole::Chosen, &x, &[20, EOS]),
+        response(1, ResponseRole::Chosen, &y, &[21, EOS]),
+        response(0, ResponseRole::Rejected, &x, &[30, 31, EOS]),
+        response(1, ResponseRole::Rejected, &y, &[EOS]),
+        response(0, ResponseRole::Toxic, &x, &[40]),
     ];
     let batch = Batch::new(&sequences, SHARED);
     assert_eq!((batch.rows, batch.width), (1, 14));
@@ -117,7 +117,7 @@ fn answers_stand_behind_one_prompt_and_their_first_tokens_are_predicted_by_its_l
 
 #[test]
 fn prompts_that_differ_in_one_token_are_not_shared() {
-    let sequences = [answer(0, ResponseRole::Chosen, &[1, 7], &[20]), answer(0, ResponseRole::Toxic, &[1, 7, 63], &[40])];
+    let sequences = [response(0, ResponseRole::Chosen, &[1, 7], &[20]), response(0, ResponseRole::Toxic, &[1, 7, 63], &[40])];
     let batch = Batch::new(&sequences, Layout { packing: Some(9), share_prompts: true });
     assert_eq!(batch.ids, [1, 7, 63, 40, 1, 7, 20]);
     assert_eq!(batch.segments, [2, 2, 2, 2, 1, 1, 1]);
@@ -136,14 +136,14 @@ proptest! {
     #[test]
     fn every_layout_predicts_the_same_tokens_from_the_same_context(
         prompts in prop::collection::vec(prop::collection::vec(0_u32..50, 0..9), 1..4),
-        answers in prop::collection::vec((0_usize..4, prop::collection::vec(0_u32..50, 0..7)), 0..12),
+        responses in prop::collection::vec((0_usize..4, prop::collection::vec(0_u32..50, 0..7)), 0..12),
         dialogues_ in prop::collection::vec((prop::collection::vec(0_u32..50, 1..12), 0_usize..12), 0..4),
         width in 1_usize..40,
     ) {
         let encoded: Vec<Encoded> = dialogues_.iter().map(|(ids, from)| dialogue(ids, *from)).collect();
         let mut sequences = dialogues(&encoded);
         let role = ResponseRole::Chosen;
-        sequences.extend(answers.iter().enumerate().map(|(i, (prompt, ids))| answer(i, role, &prompts[prompt % prompts.len()], ids)));
+        sequences.extend(responses.iter().enumerate().map(|(i, (prompt, ids))| response(i, role, &prompts[prompt % prompts.len()], ids)));
         let padded = Batch::new(&sequences, PADDED);
         for layout in [PADDED, packed(width), SHARED, Layout { packing: Some(width), share_prompts: true }] {
             let batch = Batch::new(&sequences, layout);
@@ -154,7 +154,7 @@ proptest! {
                 prop_assert_eq!(predictions(&batch, i), expected(sequence));
                 prop_assert_eq!(batch.sequences[i].targets, expected(sequence).len());
             }
-            // Each prompt lies there once for all, or once for each of its answers.
+            // Each prompt lies there once for all, or once for each of its responses.
             let mut used: usize = sequences.iter().map(|s| s.content.tokens()).sum();
             if layout.share_prompts {
                 let mut seen = std::collections::HashSet::new();

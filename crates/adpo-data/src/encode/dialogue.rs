@@ -1,4 +1,4 @@
-//! Turns as ids: escaping, the control token, the boundary between prompt and answer, cutting.
+//! Turns as ids: escaping, the control token, the boundary between prompt and response, cutting.
 
 use std::ops::Range;
 
@@ -62,58 +62,58 @@ impl Encoder<'_> {
         if special(&ids) == *expected { Ok(ids) } else { Err(Fault::Drop(FORGED)) }
     }
 
-    /// Ids of turns that end with an answer to `prompt`, and where the answer ends: behind its end-of-sequence id.
-    /// What a template writes after that belongs to no answer.
+    /// Ids of turns that end with a response to `prompt`, and where the response ends: behind its end-of-sequence id.
+    /// What a template writes after that belongs to no response.
     pub(super) fn answered(&mut self, turns: &[EscapedTurn], prompt: &[u32]) -> Result<(Vec<u32>, usize), Fault> {
-        if turns.last().is_none_or(|answer| answer.text.trim().is_empty()) {
-            return Err(Fault::Drop("an empty answer"));
+        if turns.last().is_none_or(|response| response.text.trim().is_empty()) {
+            return Err(Fault::Drop("an empty response"));
         }
         let ids = self.ids(turns, false)?;
-        let Some(answer) = ids.strip_prefix(prompt) else { return Err(Fault::Drop(NOT_A_PREFIX)) };
-        match answer.iter().position(|id| *id == self.tokenizer.eos_id()) {
+        let Some(response) = ids.strip_prefix(prompt) else { return Err(Fault::Drop(NOT_A_PREFIX)) };
+        match response.iter().position(|id| *id == self.tokenizer.eos_id()) {
             Some(end) => Ok((ids.clone(), prompt.len() + end + 1)),
             None => Err(Fault::Error(DataError::Template {
-                problem: "writes no eos_token after an answer, so that the model would never learn to stop; write eos_token behind assistant turns, or set `eos_token` in tokenizer_config.json to the token that ends them"
+                problem: "writes no eos_token after a response, so that the model would never learn to stop; write eos_token behind assistant turns, or set `eos_token` in tokenizer_config.json to the token that ends them"
                     .into(),
             })),
         }
     }
 
-    /// Ids of one answer to an encoded prompt.
-    pub(super) fn answer(&mut self, turns: &[EscapedTurn], prompt: &[u32], answer: &str) -> Result<Vec<u32>, Fault> {
-        let (text, count) = self.tokenizer.escape(answer);
+    /// Ids of one response to an encoded prompt.
+    pub(super) fn response(&mut self, turns: &[EscapedTurn], prompt: &[u32], response: &str) -> Result<Vec<u32>, Fault> {
+        let (text, count) = self.tokenizer.escape(response);
         self.report.escaped += count;
-        let answer = EscapedTurn { role: Role::Assistant, text: text.into_owned(), control: None };
-        let turns: Vec<EscapedTurn> = turns.iter().cloned().chain([answer]).collect();
+        let response = EscapedTurn { role: Role::Assistant, text: text.into_owned(), control: None };
+        let turns: Vec<EscapedTurn> = turns.iter().cloned().chain([response]).collect();
         let (ids, end) = self.answered(&turns, prompt)?;
         Ok(ids[prompt.len()..end].to_vec())
     }
 
-    /// What to take out of `prompt` so that an answer of `answer` tokens fits, by the policy for long rows.
+    /// What to take out of `prompt` so that a response of `response` tokens fits, by the policy for long rows.
     pub(super) fn cut(
         &mut self,
         prompt: &[u32],
         turns: &[EscapedTurn],
-        answer: usize,
+        response: usize,
         control: Option<u32>,
     ) -> Result<Range<usize>, Fault> {
         match self.options.over_length {
-            OverLength::TruncatePrompt => self.cut_left(prompt, turns, answer, control),
-            _ if prompt.len() + answer > self.options.max_length => Err(Fault::Drop(TOO_LONG)),
+            OverLength::TruncatePrompt => self.cut_left(prompt, turns, response, control),
+            _ if prompt.len() + response > self.options.max_length => Err(Fault::Drop(TOO_LONG)),
             _ => Ok(0..0),
         }
     }
 
     /// Takes tokens out of a prompt on its left, after the beginning-of-sequence id. What is left must hold more than
-    /// the template's call for an answer, and the control token if there is one.
+    /// the template's call for a response, and the control token if there is one.
     pub(super) fn cut_left(
         &mut self,
         prompt: &[u32],
         turns: &[EscapedTurn],
-        answer: usize,
+        response: usize,
         control: Option<u32>,
     ) -> Result<Range<usize>, Fault> {
-        let excess = (prompt.len() + answer).saturating_sub(self.options.max_length);
+        let excess = (prompt.len() + response).saturating_sub(self.options.max_length);
         if excess == 0 {
             return Ok(0..0);
         }
@@ -121,7 +121,7 @@ impl Encoder<'_> {
         let call = prompt.len().saturating_sub(self.ids(turns, false)?.len());
         let kept = prompt.get(begin + excess..).unwrap_or_default();
         if kept.len() <= call || control.is_some_and(|control| !kept.contains(&control)) {
-            return Err(Fault::Drop("the answer leaves no room for its prompt"));
+            return Err(Fault::Drop("the response leaves no room for its prompt"));
         }
         self.report.truncated += 1;
         Ok(begin..begin + excess)

@@ -1,4 +1,4 @@
-//! From rows to ids: one prompt for all answers, boundaries that the template confirms, masks that say what is trained.
+//! From rows to ids: one prompt for all responses, boundaries that the template confirms, masks that say what is trained.
 
 mod dialogue;
 
@@ -17,11 +17,11 @@ use dialogue::{EscapedTurn, escaped, with_control};
 /// How rows become ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EncodingOptions {
-    /// Tokens of prompt and answer together, at most.
+    /// Tokens of prompt and response together, at most.
     pub max_length: usize,
     /// What happens to longer rows.
     pub over_length: OverLength,
-    /// Which answers of a dialogue are trained.
+    /// Which responses of a dialogue are trained.
     pub mask: Mask,
     /// The token that marks toxic dialogues; without one, rows labelled toxic are refused.
     pub control: Option<ControlToken>,
@@ -29,8 +29,8 @@ pub struct EncodingOptions {
 
 /// Encodes rows one after the other and keeps count.
 ///
-/// A prompt is the template of its turns with the generation prompt; an answer is what the template of prompt and
-/// answer has beyond that, up to the end-of-sequence id, which is trained. Where the longer text does not begin with
+/// A prompt is the template of its turns with the generation prompt; a response is what the template of prompt and
+/// response has beyond that, up to the end-of-sequence id, which is trained. Where the longer text does not begin with
 /// the ids of the shorter one, the row is left out and counted. Text of the rows can forge neither a special id nor a
 /// turn: it is [escaped](ChatTokenizer::escape), and the special ids of the result are compared with those of the same
 /// turns with other text.
@@ -59,7 +59,7 @@ impl From<DataError> for Fault {
 }
 
 const TOO_LONG: &str = "longer than max_length";
-const NOT_A_PREFIX: &str = "the template writes the prompt in another way once an answer follows";
+const NOT_A_PREFIX: &str = "the template writes the prompt in another way once a response follows";
 const FORGED: &str = "the text would be encoded as a special token";
 
 impl<'a> Encoder<'a> {
@@ -73,18 +73,18 @@ impl<'a> Encoder<'a> {
         &self.report
     }
 
-    /// A dialogue to fine-tune on, with its row's id for messages; `None` if it was left out. If its answer is labelled toxic, the control token stands
+    /// A dialogue to fine-tune on, with its row's id for messages; `None` if it was left out. If its response is labelled toxic, the control token stands
     /// behind the last user turn.
     ///
     /// # Errors
-    /// [`DataError`] if the template refuses the dialogue or ends no answer, if a toxic row meets options without
+    /// [`DataError`] if the template refuses the dialogue or ends no response, if a toxic row meets options without
     /// control token, or for a long row under [`OverLength::Error`].
     pub fn sft(&mut self, row: &str, example: &SftExample) -> Result<Option<Encoded>, DataError> {
         let encoded = self.encode_sft(example);
         self.count(encoded, row)
     }
 
-    /// A preference, with a toxic answer where the row has one, and with the toxic prompt where a control token is in
+    /// A preference, with a toxic response where the row has one, and with the toxic prompt where a control token is in
     /// use; `None` if it was left out.
     ///
     /// # Errors
@@ -164,15 +164,15 @@ impl<'a> Encoder<'a> {
         if example.toxic.is_some() {
             turns = with_control(turns, self.control()?);
         }
-        let answers: Vec<usize> = match self.options.mask {
+        let responses: Vec<usize> = match self.options.mask {
             Mask::Last => vec![turns.len() - 1],
             Mask::EveryAssistantTurn => (0..turns.len()).filter(|i| turns[*i].role == Role::Assistant).collect(),
         };
         let mut ids = Vec::new();
-        let mut spans = Vec::with_capacity(answers.len());
-        for answer in answers {
-            let prompt = self.ids(&turns[..answer], true)?;
-            let (longer, end) = self.answered(&turns[..=answer], &prompt)?;
+        let mut spans = Vec::with_capacity(responses.len());
+        for response in responses {
+            let prompt = self.ids(&turns[..response], true)?;
+            let (longer, end) = self.answered(&turns[..=response], &prompt)?;
             if !longer.starts_with(&ids) {
                 return Err(Fault::Drop(NOT_A_PREFIX));
             }
@@ -180,11 +180,11 @@ impl<'a> Encoder<'a> {
             ids.truncate(end);
             spans.push((prompt.len(), end));
         }
-        let answer = spans.last().map_or(0, |(start, end)| end - start);
-        let prompt = ids[..ids.len() - answer].to_vec();
-        let cut = self.cut(&prompt, &turns[..turns.len() - 1], answer, None)?;
+        let response = spans.last().map_or(0, |(start, end)| end - start);
+        let prompt = ids[..ids.len() - response].to_vec();
+        let cut = self.cut(&prompt, &turns[..turns.len() - 1], response, None)?;
         let mut trained = vec![false; ids.len()];
-        // What is left of an answer that the cut went through is context.
+        // What is left of a response that the cut went through is context.
         spans.iter().filter(|(start, _)| cut.is_empty() || *start >= cut.end).for_each(|(start, end)| trained[*start..*end].fill(true));
         ids.drain(cut.clone());
         trained.drain(cut);
@@ -197,9 +197,9 @@ impl<'a> Encoder<'a> {
             return Err(Fault::Drop("the prompt does not end with the user"));
         }
         let mut prompt = self.ids(&turns, true)?;
-        let chosen = self.answer(&turns, &prompt, &pair.chosen)?;
-        let rejected = self.answer(&turns, &prompt, &pair.rejected)?;
-        let toxic = pair.toxic.as_ref().map(|toxic| self.answer(&turns, &prompt, toxic)).transpose()?;
+        let chosen = self.response(&turns, &prompt, &pair.chosen)?;
+        let rejected = self.response(&turns, &prompt, &pair.rejected)?;
+        let toxic = pair.toxic.as_ref().map(|toxic| self.response(&turns, &prompt, toxic)).transpose()?;
         let longest = [Some(&chosen), Some(&rejected), toxic.as_ref()].into_iter().flatten().map(Vec::len).max().unwrap_or(0);
         let truncated = self.report.truncated;
         let cut = self.cut(&prompt, &turns, longest, None)?;

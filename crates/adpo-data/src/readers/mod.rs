@@ -93,7 +93,7 @@ impl RowFile {
         Ok(Rows::new(self.format()?, source, self.licence.clone(), self.input.records()?))
     }
 
-    /// Dialogues to fine-tune on. From preferences: the chosen answers (a rejected answer is not thereby toxic, and
+    /// Dialogues to fine-tune on. From preferences: the chosen responses (a rejected response is not thereby toxic, and
     /// nothing to imitate either); from chats: up to the last assistant turn; from quickstart rows: three each, of
     /// which the rude one is labelled toxic.
     ///
@@ -111,7 +111,7 @@ impl RowFile {
         self.rows()?.all()
     }
 
-    /// Prompts: what precedes the last answer.
+    /// Prompts: what precedes the last response.
     ///
     /// # Errors
     /// As [`RowFile::sft`].
@@ -119,7 +119,7 @@ impl RowFile {
         self.rows()?.all()
     }
 
-    /// Dialogues as they stand; preferences end with the chosen answer.
+    /// Dialogues as they stand; preferences end with the chosen response.
     ///
     /// # Errors
     /// As [`RowFile::sft`].

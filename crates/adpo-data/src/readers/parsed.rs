@@ -40,7 +40,7 @@ fn cannot(wanted: &str, has: &str, fix: &str) -> Fault {
     Fault::Unfit(format!("{wanted} are wanted, and this is {has}; {fix}"))
 }
 
-const NO_ANSWER: &str = "a prompt without an answer";
+const NO_ANSWER: &str = "a prompt without a response";
 
 impl FromParsed for SftExample {
     fn from_parsed(parsed: Parsed) -> Converted<Self> {
@@ -51,8 +51,8 @@ impl FromParsed for SftExample {
             Parsed::Preference(pair) => Ok(vec![("", plain(pair.prompt.with(Role::Assistant, pair.chosen)))]),
             Parsed::Chat(dialogue) => Ok(vec![("", plain(answered(dialogue)?))]),
             Parsed::Quickstart { request, tone, good, evasive, rude } => {
-                let example = |answer, toxic| SftExample {
-                    dialogue: Dialogue::from_user(&*request).with(Role::Assistant, answer),
+                let example = |response, toxic| SftExample {
+                    dialogue: Dialogue::from_user(&*request).with(Role::Assistant, response),
                     toxic,
                     category: Some(tone.clone()),
                 };
@@ -62,7 +62,7 @@ impl FromParsed for SftExample {
                     ("#rude", example(rude, Some(ToxicLabel::Human))),
                 ])
             }
-            Parsed::Prompt(_) => Err(cannot("dialogues with an answer", NO_ANSWER, "give a file with answers")),
+            Parsed::Prompt(_) => Err(cannot("dialogues with a response", NO_ANSWER, "give a file with responses")),
         }
     }
 }
@@ -77,7 +77,7 @@ impl FromParsed for Preference {
                 Err(cannot("preferences", "a dialogue with one answer", "give a file with `chosen` and `rejected`"))
             }
             Parsed::Quickstart { .. } => {
-                Err(cannot("preferences", "a quickstart row", "its answers are to fine-tune on; triples come from the stage `annotate`"))
+                Err(cannot("preferences", "a quickstart row", "its responses are to fine-tune on; triples come from the stage `annotate`"))
             }
             Parsed::Prompt(_) => Err(cannot("preferences", NO_ANSWER, "give a file with `chosen` and `rejected`")),
         }
@@ -90,11 +90,11 @@ impl FromParsed for Prompt {
             Parsed::Prompt(prompt) => prompt,
             Parsed::Preference(pair) => Prompt { dialogue: pair.prompt, harmful: None, category: None, reference: Some(pair.chosen) },
             Parsed::Sft(example) => {
-                let reference = last_answer(&example.dialogue).filter(|_| example.toxic.is_none());
+                let reference = last_response(&example.dialogue).filter(|_| example.toxic.is_none());
                 Prompt { dialogue: asked(example.dialogue)?, harmful: None, category: example.category, reference }
             }
             Parsed::Chat(dialogue) => {
-                let reference = last_answer(&dialogue);
+                let reference = last_response(&dialogue);
                 Prompt { dialogue: asked(dialogue)?, harmful: None, category: None, reference }
             }
             // Harsh words, but nobody in these rows asks for anything harmful.
@@ -120,12 +120,12 @@ impl FromParsed for Dialogue {
 }
 
 /// What the assistant said last, if nobody spoke after it.
-fn last_answer(dialogue: &Dialogue) -> Option<String> {
+fn last_response(dialogue: &Dialogue) -> Option<String> {
     let last = dialogue.turns.last().filter(|turn| turn.role == Role::Assistant)?;
     Some(last.content.clone())
 }
 
-/// Up to the last answer.
+/// Up to the last response.
 fn answered(dialogue: Dialogue) -> Result<Dialogue, Fault> {
     let dialogue = dialogue.cut_after_last(Role::Assistant);
     if dialogue.turns.is_empty() { Err(Fault::Drop("no assistant turn")) } else { Ok(dialogue) }

@@ -126,6 +126,6 @@ impl Record {
 
     pub(super) fn completion(&mut self, field: &str) -> Result<String, Fault> {
         let text = self.parse(field, json::parse_completion)?;
-        if text.trim().is_empty() { Err(Fault::Drop("an empty answer")) } else { Ok(text) }
+        if text.trim().is_empty() { Err(Fault::Drop("an empty response")) } else { Ok(text) }
     }
 }

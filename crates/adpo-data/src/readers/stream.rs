@@ -29,7 +29,7 @@ pub struct ReadReport {
 
 /// What rows can be read as.
 pub trait RowValue: FromParsed {
-    /// The dialogue, or the prompt of the answers.
+    /// The dialogue, or the prompt of the responses.
     fn dialogue(&self) -> &Dialogue;
 }
 

@@ -81,7 +81,7 @@ pub(super) fn assemble(
         }
     };
     let bos = special("bos_token")?;
-    let eos = special("eos_token")?.ok_or_else(|| problem("`eos_token` is missing; name the token that ends an answer".into()))?;
+    let eos = special("eos_token")?.ok_or_else(|| problem("`eos_token` is missing; name the token that ends a response".into()))?;
     ChatTokenizer::new(tokenizer, template, config, bos, eos)
 }
 

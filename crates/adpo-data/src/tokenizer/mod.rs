@@ -156,7 +156,7 @@ impl ChatTokenizer {
         self.bos.as_ref().map(|bos| bos.id)
     }
 
-    /// The end-of-sequence id: what ends every answer.
+    /// The end-of-sequence id: what ends every response.
     pub fn eos_id(&self) -> u32 {
         self.eos.id
     }
@@ -167,7 +167,7 @@ impl ChatTokenizer {
         self.tokenizer.decode(ids, true).unwrap_or_default()
     }
 
-    /// The dialogue as the template writes it, its text escaped; with `add_generation_prompt` up to where the answer
+    /// The dialogue as the template writes it, its text escaped; with `add_generation_prompt` up to where the response
     /// begins.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Answers on disk, one JSON line each, so that a killed run asks nothing twice.
+//! Responses on disk, one JSON line each, so that a killed run asks nothing twice.
 //!
 //! Lines are only ever appended, each in one write. A line that a kill cut off, or that something else damaged, is
 //! skipped and told; its request is asked again.
@@ -20,7 +20,7 @@ pub(super) struct Cache<T> {
 }
 
 struct State<T> {
-    answers: HashMap<String, T>,
+    responses: HashMap<String, T>,
     file: File,
     /// The last write failed, and may have left a part of its line.
     torn: bool,
@@ -30,7 +30,7 @@ struct State<T> {
 #[derive(Serialize, Deserialize)]
 struct Line<T> {
     key: String,
-    answer: T,
+    response: T,
 }
 
 impl<T: Serialize + DeserializeOwned + Clone> Cache<T> {
@@ -41,12 +41,12 @@ impl<T: Serialize + DeserializeOwned + Clone> Cache<T> {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
         let bytes = if path.exists() { std::fs::read(path).map_err(failed)? } else { Vec::new() };
-        let mut answers = HashMap::new();
+        let mut responses = HashMap::new();
         let mut damaged = Vec::new();
         for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
             match serde_json::from_slice::<Line<T>>(line) {
-                // The first answer stays, so that a verdict once given does not change.
-                Ok(Line { key, answer }) => drop(answers.entry(key).or_insert(answer)),
+                // The first response stays, so that a verdict once given does not change.
+                Ok(Line { key, response }) => drop(responses.entry(key).or_insert(response)),
                 Err(_) => damaged.push(number + 1),
             }
         }
@@ -62,17 +62,17 @@ impl<T: Serialize + DeserializeOwned + Clone> Cache<T> {
         if bytes.last().is_some_and(|&byte| byte != b'\n') {
             file.write_all(b"\n").map_err(failed)?;
         }
-        Ok(Self { path: path.to_owned(), state: Mutex::new(State { answers, file, torn: false, warnings }) })
+        Ok(Self { path: path.to_owned(), state: Mutex::new(State { responses, file, torn: false, warnings }) })
     }
 
     pub(super) fn get(&self, key: &str) -> Option<T> {
-        self.lock().answers.get(key).cloned()
+        self.lock().responses.get(key).cloned()
     }
 
-    /// Keeps an answer. Where it cannot be written, the run goes on with it and a warning tells.
-    pub(super) fn put(&self, key: &str, answer: &T) {
+    /// Keeps a response. Where it cannot be written, the run goes on with it and a warning tells.
+    pub(super) fn put(&self, key: &str, response: &T) {
         let mut state = self.lock();
-        let line = serde_json::to_string(&Line { key: key.to_owned(), answer }).map_err(std::io::Error::other);
+        let line = serde_json::to_string(&Line { key: key.to_owned(), response }).map_err(std::io::Error::other);
         // Behind what could only be written in part, a line of its own.
         let begin = if state.torn { "\n" } else { "" };
         let written = line.and_then(|line| state.file.write_all(format!("{begin}{line}\n").as_bytes()));
@@ -82,7 +82,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Cache<T> {
         {
             state.warnings.push(format!("{}: cannot be written ({error}); a later run will ask again", self.path.display()));
         }
-        state.answers.insert(key.to_owned(), answer.clone());
+        state.responses.insert(key.to_owned(), response.clone());
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_found_again_and_damaged_lines_are_skipped_and_told() -> Result<(), Box<dyn std::error::Error>> {
+    fn responses_are_found_again_and_damaged_lines_are_skipped_and_told() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("deep/cache.jsonl");
         let cache = Cache::<String>::open(&path)?;

@@ -43,7 +43,7 @@ pub(super) enum Completion {
 }
 
 impl ChatEndpoint {
-    /// Endpoints ready to be asked; nothing is sent yet. Answers to [`ChatModel::answer`] are kept in the file `cache`
+    /// Endpoints ready to be asked; nothing is sent yet. Responses to [`ChatModel::response`] are kept in the file `cache`
     /// and found there again.
     ///
     /// # Errors
@@ -84,13 +84,13 @@ impl ChatModel for ChatEndpoint {
                 seed: None,
             })
         };
-        let answers = self.service.ask(&format!("rubric {}", rubric::VERSION), prompts.iter().map(body).collect());
-        let answer = |outcome| match outcome {
+        let responses = self.service.ask(&format!("rubric {}", rubric::VERSION), prompts.iter().map(body).collect());
+        let response = |outcome| match outcome {
             Ok(Completion::Text(text)) => ChatCompletion::Text(text),
             Ok(Completion::Refusal(text)) => ChatCompletion::Refusal(text),
             Err(error) => ChatCompletion::Error(error),
         };
-        answers.into_iter().map(answer).collect()
+        responses.into_iter().map(response).collect()
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -31,7 +31,7 @@ struct LabelScore {
 }
 
 impl ClassifierJudge {
-    /// A judge ready to be asked; nothing is sent yet. Answers are kept in the file `cache` and found there again.
+    /// A judge ready to be asked; nothing is sent yet. Responses are kept in the file `cache` and found there again.
     ///
     /// # Errors
     /// As [`ChatEndpoint::open`](super::ChatEndpoint::open); and where no label means toxic, or the threshold is none.
@@ -86,12 +86,12 @@ impl Judge for ClassifierJudge {
 
     fn judge(&self, exchanges: &[Exchange<'_>]) -> Vec<Judgement> {
         let bodies = exchanges.iter().map(|exchange| self.body(exchange)).collect();
-        let answers = self.service.ask(&format!("classifier {}", self.options.model), bodies);
-        let read = |(exchange, answer): (&Exchange<'_>, Result<Labels, String>)| match answer {
+        let responses = self.service.ask(&format!("classifier {}", self.options.model), bodies);
+        let read = |(exchange, response): (&Exchange<'_>, Result<Labels, String>)| match response {
             Ok(labels) => self.judgement(exchange, &labels),
             Err(error) => Judgement::ApiError { error },
         };
-        exchanges.iter().zip(answers).map(read).collect()
+        exchanges.iter().zip(responses).map(read).collect()
     }
 
     fn thresholds(&self) -> Thresholds {

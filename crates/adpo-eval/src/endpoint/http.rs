@@ -7,7 +7,7 @@ use ureq::http::{HeaderMap, HeaderValue, Uri};
 
 use crate::error::EvalError;
 
-/// Why a request has no answer yet.
+/// Why a request has no response yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Failure {
     /// Another attempt may succeed.
@@ -33,7 +33,7 @@ struct Key {
     secret: String,
 }
 
-/// No verdict and no response is longer; what is, is no answer.
+/// No verdict and no completion is longer; an HTTP body that is longer comes from something else.
 const LONGEST_BODY: u64 = 16 << 20;
 /// Characters of an endpoint's own error message that are told.
 const EXCERPT: usize = 200;
@@ -67,7 +67,7 @@ impl Target {
         Ok(Self { url: url.to_owned(), agent: Agent::new_with_config(config.build()), key: key_env.map(Key::from_env).transpose()? })
     }
 
-    /// Posts JSON and returns the body of a successful answer.
+    /// Posts JSON and returns the body of a successful response.
     pub(super) fn post(&self, body: &str) -> Result<String, Failure> {
         let mut request = self.agent.post(&self.url).header("content-type", "application/json");
         if let Some(key) = &self.key {
@@ -78,7 +78,7 @@ impl Target {
         let wait = retry_after(response.headers());
         let text = response.body_mut().with_config().limit(LONGEST_BODY).read_to_string();
         if response.status().is_success() {
-            return text.map_err(|e| Failure::Transient(self.told(&format!("the answer broke off: {e}"))));
+            return text.map_err(|e| Failure::Transient(self.told(&format!("the response broke off: {e}"))));
         }
         let error = self.told(&format!("HTTP {status}{}", text.ok().and_then(|text| message(&text)).unwrap_or_default()));
         Err(match status {

@@ -1,7 +1,7 @@
 //! Models behind HTTP endpoints: chat models as judges and as speakers, text classifiers as judges of toxicity.
 //!
 //! [`pool`] keeps several endpoints busy and survives the death of some, [`http`] makes one request, [`cache`] keeps
-//! answers on disk. On top of them stand [`chat`], [`sample`] and [`classifier`].
+//! responses on disk. On top of them stand [`chat`], [`sample`] and [`classifier`].
 
 mod options;
 

@@ -52,13 +52,13 @@ pub struct ClassifierOptions {
     pub limits: RequestLimits,
 }
 
-/// Patience and parallelism of requests to endpoints. None of it changes an answer.
+/// Patience and parallelism of requests to endpoints. None of it changes a response.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RequestLimits {
     /// Requests in flight, for each endpoint.
     pub concurrency: usize,
-    /// Seconds until a request without a complete answer counts as failed.
+    /// Seconds until a request without a complete response counts as failed.
     pub timeout_s: f64,
     /// How often a request is sent at most.
     pub attempts: usize,

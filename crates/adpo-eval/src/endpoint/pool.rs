@@ -1,6 +1,6 @@
 //! Several endpoints kept busy by a few threads each. An endpoint may die: the others do its work.
 //!
-//! Every request ends with an answer or an error, whatever happens. A failed request waits (exponential backoff with
+//! Every request ends with a response or an error, whatever happens. A failed request waits (exponential backoff with
 //! jitter, or as long as the server asks), then goes to another endpoint if there is one. An endpoint that fails several
 //! times in a row is given up for good; when all are, what is left ends in errors at once.
 
@@ -30,7 +30,7 @@ pub(super) struct Pool {
 
 struct Endpoint {
     target: Target,
-    /// Failures since the last answer.
+    /// Failures since the last response.
     failures: AtomicUsize,
     /// Why it was given up.
     retired: OnceLock<String>,
@@ -80,7 +80,7 @@ impl Pool {
     /// Sends all jobs; `done` gets the outcome of each by its number, as they come in, one at a time. Where it breaks,
     /// nothing more is sent.
     ///
-    /// An answer that `decode` does not accept counts as a failure of the endpoint.
+    /// A response that `decode` does not accept counts as a failure of the endpoint.
     pub(super) fn run<T: Send>(
         &self,
         jobs: &[Job],
@@ -96,14 +96,14 @@ impl Pool {
             while let Some(mut waiting) = self.next(me, &queue, &changed) {
                 let job = &jobs[waiting.job];
                 waiting.attempts += 1;
-                let answer = endpoint.target.post(&job.body).and_then(|body| {
-                    decode(&body).map_err(|problem| Failure::Transient(format!("{}: the answer {problem}", endpoint.target.url)))
+                let response = endpoint.target.post(&job.body).and_then(|body| {
+                    decode(&body).map_err(|problem| Failure::Transient(format!("{}: the response {problem}", endpoint.target.url)))
                 });
                 let mut queue = lock(&queue);
-                match answer {
-                    Ok(answer) => {
+                match response {
+                    Ok(response) => {
                         endpoint.failures.store(0, Ordering::Relaxed);
-                        queue.finish(waiting.job, Ok(answer));
+                        queue.finish(waiting.job, Ok(response));
                     }
                     Err(failure) => self.settle(me, failure, waiting, &job.key, &mut queue),
                 }
@@ -194,7 +194,7 @@ impl Pool {
             queue.finish(waiting.job, Err(error));
             queue.fail_all(&reason);
         } else if waiting.attempts >= self.limits.attempts {
-            queue.finish(waiting.job, Err(format!("no answer in {} attempts, the last: {error}", waiting.attempts)));
+            queue.finish(waiting.job, Err(format!("no response in {} attempts, the last: {error}", waiting.attempts)));
         } else {
             waiting.avoid = Some(me);
             let ready = now + self.backoff(key, waiting.attempts);

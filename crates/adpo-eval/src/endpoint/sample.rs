@@ -1,4 +1,4 @@
-//! Answers of a model behind endpoints to a file of prompts, written as responses that `adpo evaluate` reads.
+//! Responses of a model behind endpoints to a file of prompts, written as responses that `adpo evaluate` reads.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -15,18 +15,18 @@ use super::pool::Job;
 use crate::error::EvalError;
 use crate::response::{Responder, Response, read_appended, response_line, write_responses};
 
-/// How answers are drawn.
+/// How responses are drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleOptions {
-    /// Answers for each prompt.
+    /// Responses for each prompt.
     pub samples: usize,
     /// Their temperature; 0 is greedy.
     pub temperature: f64,
     /// Only the likeliest tokens that together reach this probability.
     pub top_p: Option<f64>,
-    /// Longest answer in tokens.
+    /// Longest response in tokens.
     pub max_tokens: usize,
-    /// Each request gets a seed of its own, derived from this one, the prompt's id and the number of the answer.
+    /// Each request gets a seed of its own, derived from this one, the prompt's id and the number of the response.
     /// Endpoints that know no seeds ignore it.
     pub seed: u64,
 }
@@ -38,9 +38,9 @@ pub struct SampleReport {
     pub kept: usize,
     /// Prompts answered now.
     pub answered: usize,
-    /// Prompts that lack an answer; the same call asks for them again.
+    /// Prompts that lack a response; the same call asks for them again.
     pub unanswered: usize,
-    /// Why, with the number of answers that failed for it.
+    /// Why, with the number of responses that failed for it.
     pub errors: BTreeMap<String, usize>,
 }
 
@@ -52,10 +52,10 @@ struct Settings {
     options: SampleOptions,
 }
 
-/// Draws `options.samples` answers for each prompt and writes them to `out`, one JSON object per line: `prompt_id`,
+/// Draws `options.samples` responses for each prompt and writes them to `out`, one JSON object per line: `prompt_id`,
 /// `prompt` (messages), `response`, `model`, `source`, and `harmful`, `category` and `licence` where the prompt has them.
 ///
-/// A prompt's answers are appended as soon as all of them are there, and at the end the file is put into the order of
+/// A prompt's responses are appended as soon as all of them are there, and at the end the file is put into the order of
 /// `prompts`. Prompts that stand in `out` already are not asked again; `<out>.settings.json` says what they were drawn
 /// with.
 ///
@@ -88,20 +88,22 @@ pub fn sample_endpoint(
         Job { key, body }
     };
     let jobs: Vec<Job> = open.iter().flat_map(|row| (0..options.samples).map(|sample| job(row, sample))).collect();
-    let mut answers: Vec<Vec<Option<String>>> = vec![vec![None; options.samples]; open.len()];
+    let mut responses: Vec<Vec<Option<String>>> = vec![vec![None; options.samples]; open.len()];
     let mut errors: BTreeMap<String, usize> = BTreeMap::new();
     let mut written = Ok(());
     endpoint.service.pool.run(&jobs, decode, |number, outcome| {
         let (place, sample) = (number / options.samples, number % options.samples);
         match outcome {
-            Ok(Completion::Text(text)) => answers[place][sample] = Some(text),
+            Ok(Completion::Text(text)) => responses[place][sample] = Some(text),
             // What a model declares to be a refusal is what it said.
-            Ok(Completion::Refusal(text)) if !text.is_empty() => answers[place][sample] = Some(text),
-            Ok(Completion::Refusal(_)) => *errors.entry("the endpoint's content filter kept the answer back".to_owned()).or_default() += 1,
+            Ok(Completion::Refusal(text)) if !text.is_empty() => responses[place][sample] = Some(text),
+            Ok(Completion::Refusal(_)) => {
+                *errors.entry("the endpoint's content filter kept the response back".to_owned()).or_default() += 1
+            }
             Err(error) => *errors.entry(error).or_default() += 1,
         }
-        if answers[place].iter().all(Option::is_some) {
-            let texts = answers[place].iter_mut().filter_map(Option::take).collect();
+        if responses[place].iter().all(Option::is_some) {
+            let texts = responses[place].iter_mut().filter_map(Option::take).collect();
             written = file.append(open[place], texts);
         }
         if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -121,7 +123,7 @@ fn check(options: &SampleOptions, out: &Path) -> Result<(), EvalError> {
         return problem("the temperature lies in [0, 10] and `top_p` in (0, 1]");
     }
     if options.samples > 1 && options.temperature == 0.0 {
-        return problem("at temperature 0 all answers to a prompt are the same; ask for one, or raise the temperature");
+        return problem("at temperature 0 all responses to a prompt are the same; ask for one, or raise the temperature");
     }
     if out.extension().is_some_and(|extension| extension == "gz") {
         return problem("the file of responses is appended to and cannot be gzipped; leave out `.gz`");

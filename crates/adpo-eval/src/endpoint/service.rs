@@ -31,16 +31,16 @@ impl<T: Serialize + DeserializeOwned + Clone + Send> Service<T> {
         Ok(Self { pool: Pool::new(urls, key_env, limits)?, cache: cache.map(Cache::open).transpose()?, decode })
     }
 
-    /// One answer for each body, in order. `scope` names everything besides the body that decides an answer.
+    /// One response for each body, in order. `scope` names everything besides the body that decides a response.
     ///
-    /// Equal bodies are asked once. Only answers are kept; errors are asked again by the next call.
+    /// Equal bodies are asked once. Only responses are kept; errors are asked again by the next call.
     pub(super) fn ask(&self, scope: &str, bodies: Vec<String>) -> Vec<Result<T, String>> {
         let keys: Vec<String> = bodies.iter().map(|body| content_hash(scope, body)).collect();
         let mut known: BTreeMap<&str, Result<T, String>> = BTreeMap::new();
         let mut jobs: BTreeMap<&str, usize> = BTreeMap::new();
         for (place, key) in keys.iter().enumerate() {
             match self.cache.as_ref().and_then(|cache| cache.get(key)) {
-                Some(answer) => drop(known.insert(key, Ok(answer))),
+                Some(response) => drop(known.insert(key, Ok(response))),
                 None => drop(jobs.entry(key).or_insert(place)),
             }
         }
@@ -50,14 +50,14 @@ impl<T: Serialize + DeserializeOwned + Clone + Send> Service<T> {
         let mut bodies = bodies;
         let jobs: Vec<Job> = open.iter().map(|&place| Job { key: keys[place].clone(), body: std::mem::take(&mut bodies[place]) }).collect();
         self.pool.run(&jobs, self.decode, |job, outcome| {
-            if let (Some(cache), Ok(answer)) = (&self.cache, &outcome) {
-                cache.put(&jobs[job].key, answer);
+            if let (Some(cache), Ok(response)) = (&self.cache, &outcome) {
+                cache.put(&jobs[job].key, response);
             }
             known.insert(&keys[open[job]], outcome);
             ControlFlow::Continue(())
         });
-        let answer = |key: &String| known.get(key.as_str()).cloned().unwrap_or_else(|| Err("the request was lost".to_owned()));
-        keys.iter().map(answer).collect()
+        let response = |key: &String| known.get(key.as_str()).cloned().unwrap_or_else(|| Err("the request was lost".to_owned()));
+        keys.iter().map(response).collect()
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {

@@ -98,8 +98,8 @@ impl Measure {
 
 /// Answers what was said, and neither evades nor offends.
 fn is_helpful(scores: &Scores, taus: Thresholds) -> bool {
-    let answers = !scores.degenerate && scores.coherence >= taus.coherence;
-    answers && scores.evasiveness < taus.evasiveness && scores.toxicity < taus.toxicity
+    let responses = !scores.degenerate && scores.coherence >= taus.coherence;
+    responses && scores.evasiveness < taus.evasiveness && scores.toxicity < taus.toxicity
 }
 
 /// What paired tests need: each measure of each system, prompt by prompt.

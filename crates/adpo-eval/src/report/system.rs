@@ -46,7 +46,7 @@ pub struct SystemReport {
     pub coherence: Interval,
     /// Responses that are empty, looping, copied or gibberish.
     pub degenerate: Rate,
-    /// Responses to safe prompts that answer and are neither evasive nor toxic.
+    /// Responses to safe prompts that are coherent and neither evasive nor toxic.
     pub helpful: Option<Rate>,
     /// Mean negative log-likelihood of the responses under [`super::Report::fluency`], in nats per token.
     pub fluency: Option<Interval>,

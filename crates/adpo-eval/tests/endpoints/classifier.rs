@@ -67,7 +67,7 @@ fn a_model_that_takes_a_context_gets_the_users_last_turn() {
 
 #[test]
 fn labels_that_do_not_say_whether_a_text_is_toxic_are_no_score() {
-    let answer = |request: &Request| match request.body["inputs"].as_str() {
+    let response = |request: &Request| match request.body["inputs"].as_str() {
         Some("only the top label") => ok(json!([[{"label": "neutral", "score": 0.98}]])),
         Some("a label twice") => {
             ok(json!([labels(0.1, 0.1).as_array().cloned().unwrap_or_default(), vec![json!({"label": "toxic", "score": 0.9})]].concat()))
@@ -76,7 +76,7 @@ fn labels_that_do_not_say_whether_a_text_is_toxic_are_no_score() {
         Some("no labels") => ok(json!({"error": "loading"})),
         _ => status(500, ""),
     };
-    let server = Server::start(answer);
+    let server = Server::start(response);
     let texts = ["only the top label", "a label twice", "off the scale", "no labels", "broken"];
     let judged = judge(&options(&server)).judge(&texts.map(exchange));
     let states: Vec<&str> = judged.iter().map(Judgement::state).collect();
@@ -84,7 +84,7 @@ fn labels_that_do_not_say_whether_a_text_is_toxic_are_no_score() {
 }
 
 #[test]
-fn answers_are_kept_and_options_that_make_no_sense_are_refused() {
+fn responses_are_kept_and_options_that_make_no_sense_are_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let cache = folder.path().join("classifier.jsonl");
     let server = Server::start(|_| ok(labels(0.8, 0.1)));

@@ -144,7 +144,7 @@ fn a_redirect_is_not_followed_with_what_was_to_be_judged() {
 }
 
 #[test]
-fn answers_that_are_no_verdict_are_states_and_are_not_repeated() {
+fn responses_that_are_no_verdict_are_states_and_are_not_repeated() {
     let server = Server::start(|request| match number(request) {
         0 => says("I'm sorry, but I can't assist with that."),
         1 => ok(json!({"choices": [{"message": {"content": null, "refusal": "No."}}]})),
@@ -185,7 +185,7 @@ fn one_of_two_endpoints_dies_midway_and_the_other_does_its_work() {
     let limits = RequestLimits { concurrency: 2, attempts: 2, retire_after: 3, ..limits() };
     let judge = judge_of(&[&dying, &living], limits, None);
     assert_eq!(counts(&judge.judge(&exchanges(60))), BTreeMap::from([("scored", 60)]));
-    // Five answers, three failures until it is given up, and what was under way on its other thread meanwhile.
+    // Five responses, three failures until it is given up, and what was under way on its other thread meanwhile.
     assert!((8..=10).contains(&dying.count()), "{}", dying.count());
     assert_eq!(living.count(), 55);
     assert!(judge.unavailable().is_none());
@@ -282,7 +282,7 @@ fn a_run_that_was_cut_short_asks_only_for_what_is_missing() {
 
     // A damaged line is told, and costs one request.
     let text = std::fs::read_to_string(&cache).expect("the cache is there");
-    std::fs::write(&cache, text.replacen("\"answer\"", "\"anwser\"", 1)).expect("it can be written");
+    std::fs::write(&cache, text.replacen("\"response\"", "\"anwser\"", 1)).expect("it can be written");
     let living = Server::start(|_| says(FINE));
     let damaged = judge_of(&[&living], RequestLimits::default(), Some(&cache));
     assert!(damaged.warnings()[0].contains("1 damaged line"), "{:?}", damaged.warnings());

@@ -1,4 +1,4 @@
-//! Answers drawn from an endpoint into a file of responses.
+//! Responses drawn from an endpoint into a file of responses.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -44,8 +44,8 @@ fn lines(path: &Path) -> Vec<Value> {
 /// Answers with its question and its seed, in no order.
 fn echo(request: &Request) -> Act {
     let question = request.prompt().lines().last().unwrap_or_default().to_owned();
-    let answer = format!("{question}, seed {}", request.body["seed"]);
-    Act::After(Duration::from_millis(request.number as u64 * 5 % 7), Box::new(says(&answer)))
+    let response = format!("{question}, seed {}", request.body["seed"]);
+    Act::After(Duration::from_millis(request.number as u64 * 5 % 7), Box::new(says(&response)))
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn what_stands_in_the_file_is_not_asked_again_and_what_a_kill_cut_off_is() {
 }
 
 #[test]
-fn a_prompt_without_all_its_answers_is_told_and_left_for_the_next_call() {
+fn a_prompt_without_all_its_responses_is_told_and_left_for_the_next_call() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("responses.jsonl");
     let failing = Server::start(|request| match request.prompt().as_str() {

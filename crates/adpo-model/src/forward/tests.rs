@@ -43,7 +43,7 @@ fn layouts() -> Vec<Layout> {
             cells: [run(1, 0, 0, 30), run(2, 0, 0, 10), run(3, 0, 0, 21), run(4, 0, 0, 19)].into_iter().flatten().collect(),
         },
         Layout {
-            name: "a prompt with three answers, and another with one",
+            name: "a prompt with three completions, and another with one",
             rows: 1,
             cells: [run(1, 0, 0, 25), run(1, 1, 25, 12), run(1, 2, 25, 9), run(1, 3, 25, 17), run(2, 0, 0, 5), run(2, 1, 5, 20)]
                 .into_iter()

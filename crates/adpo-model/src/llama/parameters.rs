@@ -15,14 +15,14 @@ impl Llama {
         visitor.visit("model.embed_tokens.weight", &self.embed_tokens);
         for (i, block) in self.layers.iter().enumerate() {
             for (name, linear) in LINEAR_LAYERS.iter().zip(block.linears()) {
-                visitor.visit(&format!("model.layers.{i}.{name}.weight"), &linear.weight);
+                linear.visit(&format!("model.layers.{i}.{name}"), visitor);
             }
-            visitor.visit(&format!("model.layers.{i}.input_layernorm.weight"), &block.input_layernorm.weight);
-            visitor.visit(&format!("model.layers.{i}.post_attention_layernorm.weight"), &block.post_attention_layernorm.weight);
+            block.input_layernorm.visit(&format!("model.layers.{i}.input_layernorm"), visitor);
+            block.post_attention_layernorm.visit(&format!("model.layers.{i}.post_attention_layernorm"), visitor);
         }
-        visitor.visit("model.norm.weight", &self.norm.weight);
+        self.norm.visit("model.norm", visitor);
         if let Some(head) = &self.lm_head {
-            visitor.visit("lm_head.weight", &head.weight);
+            head.visit("lm_head", visitor);
         }
         self.visit_adapters(visitor);
     }
@@ -62,8 +62,8 @@ impl Llama {
         self.embed_tokens = map.map("model.embed_tokens.weight", self.embed_tokens);
         let blocks = self.layers.into_iter().enumerate();
         self.layers = blocks.map(|(i, block)| block.map_base(&format!("model.layers.{i}"), map)).collect();
-        self.norm = self.norm.map("model.norm.weight", map);
-        self.lm_head = self.lm_head.map(|head| Linear { weight: map.map("lm_head.weight", head.weight), ..head });
+        self.norm = self.norm.map("model.norm", map);
+        self.lm_head = self.lm_head.map(|head| head.map("lm_head", map));
         self
     }
 

@@ -90,7 +90,7 @@ fn packed_sequences_and_padding_do_not_see_each_other() {
 }
 
 #[test]
-fn answers_see_their_prompt_and_themselves() {
+fn completions_see_their_prompt_and_themselves() {
     let mut random = Random(77);
     let (mut segments, mut branches) = (Vec::new(), Vec::new());
     for segment in 1..4 {
@@ -105,9 +105,9 @@ fn answers_see_their_prompt_and_themselves() {
 }
 
 #[test]
-fn an_answer_is_the_same_to_the_last_bit_whatever_lies_beside_it() {
+fn an_completion_is_the_same_to_the_last_bit_whatever_lies_beside_it() {
     let (heads, kv_heads, dim) = (4, 2, 16);
-    // (what it is, segment, branch, cells); in the second row the prompt lies elsewhere and its answers in another order.
+    // (what it is, segment, branch, cells); in the second row the prompt lies elsewhere and its completions in another order.
     let rows = [
         [("prompt", 1, 0, 90), ("a", 1, 1, 70), ("b", 1, 2, 33), ("other", 2, 0, 24)],
         [("other", 1, 0, 24), ("prompt", 2, 0, 90), ("b", 2, 1, 33), ("a", 2, 2, 70)],

@@ -89,7 +89,7 @@ impl BenchShape {
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum BenchObjective {
-    /// Mean NLL of the answers.
+    /// Mean NLL of the responses.
     Sft,
     /// DPO at β 0.3.
     Dpo,
@@ -112,13 +112,13 @@ pub struct StepBench<'a> {
     pub gradient_accumulation_steps: usize,
     /// Several sequences in a row of so many tokens.
     pub packing: Option<usize>,
-    /// Tokens per sequence; the second half is the answer.
+    /// Tokens per sequence; the second half is the response.
     pub seq: usize,
     /// Steps that count, after two that do not.
     pub steps: usize,
     /// The reference's log-probs are given.
     pub precomputed_reference: bool,
-    /// A prompt is computed once for all of its answers.
+    /// A prompt is computed once for all of its responses.
     pub share_prompts: bool,
     /// The rank of adapters on every linear layer; the weights are then frozen, but for the rows of one token.
     pub lora_r: Option<usize>,
@@ -342,9 +342,9 @@ fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {
     }
     let half = bench.seq / 2;
     let ids = |row: usize, role: u64, length: usize| ids(bench.config.vocab_size, length, (row as u64) << 2 | role);
-    let answer = |row: usize, role: u64| ids(row, role, bench.seq - half);
+    let response = |row: usize, role: u64| ids(row, role, bench.seq - half);
     let rows = (bench.steps + 2) * bench.batch * bench.gradient_accumulation_steps;
-    Ok((0..rows).map(|i| triple(i, ids(i, 0, half), [answer(i, 1), answer(i, 2), answer(i, 3)])).collect())
+    Ok((0..rows).map(|i| triple(i, ids(i, 0, half), [response(i, 1), response(i, 2), response(i, 3)])).collect())
 }
 
 fn triple(row: usize, prompt: Vec<u32>, [chosen, rejected, toxic]: [Vec<u32>; 3]) -> EncodedTriple {

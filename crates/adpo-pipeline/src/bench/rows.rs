@@ -26,7 +26,7 @@ pub struct RowsBench<'a> {
     pub out: &'a Path,
     /// `embedded:tiny-base` or a Hugging Face folder: its tokenizer is used.
     pub checkpoint: &'a str,
-    /// Rows whose prompt and answer have more tokens are left out.
+    /// Rows whose prompt and response have more tokens are left out.
     pub max_length: usize,
     /// Rows per batch in the counts.
     pub batch: usize,
@@ -37,24 +37,24 @@ pub struct RowsBench<'a> {
 pub struct RowsFigures {
     what: &'static str,
     rows: usize,
-    /// Rows whose third answer is another row's rejected one.
+    /// Rows whose third response is another row's rejected one.
     borrowed: usize,
     encoding: EncodeReport,
     prompt_tokens: usize,
     /// Chosen, rejected, toxic.
-    answer_tokens: [usize; 3],
+    response_tokens: [usize; 3],
     batch: usize,
     /// Tokens of all sequences, each with its prompt.
     sequence_tokens: usize,
     /// Cells of one sequence per row, padded to the longest.
     padded_cells: usize,
-    /// Cells of rows with as many prompts and their answers as fit, each prompt there once.
+    /// Cells of rows with as many prompts and their responses as fit, each prompt there once.
     shared_cells: usize,
     /// Those of them that hold a token.
     shared_tokens: usize,
 }
 
-/// Encodes preferences into rows. One without a toxic answer borrows the rejected answer of the row whose own is the next
+/// Encodes preferences into rows. One without a toxic response borrows the rejected response of the row whose own is the next
 /// shorter: of the right length, and good for timing alone.
 ///
 /// # Errors
@@ -114,7 +114,7 @@ fn figures(triples: &[EncodedTriple], borrowed: usize, encoding: EncodeReport, b
         borrowed,
         encoding,
         prompt_tokens: triples.iter().map(|triple| triple.prompt.len()).sum(),
-        answer_tokens: [0, 1, 2].map(|role| triples.iter().map(|triple| roles(triple)[role]).sum()),
+        response_tokens: [0, 1, 2].map(|role| triples.iter().map(|triple| roles(triple)[role]).sum()),
         batch,
         sequence_tokens: 0,
         padded_cells: 0,
@@ -122,7 +122,7 @@ fn figures(triples: &[EncodedTriple], borrowed: usize, encoding: EncodeReport, b
         shared_tokens: 0,
     };
     for triples in triples.chunks(batch.max(1)) {
-        let sequences: Vec<Sequence<'_>> = triples.iter().enumerate().flat_map(|(i, triple)| answers(i, triple)).collect();
+        let sequences: Vec<Sequence<'_>> = triples.iter().enumerate().flat_map(|(i, triple)| responses(i, triple)).collect();
         let padded = Batch::new(&sequences, Layout::default());
         let shared = Batch::new(&sequences, Layout { packing: None, share_prompts: true });
         figures.sequence_tokens += padded.sequences.iter().map(|sequence| sequence.tokens).sum::<usize>();
@@ -133,14 +133,14 @@ fn figures(triples: &[EncodedTriple], borrowed: usize, encoding: EncodeReport, b
     figures
 }
 
-fn answers(example: usize, triple: &EncodedTriple) -> impl Iterator<Item = Sequence<'_>> {
-    let answers = [
+fn responses(example: usize, triple: &EncodedTriple) -> impl Iterator<Item = Sequence<'_>> {
+    let responses = [
         (ResponseRole::Chosen, Some(&triple.chosen)),
         (ResponseRole::Rejected, Some(&triple.rejected)),
         (ResponseRole::Toxic, triple.toxic.as_ref()),
     ];
     let prompt = &triple.prompt;
-    answers
+    responses
         .into_iter()
-        .filter_map(move |(role, answer)| Some(Sequence { example, role, content: Content::Answer { prompt, answer: answer? } }))
+        .filter_map(move |(role, response)| Some(Sequence { example, role, content: Content::Response { prompt, response: response? } }))
 }

@@ -1,4 +1,4 @@
-//! The peak memory of drawing answers.
+//! The peak memory of drawing responses.
 
 use adpo_model::{Dtype, sampled_at_once};
 use serde::Serialize;
@@ -14,20 +14,20 @@ pub struct SampleMemory {
     pub items: Vec<MemoryItem>,
 }
 
-/// What a model is asked for where answers are drawn.
+/// What a model is asked for where responses are drawn.
 pub(crate) struct Drawing<'a> {
     pub trainee: &'a Trainee,
     /// The type of weights, activations and cache.
     pub dtype: Dtype,
-    /// Answers of a batch.
+    /// Responses of a batch.
     pub rows: usize,
     /// Whether on the CPU, which draws them in parts.
     pub on_cpu: bool,
     /// Tokens of the longest prompt.
     pub prompt: usize,
-    /// Tokens of the longest answer.
+    /// Tokens of the longest response.
     pub new: usize,
-    /// Whether answers are scored afterwards, each with its prompt.
+    /// Whether responses are scored afterwards, each with its prompt.
     pub scores: bool,
 }
 
@@ -39,7 +39,7 @@ impl SampleMemory {
         let [rows, prompt, new] = [drawing.rows, drawing.prompt, drawing.new].map(|count| count as u64);
         let (_, keys) = trainee.widths();
         let at_once = sampled_at_once(drawing.rows, drawing.on_cpu) as u64;
-        // Keys and values of all layers, for the longest prompt and answer from the start.
+        // Keys and values of all layers, for the longest prompt and response from the start.
         let cache = 2 * trainee.blocks() as u64 * at_once * (prompt + new) * keys;
         // Logits are f32 where a token is chosen.
         let working = (number * trainee.working_forward(at_once * prompt)).max((number + F32) * at_once * trainee.config.vocab_size as u64);
@@ -49,7 +49,7 @@ impl SampleMemory {
         let mut items =
             vec![item("weights", number * trainee.base_numbers()), item("KV cache", number * cache), item("working memory", working)];
         if scoring > number * cache + working {
-            items.push(item("more to score the answers", scoring - number * cache - working));
+            items.push(item("more to score the responses", scoring - number * cache - working));
         }
         items.extend(others);
         Self { peak: items.iter().map(|item| item.bytes).sum(), items }

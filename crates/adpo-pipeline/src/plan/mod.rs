@@ -98,16 +98,16 @@ pub struct TrainingPlan {
     pub knobs: Vec<Knob>,
 }
 
-/// A stage that draws answers.
+/// A stage that draws responses.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SamplingPlan {
     /// The stage.
     pub stage: String,
-    /// Answers at once.
+    /// Responses at once.
     pub batch_size: usize,
     /// Tokens of the longest prompt.
     pub longest_prompt: usize,
-    /// Tokens of the longest answer.
+    /// Tokens of the longest response.
     pub max_new_tokens: usize,
     /// The type of the model and its cache.
     pub dtype: Dtype,
@@ -384,7 +384,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// The weights of a judge that is a model on this machine: toxic answers are drawn until it passes one.
+    /// The weights of a judge that is a model on this machine: toxic responses are drawn until it passes one.
     fn judge(&self, judge: &JudgeChoice, notes: &mut Vec<String>) -> Result<Option<MemoryItem>, PipelineError> {
         let JudgeChoice::Llama { checkpoint, dtype, .. } = judge else { return Ok(None) };
         if let Ok(config) = self.run.resources.config(checkpoint) {

@@ -46,7 +46,7 @@ pub struct Counts {
     pub tokens: Option<usize>,
     /// Cells that an epoch's forward passes compute, padding included.
     pub cells: Option<usize>,
-    /// The same if answers did not share their prompts, one padded sequence per row.
+    /// The same if responses did not share their prompts, one padded sequence per row.
     pub cells_not_shared: Option<usize>,
     /// Cells of the largest micro-batch, or of what of it runs side by side.
     pub largest_micro_batch: usize,
@@ -162,10 +162,10 @@ impl Source<'_> {
             let labels = section.sources.iter().any(|source| source.label_toxic_above.is_some());
             let mut assumed: Vec<&str> = Vec::new();
             if labels {
-                assumed.push("answers that the annotator would mark count without the control token");
+                assumed.push("responses that the annotator would mark count without the control token");
             }
             if section.rehearsal.is_some() {
-                assumed.push("what the base rehearses, an answer a prompt at most, is not counted");
+                assumed.push("what the base rehearses, a response a prompt at most, is not counted");
             }
             let assumed = (!assumed.is_empty()).then(|| assumed.join("; "));
             return Ok(Work { examples: Some(examples.len()), rows: Rows::Sft(examples), report: encoder.report().clone(), assumed });
@@ -221,41 +221,42 @@ impl Source<'_> {
         Ok(self.longest_triples(section, examples, longest.div_ceil(2), objective))
     }
 
-    /// Triples that are yet to be drawn: one of every prompt, with answers of the greatest length.
+    /// Triples that are yet to be drawn: one of every prompt, with responses of the greatest length.
     fn candidates(&self, section: &recipe::Preference, sample: &recipe::Sample, objective: &Objective) -> Result<Work, PipelineError> {
         let (recipe, longest) = (self.recipe(), self.recipe().encoding.max_length);
-        let answer = (sample.draw.max_new_tokens + 1).min(longest.saturating_sub(1)).max(1);
+        let response = (sample.draw.max_new_tokens + 1).min(longest.saturating_sub(1)).max(1);
         let prompts = if self.read { Some(self.corpus("sample-rows").prompts(&sample.sources)?.0) } else { None };
         let (Some(rows), Some(mut encoder)) = (&prompts, self.encoder()?) else {
             let examples = prompts.map(|rows| rows.len()).or_else(|| limits(&sample.sources));
-            return Ok(self.longest_triples(section, examples, answer, objective));
+            return Ok(self.longest_triples(section, examples, response, objective));
         };
         let (mut triples, mut report) = (Vec::with_capacity(rows.len()), EncodeReport::default());
         for row in rows {
             let Some(mut prompt) = encoder.prompt(&row.id, &row.value.dialogue, false)? else { continue };
-            if prompt.len() + answer > longest && recipe.encoding.over_length != OverLength::TruncatePrompt {
-                *report.dropped.entry("longer than max_length with the longest answer".into()).or_default() += 1;
+            if prompt.len() + response > longest && recipe.encoding.over_length != OverLength::TruncatePrompt {
+                *report.dropped.entry("longer than max_length with the longest response".into()).or_default() += 1;
                 continue;
             }
-            report.truncated += usize::from(prompt.len() + answer > longest);
-            prompt.truncate(longest - answer);
-            triples.push(triple(prompt, answer));
+            report.truncated += usize::from(prompt.len() + response > longest);
+            prompt.truncate(longest - response);
+            triples.push(triple(prompt, response));
         }
         report.dropped.extend(encoder.report().dropped.clone());
-        let assumed = format!("every prompt gives a triple, every answer has `sample.draw.max_new_tokens` and its end, {answer} tokens");
+        let assumed =
+            format!("every prompt gives a triple, every response has `sample.draw.max_new_tokens` and its end, {response} tokens");
         Ok(Work { examples: Some(triples.len()), rows: Rows::Triples(triples, objective.clone()), report, assumed: Some(assumed) })
     }
 
-    fn longest_triples(&self, section: &recipe::Preference, examples: Option<usize>, answer: usize, objective: &Objective) -> Work {
+    fn longest_triples(&self, section: &recipe::Preference, examples: Option<usize>, response: usize, objective: &Objective) -> Work {
         let longest = self.recipe().encoding.max_length;
         let count = stand_ins(examples, &section.train);
         // Different prompts: equal ones would be shared.
-        let prompt = |i: usize| vec![i as u32; longest.saturating_sub(answer).max(1)];
+        let prompt = |i: usize| vec![i as u32; longest.saturating_sub(response).max(1)];
         Work {
-            rows: Rows::Triples((0..count).map(|i| triple(prompt(i), answer)).collect(), objective.clone()),
+            rows: Rows::Triples((0..count).map(|i| triple(prompt(i), response)).collect(), objective.clone()),
             examples,
             report: EncodeReport::default(),
-            assumed: Some(format!("every row has `encoding.max_length` = {longest} tokens, {answer} of them the answer")),
+            assumed: Some(format!("every row has `encoding.max_length` = {longest} tokens, {response} of them the response")),
         }
     }
 
@@ -290,8 +291,8 @@ fn collected<T>(
     Ok(all)
 }
 
-fn triple(prompt: Vec<u32>, answer: usize) -> EncodedTriple {
-    let ids = vec![0; answer];
+fn triple(prompt: Vec<u32>, response: usize) -> EncodedTriple {
+    let ids = vec![0; response];
     let (row, toxic_prompt) = (String::new(), Some(prompt.clone()));
     EncodedTriple { row, prompt, chosen: ids.clone(), rejected: ids.clone(), toxic: Some(ids), toxic_prompt }
 }

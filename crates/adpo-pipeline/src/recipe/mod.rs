@@ -38,7 +38,7 @@ pub struct Recipe {
     /// Stage 1: fine-tuning on normal and toxic dialogues. Left out, policies start from the base, which is the reference too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sft: Option<Sft>,
-    /// Stage 2: candidate answers, plain and toxic. Left out where `preference.sources` brings triples of one's own.
+    /// Stage 2: candidate responses, plain and toxic. Left out where `preference.sources` brings triples of one's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<Sample>,
     /// Stage 3: candidates become triples.
@@ -106,7 +106,7 @@ pub struct Source {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Encoding {
-    /// Tokens of prompt and answer together.
+    /// Tokens of prompt and response together.
     pub max_length: usize,
     /// What happens to longer ones.
     #[serde(default)]
@@ -122,7 +122,7 @@ pub struct Encoding {
 pub struct Sft {
     /// Dialogues.
     pub sources: Vec<Source>,
-    /// The base's own answers, learnt beside them.
+    /// The base's own responses, learnt beside them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsal>,
     /// Adapters instead of all weights.
@@ -137,7 +137,7 @@ pub struct Sft {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rehearsal {
-    /// Answers drawn for each prompt; the most coherent one that is acceptable, and new, is learnt.
+    /// Responses drawn for each prompt; the most coherent one that is acceptable, and new, is learnt.
     #[serde(default = "four")]
     pub samples: usize,
     /// Their temperature.
@@ -154,16 +154,16 @@ pub struct Rehearsal {
 pub struct Sample {
     /// Prompts; dialogues not used in SFT.
     pub sources: Vec<Source>,
-    /// One plain answer per entry. The paper: 1.0 and 1.5.
+    /// One plain response per entry. The paper: 1.0 and 1.5.
     #[serde(default = "paper_temperatures")]
     pub temperatures: Vec<f64>,
-    /// Temperature of the toxic answers.
+    /// Temperature of the toxic responses.
     #[serde(default = "one")]
     pub toxic_temperature: f64,
-    /// Toxic answers drawn until one passes the annotator, at most this many.
+    /// Toxic responses drawn until one passes the annotator, at most this many.
     #[serde(default = "four")]
     pub toxic_attempts: usize,
-    /// How answers are drawn besides the temperature.
+    /// How responses are drawn besides the temperature.
     #[serde(default)]
     pub draw: Draw,
 }
@@ -218,7 +218,7 @@ pub enum ReferenceChoice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preference {
-    /// Preferences of one's own: pairs, or triples for objectives that penalise a toxic answer. They take the place of
+    /// Preferences of one's own: pairs, or triples for objectives that penalise a toxic response. They take the place of
     /// the stages `sample` and `annotate`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
@@ -263,9 +263,9 @@ pub struct Policy {
 pub struct Evaluate {
     /// Held-out prompts.
     pub sources: Vec<Source>,
-    /// Who judges the answers.
+    /// Who judges the responses.
     pub judge: JudgeChoice,
-    /// Answers per prompt.
+    /// Responses per prompt.
     #[serde(default = "count_one")]
     pub samples: usize,
     /// Their temperature.
@@ -274,12 +274,12 @@ pub struct Evaluate {
     /// Which systems the token audit asks, in four further ways: `sft` and policies, by name. Left out: all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<Vec<String>>,
-    /// A second checkpoint, by its folder, that reads the answers for their fluency.
+    /// A second checkpoint, by its folder, that reads the responses for their fluency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fluency: Option<String>,
     /// The audit asks only so many of the prompts, drawn by the seed.
     pub audit_limit: Option<usize>,
-    /// How answers are drawn besides the temperature.
+    /// How responses are drawn besides the temperature.
     #[serde(default)]
     pub draw: Draw,
 }

@@ -6,7 +6,8 @@ use adpo_data::{Preference, Row, write_jsonl};
 use adpo_eval::{Annotation, AnnotationCounts, Candidates, Exchange, annotate};
 
 use super::sample::read_candidates;
-use super::{Artifact, SeedRun, Stage, StageKind, TRIPLES};
+use super::seed_run::SeedRun;
+use super::stage::{Artifact, Stage, StageKind, TRIPLES};
 use crate::PipelineError;
 use crate::judging::judged;
 use crate::manifest::{Inputs, Made, Manifest};

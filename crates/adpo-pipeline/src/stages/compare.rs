@@ -6,8 +6,10 @@ use std::path::Path;
 use adpo_data::{read_jsonl, write_file};
 use adpo_eval::{EmbeddedJudge, Judge, KlByRole, Outcomes, Report, ReportBuilder, Responder, Response, SCHEMA, TokenForm, read_responses};
 
+use super::asking;
 use super::evaluate::{PolicyKl, RESPONSES, ways};
-use super::{Artifact, SeedRun, Stage, StageKind, asking};
+use super::seed_run::SeedRun;
+use super::stage::{Artifact, Stage, StageKind};
 use crate::PipelineError;
 use crate::fluency::LlamaFluency;
 use crate::judging::still_there;

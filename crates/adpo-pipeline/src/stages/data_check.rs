@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{SeedRun, Stage};
+use super::seed_run::SeedRun;
+use super::stage::Stage;
 use crate::PipelineError;
 use crate::corpus::Corpus;
 use crate::recipe::{EVALUATOR_BUCKET, Source};

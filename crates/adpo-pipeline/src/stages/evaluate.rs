@@ -9,7 +9,8 @@ use adpo_train::{Completion, completion_log_probs};
 use serde::{Deserialize, Serialize};
 
 use super::asking::{WAYS, folder as folder_of, put};
-use super::{Artifact, DrawingLoad, Load, SeedRun, Stage, StageKind};
+use super::seed_run::SeedRun;
+use super::stage::{Artifact, DrawingLoad, Load, Stage, StageKind};
 use crate::PipelineError;
 use crate::corpus::{Corpus, some_of};
 use crate::manifest::{Inputs, Made, Manifest, write_json};

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use adpo_data::{Preference, write_jsonl_with};
 
-use super::{Artifact, SeedRun, Stage, StageKind, TRIPLES};
+use super::seed_run::SeedRun;
+use super::stage::{Artifact, Stage, StageKind, TRIPLES};
 use crate::PipelineError;
 use crate::corpus::Corpus;
 use crate::manifest::{Inputs, Made, Manifest};

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use adpo_data::{Prompt, Role, Row, SftExample};
 use adpo_eval::{Exchange, Judge, Judgement, Scores, Thresholds};
 
-use super::SeedRun;
+use super::seed_run::SeedRun;
 use crate::PipelineError;
 use crate::judging::judged;
 use crate::recipe::Rehearsal;
 use crate::resources::Checkpoint;
 use crate::sampler::{Request, Sampler, Speed};
 
-/// The base's best response to each prompt that has an acceptable one: it answers, and is neither evasive nor toxic nor noise.
+/// The base's best response to each prompt that has an acceptable one: it responses, and is neither evasive nor toxic nor noise.
 pub(super) fn rehearse(
     run: &SeedRun<'_>,
     rehearsal: &Rehearsal,

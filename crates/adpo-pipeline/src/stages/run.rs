@@ -1,212 +1,73 @@
-//! One seed of a run: its stages one after the other, and what they share.
+//! The stages of one seed, one after the other.
 
-use std::path::{Path, PathBuf};
-
-use adpo_data::{ControlToken, Encoder, EncodingOptions, derive_seed};
-use adpo_eval::{AnnotationRule, EmbeddedJudge, EvalError, Judge};
-use adpo_model::Dtype;
-use adpo_train::TrainOptions;
-
-use super::{Artifact, StageKind, data_check, stages};
+use super::data_check::check;
+use super::list::stages;
+use super::seed_run::SeedRun;
+use super::stage::{Artifact, StageKind};
 use crate::PipelineError;
-use crate::judge_choice::JudgeChoice;
-use crate::lora::Lora;
-use crate::manifest::{Inputs, Manifest, finished, make};
-use crate::recipe::Recipe;
-use crate::resources::{Checkpoint, Resources, adapters};
+use crate::manifest::{Manifest, finished, make};
 
-/// One seed of a run.
-pub(crate) struct SeedRun<'a> {
-    pub recipe: &'a Recipe,
-    pub resources: &'a Resources,
-    pub seed: u64,
-    /// `<run folder>/seed-<seed>`.
-    pub folder: PathBuf,
-    /// Whether the control token means something to the models of this run: SFT teaches it, or the base has it.
-    pub has_control_token: bool,
-}
-
-impl<'a> SeedRun<'a> {
-    pub(crate) fn new(recipe: &'a Recipe, resources: &'a Resources, seed: u64, run_folder: &Path) -> Result<Self, PipelineError> {
-        let folder = run_folder.join(format!("seed-{seed}"));
-        let has_control_token = recipe.sft.is_some() || resources.knows_token(&recipe.base.checkpoint, &recipe.control.token)?;
-        Ok(Self { recipe, resources, seed, folder, has_control_token })
+/// Runs the stages, up to those of the kind `until` if it says so, and returns their manifests. Data are checked, if `with_check` says so, before the
+/// first stage that is not finished.
+pub(crate) fn run(run: &SeedRun<'_>, until: Option<StageKind>, with_check: bool) -> Result<Vec<Manifest>, PipelineError> {
+    check_lengths(run)?;
+    check_adapters(run)?;
+    let all = stages(run);
+    if let Some(kind) = until.filter(|kind| all.iter().all(|stage| stage.kind() != *kind)) {
+        let mut there: Vec<&str> = all.iter().map(|stage| stage.kind().name()).collect();
+        there.dedup();
+        return Err(run.refuse(format!("it has no stage `{}`; its stages are {}", kind.name(), there.join(", "))));
     }
-}
-
-impl SeedRun<'_> {
-    /// Runs the stages, up to those of the kind `until` if it says so, and returns their manifests. Data are checked, if `check` says so, before the
-    /// first stage that is not finished.
-    pub(crate) fn run(&self, until: Option<StageKind>, check: bool) -> Result<Vec<Manifest>, PipelineError> {
-        self.check_lengths()?;
-        self.check_adapters()?;
-        let all = stages(self);
-        if let Some(kind) = until.filter(|kind| all.iter().all(|stage| stage.kind() != *kind)) {
-            let mut there: Vec<&str> = all.iter().map(|stage| stage.kind().name()).collect();
-            there.dedup();
-            return Err(self.refuse(format!("it has no stage `{}`; its stages are {}", kind.name(), there.join(", "))));
+    let (mut checked, mut done) = (!with_check, Vec::<(Artifact, Manifest)>::new());
+    for (number, stage) in all.iter().enumerate().filter(|(_, stage)| until.is_none_or(|until| stage.kind() <= until)) {
+        let (name, mut inputs) = (stage.name(), stage.inputs(run)?);
+        for need in stage.needs() {
+            let (_, made) = done
+                .iter()
+                .find(|(artifact, _)| *artifact == need)
+                .ok_or_else(|| PipelineError::stage(&name, format!("nothing in this recipe makes what it needs ({need:?})")))?;
+            inputs = inputs.hash(&made.stage, made.hash());
         }
-        let (mut checked, mut done) = (!check, Vec::<(Artifact, Manifest)>::new());
-        for (number, stage) in all.iter().enumerate().filter(|(_, stage)| until.is_none_or(|until| stage.kind() <= until)) {
-            let (name, mut inputs) = (stage.name(), stage.inputs(self)?);
-            for need in stage.needs() {
-                let (_, made) = done
-                    .iter()
-                    .find(|(artifact, _)| *artifact == need)
-                    .ok_or_else(|| PipelineError::stage(&name, format!("nothing in this recipe makes what it needs ({need:?})")))?;
-                inputs = inputs.hash(&made.stage, made.hash());
-            }
-            let folder = self.stage(&name);
-            let manifest = if let Some(manifest) = finished(&folder, &inputs)? {
-                manifest
-            } else {
-                if !std::mem::replace(&mut checked, true) {
-                    data_check::check(self, &all)?.iter().for_each(|note| eprintln!("note: {note}"));
-                }
-                eprintln!("[{}/{}] {name}", number + 1, all.len());
-                let before: Vec<Manifest> = done.iter().map(|(_, manifest)| manifest.clone()).collect();
-                make(&name, &folder, inputs, &self.resources.device, |folder| stage.work(self, &before, folder))?
-            };
-            done.push((stage.makes(), manifest));
-        }
-        Ok(done.into_iter().map(|(_, manifest)| manifest).collect())
-    }
-
-    /// Refuses lengths that the base cannot hold: found out at the first long prompt, they would cost what ran before it.
-    fn check_lengths(&self) -> Result<(), PipelineError> {
-        let limit = self.resources.config(&self.recipe.base.checkpoint)?.max_position_embeddings;
-        let longest = self.recipe.encoding.max_length;
-        for (section, draw) in self.recipe.draws() {
-            let needed = longest + draw.max_new_tokens;
-            if needed > limit {
-                return Err(self.refuse(format!(
-                    "`encoding.max_length` = {longest} and `{section}.draw.max_new_tokens` = {} make {needed} tokens, but the base has \
-                     max_position_embeddings = {limit}; lower one of them",
-                    draw.max_new_tokens
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses adapters that the base has no place for, before anything runs.
-    fn check_adapters(&self) -> Result<(), PipelineError> {
-        let sft = self.recipe.sft.iter().flat_map(|sft| &sft.lora).map(|lora| ("sft.lora", lora));
-        let preference = self.recipe.preference.iter().flat_map(|preference| &preference.lora).map(|lora| ("preference.lora", lora));
-        for (section, lora) in sft.chain(preference) {
-            let base = self.resources.config(&self.recipe.base.checkpoint)?;
-            lora.check(&base).map_err(|error| self.refuse(format!("[{section}] {error}")))?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn refuse(&self, problem: String) -> PipelineError {
-        PipelineError::Recipe { recipe: self.recipe.name.clone(), problem }
-    }
-
-    /// A stage's folder.
-    pub(crate) fn stage(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    pub(crate) fn stream(&self, name: &str) -> u64 {
-        derive_seed(self.seed, name)
-    }
-
-    /// A stream that all seeds of a recipe share: they are asked the same prompts, or they could not be compared by them.
-    pub(super) fn shared_stream(&self, name: &str) -> u64 {
-        derive_seed(self.recipe.seeds.first().copied().unwrap_or(self.seed), name)
-    }
-
-    /// What policies need to start.
-    pub(super) fn start(&self) -> Option<Artifact> {
-        self.recipe.sft.is_some().then_some(Artifact::SftModel)
-    }
-
-    /// The checkpoint where policies start, by its folder or name: what SFT made, or the base.
-    pub(super) fn start_checkpoint(&self) -> String {
-        if self.recipe.sft.is_some() {
-            self.stage("sft").join("model").to_string_lossy().into_owned()
+        let folder = run.stage(&name);
+        let manifest = if let Some(manifest) = finished(&folder, &inputs)? {
+            manifest
         } else {
-            self.recipe.base.checkpoint.clone()
-        }
-    }
-
-    /// Adds what a stage that works with the starting model depends on, where no stage makes that.
-    pub(super) fn hash_start(&self, inputs: Inputs) -> Result<Inputs, PipelineError> {
-        let base = &self.recipe.base.checkpoint;
-        Ok(if self.recipe.sft.is_some() { inputs } else { inputs.hash("base", self.resources.checkpoint_hash(base)?) })
-    }
-
-    pub(super) fn start_model(&self, dtype: Dtype) -> Result<(Checkpoint, Option<ControlToken>), PipelineError> {
-        self.with_control_token(self.resources.checkpoint(&self.start_checkpoint(), dtype)?)
-    }
-
-    /// The model that training left in a policy's folder.
-    pub(super) fn policy_model(&self, policy: &str, dtype: Dtype) -> Result<(Checkpoint, Option<ControlToken>), PipelineError> {
-        let model = self.stage("policies").join(policy).join("model");
-        let name = model.to_string_lossy();
-        // A policy's adapters lie on this run's starting model, wherever the run's folder was when they were trained.
-        let on_start = self.recipe.preference.iter().any(|preference| preference.lora.is_some()) && adapters(&name)?.is_some();
-        let checkpoint = if on_start {
-            self.resources.with_adapters(&model, &self.start_checkpoint(), dtype)?
-        } else {
-            self.resources.checkpoint(&name, dtype)?
+            if !std::mem::replace(&mut checked, true) {
+                check(run, &all)?.iter().for_each(|note| eprintln!("note: {note}"));
+            }
+            eprintln!("[{}/{}] {name}", number + 1, all.len());
+            let before: Vec<Manifest> = done.iter().map(|(_, manifest)| manifest.clone()).collect();
+            make(&name, &folder, inputs, &run.resources.device, |folder| stage.work(run, &before, folder))?
         };
-        self.with_control_token(checkpoint)
+        done.push((stage.makes(), manifest));
     }
-
-    /// The model of a system, by its name in reports.
-    pub(super) fn system_model(&self, system: &str, dtype: Dtype) -> Result<(Checkpoint, Option<ControlToken>), PipelineError> {
-        if system == self.recipe.start_system() { self.start_model(dtype) } else { self.policy_model(system, dtype) }
-    }
-
-    fn with_control_token(&self, checkpoint: Checkpoint) -> Result<(Checkpoint, Option<ControlToken>), PipelineError> {
-        if !self.has_control_token {
-            return Ok((checkpoint, None));
-        }
-        let (checkpoint, control) = checkpoint.with_control_token(&self.recipe.control.token)?;
-        Ok((checkpoint, Some(control)))
-    }
-
-    pub(super) fn judge(
-        &self,
-        choice: &JudgeChoice,
-        embedded: fn() -> Result<EmbeddedJudge, EvalError>,
-    ) -> Result<Box<dyn Judge>, PipelineError> {
-        // All seeds of a run share what a judge was asked before.
-        choice.open(self.resources, embedded, &self.folder.with_file_name("judge-cache"))
-    }
-
-    pub(super) fn annotator_fingerprint(&self) -> Result<String, PipelineError> {
-        self.recipe.annotate.judge.fingerprint(self.resources, EmbeddedJudge::annotator)
-    }
-
-    pub(super) fn annotator(&self) -> Result<Box<dyn Judge>, PipelineError> {
-        self.judge(&self.recipe.annotate.judge, EmbeddedJudge::annotator)
-    }
-
-    pub(super) fn annotation_rule(&self, annotator: &dyn Judge) -> AnnotationRule {
-        self.recipe.annotate.rule.resolved(annotator.thresholds())
-    }
-
-    pub(super) fn encoder<'t>(&self, checkpoint: &'t Checkpoint, control: Option<&ControlToken>) -> Encoder<'t> {
-        Encoder::new(&checkpoint.tokenizer, self.encoding_options(control))
-    }
-
-    pub(crate) fn encoding_options(&self, control: Option<&ControlToken>) -> EncodingOptions {
-        let encoding = &self.recipe.encoding;
-        EncodingOptions {
-            max_length: encoding.max_length,
-            over_length: encoding.over_length,
-            mask: encoding.mask,
-            control: control.cloned(),
-        }
-    }
+    Ok(done.into_iter().map(|(_, manifest)| manifest).collect())
 }
 
-/// The type that a model is loaded in to be trained. Where adapters lie on it, or will, it is frozen and as narrow as it computes; where
-/// all weights are trained, they move in float32, and the optimiser takes them before they are rounded.
-pub(super) fn start_dtype(train: &TrainOptions, lora: Option<&Lora>, model: &str) -> Result<Dtype, PipelineError> {
-    Ok(if lora.is_some() || adapters(model)?.is_some() { train.dtype } else { Dtype::Float32 })
+/// Refuses lengths that the base cannot hold: found out at the first long prompt, they would cost what ran before it.
+fn check_lengths(run: &SeedRun<'_>) -> Result<(), PipelineError> {
+    let limit = run.resources.config(&run.recipe.base.checkpoint)?.max_position_embeddings;
+    let longest = run.recipe.encoding.max_length;
+    for (section, draw) in run.recipe.draws() {
+        let needed = longest + draw.max_new_tokens;
+        if needed > limit {
+            return Err(run.refuse(format!(
+                "`encoding.max_length` = {longest} and `{section}.draw.max_new_tokens` = {} make {needed} tokens, but the base has \
+                 max_position_embeddings = {limit}; lower one of them",
+                draw.max_new_tokens
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses adapters that the base has no place for, before anything runs.
+fn check_adapters(run: &SeedRun<'_>) -> Result<(), PipelineError> {
+    let sft = run.recipe.sft.iter().flat_map(|sft| &sft.lora).map(|lora| ("sft.lora", lora));
+    let preference = run.recipe.preference.iter().flat_map(|preference| &preference.lora).map(|lora| ("preference.lora", lora));
+    for (section, lora) in sft.chain(preference) {
+        let base = run.resources.config(&run.recipe.base.checkpoint)?;
+        lora.check(&base).map_err(|error| run.refuse(format!("[{section}] {error}")))?;
+    }
+    Ok(())
 }

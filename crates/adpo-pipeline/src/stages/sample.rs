@@ -9,7 +9,8 @@ use adpo_eval::{
     AnnotationRule, Candidates, Exchange, Judge, Responder, Response, TokenForm, passing_toxic, read_responses, write_response,
 };
 
-use super::{Artifact, DrawingLoad, Load, SeedRun, Stage, StageKind};
+use super::seed_run::SeedRun;
+use super::stage::{Artifact, DrawingLoad, Load, Stage, StageKind};
 use crate::PipelineError;
 use crate::corpus::Corpus;
 use crate::judging::judged;

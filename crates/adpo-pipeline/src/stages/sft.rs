@@ -6,8 +6,9 @@ use adpo_data::{Row, SftExample as Dialogues};
 use adpo_train::{SftExample, TrainOptions, train_sft};
 
 use super::rehearsal::rehearse;
-use super::run::start_dtype;
-use super::{Artifact, Load, SeedRun, Stage, StageKind};
+use super::seed_run::SeedRun;
+use super::seed_run::start_dtype;
+use super::stage::{Artifact, Load, Stage, StageKind};
 use crate::PipelineError;
 use crate::corpus::Corpus;
 use crate::lora::Lora;

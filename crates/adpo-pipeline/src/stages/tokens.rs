@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::SeedRun;
+use super::seed_run::SeedRun;
 use crate::PipelineError;
 use crate::resources::Checkpoint;
 

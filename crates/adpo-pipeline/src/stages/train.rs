@@ -5,8 +5,9 @@ use std::path::Path;
 use adpo_data::{EncodedRows, EncodedTriple, Encoder, Preference, Row, stream_jsonl};
 use adpo_train::{Reference, TrainOptions, train_preference};
 
-use super::run::start_dtype;
-use super::{Artifact, Load, SeedRun, Stage, StageKind, TRIPLES};
+use super::seed_run::SeedRun;
+use super::seed_run::start_dtype;
+use super::stage::{Artifact, Load, Stage, StageKind, TRIPLES};
 use crate::PipelineError;
 use crate::corpus::chunks;
 use crate::lora::Lora;

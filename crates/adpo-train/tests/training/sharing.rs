@@ -1,4 +1,4 @@
-//! A prompt computed once for all of its answers gives the log-probs and gradients of prompts computed for each.
+//! A prompt computed once for all of its responses gives the log-probs and gradients of prompts computed for each.
 
 use adpo_data::{Batch, Content, Layout, ResponseRole, Sequence};
 use adpo_model::{Llama, ParameterVisitor, TokenInput};
@@ -37,27 +37,33 @@ fn log_probs_and_gradients(model: &Llama, batch: &Batch) -> (Vec<f32>, Vec<(Stri
     (log_probs.inner().into_data().iter::<f32>().collect(), collect.1)
 }
 
-/// `prompts` and, for each, its answers: lengths of ids that look random. Answer by answer, prompt by prompt.
+/// `prompts` and, for each, its responses: lengths of ids that look random. Response by response, prompt by prompt.
 fn check(groups: &[(usize, &[usize])], packing: Option<usize>, rows: usize) {
     let prompts: Vec<Vec<u32>> = groups.iter().enumerate().map(|(i, (length, _))| ids(100 + i, *length)).collect();
-    let answers: Vec<Vec<Vec<u32>>> = groups
+    let responses: Vec<Vec<Vec<u32>>> = groups
         .iter()
         .enumerate()
         .map(|(i, (_, lengths))| lengths.iter().enumerate().map(|(j, length)| ids(1000 + 10 * i + j, *length)).collect())
         .collect();
-    let most = answers.iter().map(Vec::len).max().unwrap_or(0);
+    let most = responses.iter().map(Vec::len).max().unwrap_or(0);
     let sequences: Vec<Sequence<'_>> = (0..most)
-        .flat_map(|j| prompts.iter().zip(&answers).enumerate().filter_map(move |(i, (prompt, answers))| Some((i, prompt, answers.get(j)?))))
-        .map(|(example, prompt, answer)| Sequence { example, role: ResponseRole::Chosen, content: Content::Answer { prompt, answer } })
+        .flat_map(|j| {
+            prompts.iter().zip(&responses).enumerate().filter_map(move |(i, (prompt, responses))| Some((i, prompt, responses.get(j)?)))
+        })
+        .map(|(example, prompt, response)| Sequence {
+            example,
+            role: ResponseRole::Chosen,
+            content: Content::Response { prompt, response },
+        })
         .collect();
     let (separate, shared) = (Batch::new(&sequences, SEPARATE), Batch::new(&sequences, Layout { packing, share_prompts: true }));
-    let cells: usize = groups.iter().map(|(prompt, answers)| prompt + answers.iter().sum::<usize>()).sum();
+    let cells: usize = groups.iter().map(|(prompt, responses)| prompt + responses.iter().sum::<usize>()).sum();
     assert_eq!(shared.segments.iter().filter(|s| **s > 0).count(), cells, "each prompt lies there once");
     assert_eq!(shared.rows, rows);
     let model = model(4);
     let ((expected, gradients), (found, found_gradients)) =
         (log_probs_and_gradients(&model, &separate), log_probs_and_gradients(&model, &shared));
-    assert_eq!(expected.len(), groups.iter().flat_map(|(_, answers)| *answers).sum::<usize>());
+    assert_eq!(expected.len(), groups.iter().flat_map(|(_, responses)| *responses).sum::<usize>());
     for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
         assert!((found - expected).abs() <= 1e-5, "{groups:?}, target {i}: {found} instead of {expected}");
     }
@@ -71,15 +77,15 @@ fn check(groups: &[(usize, &[usize])], packing: Option<usize>, rows: usize) {
 }
 
 #[test]
-fn one_to_four_answers_have_the_log_probs_and_gradients_of_separate_sequences() {
+fn one_to_four_responses_have_the_log_probs_and_gradients_of_separate_sequences() {
     let lengths = [13, 40, 7, 22];
-    for answers in 1..=4 {
-        check(&[(30, &lengths[..answers])], None, 1);
+    for responses in 1..=4 {
+        check(&[(30, &lengths[..responses])], None, 1);
     }
 }
 
 #[test]
-fn prompts_and_answers_of_one_token_are_no_special_case() {
+fn prompts_and_responses_of_one_token_are_no_special_case() {
     check(&[(1, &[1, 1, 1])], None, 1);
     check(&[(1, &[20, 1, 5]), (50, &[1, 1, 1, 1]), (1, &[1])], None, 1);
 }

@@ -27,34 +27,34 @@ fn implicit(record: &mut Record) -> Result<Preference, Fault> {
     let rejected = split_last(record, "rejected")?;
     let ((prompt, chosen), (other, rejected)) = (chosen, rejected);
     if prompt != other {
-        return Err(Fault::Drop("chosen and rejected answer different prompts"));
+        return Err(Fault::Drop("chosen and rejected response different prompts"));
     }
     let toxic = toxic(record, Some(&prompt))?;
     Ok(Preference { prompt: checked_prompt(prompt)?, chosen, rejected, toxic })
 }
 
-/// A whole conversation as its prompt and its last answer.
+/// A whole conversation as its prompt and its last response.
 fn split_last(record: &mut Record, field: &str) -> Result<(Dialogue, String), Fault> {
     let mut dialogue = record.parse(field, json::parse_conversation)?;
     match dialogue.turns.pop() {
-        Some(Turn { role: Role::Assistant, content }) if content.trim().is_empty() => Err(Fault::Drop("an empty answer")),
+        Some(Turn { role: Role::Assistant, content }) if content.trim().is_empty() => Err(Fault::Drop("an empty response")),
         Some(Turn { role: Role::Assistant, content }) => Ok((dialogue, content)),
         _ => Err(record
             .error(format!(
-                "field `{field}` does not end with the assistant; end it with the answer, or give `prompt` in a column of its own"
+                "field `{field}` does not end with the assistant; end it with the response, or give `prompt` in a column of its own"
             ))
             .into()),
     }
 }
 
-/// The toxic answer alone, or after the same prompt as the others.
+/// The toxic response alone, or after the same prompt as the others.
 fn toxic(record: &mut Record, prompt: Option<&Dialogue>) -> Result<Option<String>, Fault> {
     let whole = matches!(record.fields.get("toxic"), Some(Value::Array(messages)) if messages.len() > 1);
     match prompt {
         _ if !record.has("toxic") => Ok(None),
         Some(prompt) if whole => match split_last(record, "toxic")? {
-            (own, answer) if own == *prompt => Ok(Some(answer)),
-            _ => Err(Fault::Drop("the toxic answer has a prompt of its own")),
+            (own, response) if own == *prompt => Ok(Some(response)),
+            _ => Err(Fault::Drop("the toxic response has a prompt of its own")),
         },
         _ => record.completion("toxic").map(Some),
     }

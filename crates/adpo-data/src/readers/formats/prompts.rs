@@ -1,4 +1,4 @@
-//! Prompts without answers, `XSTest`'s among them.
+//! Prompts without responses, `XSTest`'s among them.
 
 use crate::readers::parsed::{Parsed, Reader, checked_prompt};
 use crate::readers::record::{Fault, Record};

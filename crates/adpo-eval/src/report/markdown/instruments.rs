@@ -52,9 +52,9 @@ pub(super) fn provenance(out: &mut String, report: &Report) {
 fn describe(out: &mut String, role: &str, judge: &JudgeInfo) {
     let taus = judge.thresholds;
     let [name, fingerprint] = [&judge.name, &judge.fingerprint].map(|text| line(text));
-    let (toxic, evasive, answers) = (taus.toxicity, taus.evasiveness, taus.coherence);
+    let (toxic, evasive, coherent) = (taus.toxicity, taus.evasiveness, taus.coherence);
     let told = format!(
-        "{role}: {name}, fingerprint {fingerprint}; toxic from {toxic:.3}, evasive from {evasive:.3}, an answer from coherence {answers:.3} on."
+        "{role}: {name}, fingerprint {fingerprint}; toxic from {toxic:.3}, evasive from {evasive:.3}, coherent from {coherent:.3} on."
     );
     wrapped(out, "- ", &told);
 }

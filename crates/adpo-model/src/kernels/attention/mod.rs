@@ -19,7 +19,7 @@ pub(in crate::kernels) use cube::sources;
 /// Who sees whom in a batch of packed rows.
 ///
 /// Cell q sees cell k of its row iff k ≤ q, both are of one segment, and k's branch is 0 or q's own. With all branches 0 that is
-/// causal attention within each packed sequence; with a prompt on branch 0 and its answers on branches 1, 2, …, every answer
+/// causal attention within each packed sequence; with a prompt on branch 0 and its completions on branches 1, 2, …, every completion
 /// sees the prompt and itself.
 #[derive(Debug, Clone)]
 pub struct AttentionMask {

@@ -33,7 +33,7 @@ pub(super) fn blocks_of_rows(segments: &CpuTensor, branches: &CpuTensor, width: 
 }
 
 /// No block and no part of keys holds two kinds. So nothing is multiplied only to be masked but the triangle beyond the
-/// diagonal, and what an answer gives depends, to the last bit, on its prompt and itself alone, whatever else is in the row.
+/// diagonal, and what a response gives depends, to the last bit, on its prompt and itself alone, whatever else is in the row.
 fn blocks(kinds: &[Kind]) -> Vec<Block> {
     let (mut blocks, mut end) = (Vec::new(), 0);
     // Of the cells so far, where each kind lies.
