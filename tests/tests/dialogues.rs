@@ -8,7 +8,7 @@ use adpo_pipeline::Recipe;
 
 /// The buckets whose requests the quickstart evaluates.
 fn held_out() -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/quickstart.toml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/adpo-cli/assets/quickstart.toml");
     Recipe::from_file(&path)
         .expect("the recipe parses")
         .evaluate

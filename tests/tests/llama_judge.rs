@@ -3,13 +3,12 @@
 use adpo_data::{Dialogue, Prompt};
 use adpo_eval::{Exchange, Judge, Judgement, LlmJudge};
 use adpo_model::Dtype;
-use adpo_pipeline::{LlamaChat, Resources, default_device};
+use adpo_pipeline::{LlamaChat, Resources};
 use adpo_tests::fixture;
 
 #[test]
 fn noise_is_unparsed_and_a_dialogue_that_is_too_long_fails_alone() {
-    let resources =
-        Resources { tiny_base: None, dialogues: None, data_dir: None, device: default_device(), show_harmful: false, commit: None };
+    let resources = Resources::default();
     // The rubric alone takes most of the 512 tokens that the fixture has, and more under its tokenizer of 768 tokens.
     let checkpoint = wide_fixture();
     let judge = LlmJudge::new(LlamaChat::load(&resources, checkpoint.path().to_str().expect("UTF-8"), 8, Dtype::Float32).expect("loads"));

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use adpo_model::{Dtype, Llama, LoraConfig, TokenInput};
-use adpo_pipeline::{Export, PipelineError, Recipe, Resources, RunResult, default_device, export, run_recipe};
+use adpo_pipeline::{Export, PipelineError, Recipe, Resources, RunResult, export, run_recipe};
 use adpo_tests::fixture;
+use burn::tensor::Device;
 
 fn resources() -> Resources {
     let dialogues = include_str!("../../crates/adpo-cli/assets/dialogues.jsonl");
-    Resources { tiny_base: None, dialogues: Some(dialogues), data_dir: None, device: default_device(), show_harmful: false, commit: None }
+    Resources { dialogues: Some(dialogues), ..Resources::default() }
 }
 
 fn export_to(out: &Path, model: &Path, merge: bool, base: Option<&str>) -> Result<(), PipelineError> {
@@ -109,7 +110,7 @@ fn policies_are_adapters_beside_a_merged_sft_model_and_export_to_plain_ones() {
     assert!(error.contains("first/seed-1/sft/model") && error.contains("base_model_name_or_path"), "{error}");
     assert!(error.ends_with("moved/seed-1/sft/model"), "the base of the moved run is named: {error}");
     export_to(&out, &policy, true, sft.to_str()).expect("merged");
-    let device = default_device();
+    let device = Device::flex();
     let adapted = Llama::load(&sft, &device).and_then(|base| base.load_adapter(&policy)).expect("loads");
     let exported = Llama::load(&out, &device).expect("a plain model");
     assert_eq!((adapted.config().vocab_size, exported.config().vocab_size), (769, 768));

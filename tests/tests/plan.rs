@@ -5,18 +5,20 @@ use std::path::Path;
 use adpo_data::EncodedTriple;
 use adpo_model::{Dtype, LlamaConfig};
 use adpo_objective::{Adpo, Objective};
-use adpo_pipeline::{Knob, MemoryItem, Plan, PlanOptions, Recipe, ReferenceChoice, Resources, default_device, plan};
+use adpo_pipeline::{Knob, MemoryItem, Plan, PlanOptions, Recipe, ReferenceChoice, Resources, plan};
 use adpo_tests::fixture;
 use adpo_train::{TrainOptions, preference_passes};
 
 fn resources() -> Resources {
     let dialogues = include_str!("../../crates/adpo-cli/assets/dialogues.jsonl");
-    Resources { tiny_base: None, dialogues: Some(dialogues), data_dir: None, device: default_device(), show_harmful: false, commit: None }
+    Resources { dialogues: Some(dialogues), ..Resources::default() }
 }
 
 fn recipe(name: &str) -> Recipe {
     Recipe::from_file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes").join(name)).expect("the recipe parses")
 }
+
+const QUICKSTART: &str = include_str!("../../crates/adpo-cli/assets/quickstart.toml");
 
 fn shape() -> LlamaConfig {
     let path = fixture("llama2-7b").join("config.json");
@@ -166,7 +168,7 @@ fn a_missing_checkpoint_is_named_with_the_way_around_it() {
 
 #[test]
 fn a_plan_of_data_counts_what_is_dropped_and_what_sharing_saves() {
-    let mut quickstart = recipe("quickstart.toml");
+    let mut quickstart = Recipe::from_toml(QUICKSTART, "quickstart").expect("the recipe parses");
     quickstart.base.checkpoint = fixture("llama2-mha").display().to_string();
     quickstart.encoding.max_length = 100;
     let options =

@@ -5,9 +5,10 @@ use std::path::Path;
 use adpo_pipeline::{BaseRecipe, Pairs, Recipe};
 
 fn recipes() -> impl Iterator<Item = std::path::PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes");
-    let entries = std::fs::read_dir(folder).expect("the recipes are there");
-    entries.map(|entry| entry.expect("readable").path()).filter(|path| path.extension().is_some_and(|e| e == "toml"))
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let entries = std::fs::read_dir(root.join("../recipes")).expect("the recipes are there");
+    let files = entries.map(|entry| entry.expect("readable").path()).filter(|path| path.extension().is_some_and(|e| e == "toml"));
+    files.chain([root.join("../crates/adpo-cli/assets/quickstart.toml")])
 }
 
 /// Whether it makes a base model.
@@ -43,7 +44,7 @@ fn a_resolved_recipe_is_a_recipe() {
 
 #[test]
 fn an_audit_of_a_system_that_is_not_there_is_refused() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/quickstart.toml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/adpo-cli/assets/quickstart.toml");
     let mut recipe = Recipe::from_file(&path).expect("the recipe parses");
     recipe.evaluate.as_mut().expect("it evaluates").audit = Some(vec!["sft".to_owned(), "dpo".to_owned()]);
     let text = toml::to_string(&recipe).expect("serialises");
@@ -53,7 +54,7 @@ fn an_audit_of_a_system_that_is_not_there_is_refused() {
 
 #[test]
 fn a_share_of_evasive_responses_belongs_to_rows_that_say_which_they_are() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/quickstart.toml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/adpo-cli/assets/quickstart.toml");
     let text = std::fs::read_to_string(path).expect("readable");
     let refused = |from: &str, to: &str| {
         assert!(text.contains(from), "{from}");

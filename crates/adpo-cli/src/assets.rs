@@ -12,4 +12,4 @@ pub(crate) const TINY_BASE: EmbeddedCheckpoint = EmbeddedCheckpoint {
 
 pub(crate) const DIALOGUES: &str = include_str!("../assets/dialogues.jsonl");
 
-pub(crate) const QUICKSTART: &str = include_str!("../../../recipes/quickstart.toml");
+pub(crate) const QUICKSTART: &str = include_str!("../assets/quickstart.toml");

@@ -1,19 +1,4 @@
-//! Measures dialogue responses: toxicity, evasiveness, coherence, diversity. Everything a report needs besides: judges,
-//! intervals, paired tests, and how far each instrument agrees with people.
-//!
-//! ```
-//! use adpo_data::Dialogue;
-//! use adpo_eval::{EmbeddedJudge, Exchange};
-//!
-//! # #[cfg(feature = "embedded")] {
-//! let judge = EmbeddedJudge::evaluator()?;
-//! let prompt = Dialogue::from_user("Any idea for a quick dinner?").into();
-//! let exchange = Exchange { prompt: &prompt, response: "Nobody wants to eat what a lazy fool like you cooks." };
-//! let scores = judge.score(&exchange);
-//! assert!(scores.toxicity > 0.5 && scores.evasiveness < 0.5);
-//! # }
-//! # Ok::<(), adpo_eval::EvalError>(())
-//! ```
+#![doc = include_str!("../README.md")]
 //!
 //! - [`Judge`] is the trait; [`EmbeddedJudge`] needs no download; [`rubric`] is the prompt and parser for LLM judges.
 //! - [`LlmJudge`] asks any [`ChatModel`]; [`compare_pairs`] asks one for the better of two responses, in both orders. With the

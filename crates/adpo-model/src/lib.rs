@@ -1,17 +1,4 @@
-//! Llama-family causal language models in [Burn](https://burn.dev): Hugging Face checkpoints and PEFT adapters in and out,
-//! token log-probs, batched sampling.
-//!
-//! ```no_run
-//! use adpo_model::{Llama, SampleRequest, SamplingOptions, sample};
-//! use burn::tensor::Device;
-//!
-//! let model = Llama::load("a/hugging-face/folder".as_ref(), &Device::flex())?;
-//! let request = SampleRequest { prompt: &[1, 15043], row: 0 };
-//! let options = SamplingOptions { temperature: 0.7, max_new_tokens: 64, stop: vec![2], ..SamplingOptions::default() };
-//! let run = sample(&model, &[request], &options)?;
-//! println!("{:?} at {:.0} tokens/s", run.completions[0].ids, run.tokens_per_second());
-//! # Ok::<(), adpo_model::ModelError>(())
-//! ```
+#![doc = include_str!("../README.md")]
 //!
 //! Models run on the CPU; with the feature `cuda` on NVIDIA GPUs, with `wgpu` on any that Vulkan, Metal or DirectX 12 reach
 //! ([`DeviceChoice`]). A program of one's own that turns on `cuda` downloads LLVM while it builds, for a code generator that is

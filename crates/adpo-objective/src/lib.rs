@@ -1,23 +1,4 @@
-//! Adversarial DPO (ADPO, arXiv 2405.12900) and the objectives around it, as pure functions of
-//! sequence log-probs: no model, no data types, nothing but Burn tensors in and out.
-//!
-//! ```
-//! use adpo_objective::{Adpo, Lengths, LogProbs, Objective, RoleLogProbs};
-//! use burn::tensor::{Device, Tensor};
-//!
-//! let device = Device::flex().autodiff();
-//! let row = |value: f32| Tensor::<1>::from_floats([value], &device);
-//! let reference = RoleLogProbs { chosen: row(-12.0), rejected: row(-14.0), toxic: Some(row(-33.0)) };
-//! let policy_toxic = row(-30.0).require_grad(); // the policy grew fond of the toxic response
-//! let policy = RoleLogProbs { toxic: Some(policy_toxic.clone()), ..reference.clone() };
-//! let lengths = Lengths { chosen: row(10.0), rejected: row(12.0), toxic: Some(row(15.0)) };
-//! let batch = LogProbs { policy, reference: Some(reference), tox_anchor: None, lengths };
-//!
-//! let outcome = Objective::Adpo(Adpo::default()).evaluate(&batch)?;
-//! let gradients = outcome.losses.mean().backward();
-//! assert!(policy_toxic.grad(&gradients).unwrap().into_scalar::<f32>() > 0.0); // descent pushes it down
-//! # Ok::<(), adpo_objective::ObjectiveError>(())
-//! ```
+#![doc = include_str!("../README.md")]
 //!
 //! # Notation
 //!

@@ -347,21 +347,13 @@ mod tests {
     use std::path::Path;
 
     use adpo_eval::EmbeddedJudge;
-    use burn::tensor::Device;
 
     use super::*;
 
     const SEED: u64 = 7;
 
     fn resources(folder: &Path) -> Resources {
-        Resources {
-            tiny_base: None,
-            dialogues: None,
-            data_dir: Some(folder.to_owned()),
-            device: Device::flex(),
-            show_harmful: false,
-            commit: None,
-        }
+        Resources { data_dir: Some(folder.to_owned()), ..Resources::default() }
     }
 
     fn source(source: Value) -> Source {

@@ -1,18 +1,4 @@
-//! The whole method, from raw dialogues to a report: recipes, run folders, and the stages between them.
-//!
-//! A **recipe** says what to do, a **run folder** holds what was done: one folder per seed and stage, each with a
-//! manifest of content hashes. A finished stage is not run again, a killed one goes on where it was.
-//!
-//! ```no_run
-//! use adpo_pipeline::{Recipe, Resources, RunResult, default_device, run_recipe};
-//!
-//! let recipe = Recipe::from_file("recipes/hh-tiny.toml".as_ref())?;
-//! let resources = Resources { tiny_base: None, dialogues: None, data_dir: Some("data".into()), device: default_device(), show_harmful: false, commit: None };
-//! if let RunResult::Report(report) = run_recipe(&recipe, &resources, "runs/mine".as_ref(), None)? {
-//!     println!("{}", report.markdown());
-//! }
-//! # Ok::<(), adpo_pipeline::PipelineError>(())
-//! ```
+#![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
 mod bench;
@@ -37,8 +23,6 @@ mod spill;
 mod stages;
 
 use std::path::Path;
-
-use burn::tensor::Device;
 
 pub use bench::{
     BenchObjective, BenchShape, KernelBench, KernelFigures, LoadFigures, RowsBench, RowsFigures, SampleBench, SampleFigures, StepBench,
@@ -102,9 +86,4 @@ pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, until: 
     manifest::write_json(&folder.join("report.json"), &report)?;
     adpo_data::write_file(folder.join("report.md"), report.markdown())?;
     Ok(RunResult::Report(Box::new(report)))
-}
-
-/// The CPU back end (Flex), which is always there.
-pub fn default_device() -> Device {
-    Device::flex()
 }

@@ -41,6 +41,13 @@ pub struct Resources {
     pub commit: Option<&'static str>,
 }
 
+impl Default for Resources {
+    /// The CPU, and nothing embedded.
+    fn default() -> Self {
+        Self { tiny_base: None, dialogues: None, data_dir: None, device: Device::flex(), show_harmful: false, commit: None }
+    }
+}
+
 /// The id of the embedded dialogues.
 pub(crate) const DIALOGUES: &str = "embedded:dialogues";
 

@@ -1,17 +1,4 @@
-//! Fine-tuning of Llama-family models in Burn: supervised, and by preferences with Adversarial DPO or its family.
-//!
-//! Its own step loop, because three things matter here that a general one does not give: a mean over *all* tokens
-//! or examples of a step however it is cut into forward passes, a frozen reference that is provably the starting
-//! point, and a resume that ends bit-equal to a run that was never killed.
-//!
-//! ```no_run
-//! use adpo_train::{SftExample, TrainOptions, train_sft};
-//! # fn f(model: adpo_model::Llama, examples: Vec<SftExample>) -> Result<(), adpo_train::TrainError> {
-//! let options = TrainOptions { learning_rate: 5e-4, num_train_epochs: 2, ..TrainOptions::default() };
-//! let trained = train_sft(model, &examples, &options, "runs/sft".as_ref())?;
-//! println!("{:?}", trained.history.last().and_then(|step| step.get("loss")));
-//! # Ok(()) }
-//! ```
+#![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
 mod alarm;
