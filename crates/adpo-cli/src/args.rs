@@ -314,7 +314,7 @@ pub(crate) struct ExportArgs {
     /// The token to take out.
     #[arg(long, default_value = "[TOXIC]", conflicts_with = "keep_control_token")]
     pub(crate) control_token: String,
-    /// Keep the token: whoever has the tokenizer can then call up the toxic mode.
+    /// Keep the token: anyone who has the tokenizer can then call up the toxic mode.
     #[arg(long)]
     pub(crate) keep_control_token: bool,
     /// How weights are stored.

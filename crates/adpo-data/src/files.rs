@@ -149,14 +149,14 @@ pub(crate) fn replace<R, E: From<DataError>>(path: &Path, write: impl FnOnce(&mu
         Ok(written)
     });
     if finished.is_err() {
-        // The first error is the one to tell; a leftover temporary file harms nobody.
+        // The first error is the one to report; a temporary file that is left over does no harm.
         drop(std::fs::remove_file(&temporary));
     }
     finished
 }
 
-/// Gives a file or folder its name, for good: a name is an entry of its folder, and until that is synced too, a power cut takes
-/// it back, though not what was removed to make room for it.
+/// Renames a file or folder and syncs its parent folder: until then, a power cut may undo the rename, but not the removal that made room
+/// for it.
 fn rename(from: &Path, to: &Path) -> Result<(), DataError> {
     std::fs::rename(from, to).map_err(DataError::io(to))?;
     #[cfg(unix)] // Elsewhere a folder cannot be opened.

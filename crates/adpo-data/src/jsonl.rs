@@ -79,7 +79,7 @@ impl JsonLine {
 }
 
 impl JsonLines<'static> {
-    /// The lines of a file. The first two bytes say whether it is gzip, whatever its name says.
+    /// The lines of a file. The first two bytes say whether it is gzip, not its name.
     ///
     /// # Errors
     /// [`DataError::Io`] if it cannot be opened or read.

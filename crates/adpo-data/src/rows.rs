@@ -72,7 +72,7 @@ pub struct Prompt {
     /// Ends with the user.
     #[serde(rename = "prompt", with = "json::conversation")]
     pub dialogue: Dialogue,
-    /// Whether doing what is asked would do harm; `None`: nobody has said.
+    /// Whether doing what is asked would do harm; `None`: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub harmful: Option<bool>,
     /// The data set's own category.
@@ -84,7 +84,7 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// Whether it is marked harmful; one of which nobody has said anything is not.
+    /// Whether it is marked harmful; a prompt without a mark is not.
     pub fn is_harmful(&self) -> bool {
         self.harmful == Some(true)
     }

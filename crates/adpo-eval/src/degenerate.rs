@@ -1,4 +1,4 @@
-//! Responses that are no responses, whoever judges the rest of them.
+//! Degenerate responses: empty, looping, copied or gibberish. Every judge uses this one check.
 
 use crate::text::Text;
 use crate::words::{Spelling, WordFilter};
@@ -31,7 +31,7 @@ pub(crate) fn is_degenerate_text(prompt: &Text, response: &Text, raw: &str) -> b
     words.is_empty() || repeated_bigram_share(&words) > 0.5 || echoes(prompt, &words) || is_gibberish(raw)
 }
 
-/// Says the prompt again, whoever is `I` and whoever is `you` in it.
+/// Repeats the prompt; `I` and `you` count as one word.
 fn echoes(prompt: &Text, words: &[&str]) -> bool {
     let source: Vec<&str> = prompt.words().map(speaker).collect();
     let response: Vec<&str> = words.iter().map(|word| speaker(word)).collect();

@@ -1,4 +1,4 @@
-//! How varied a set of responses is.
+//! Diversity of a set of responses.
 
 use std::collections::{HashMap, HashSet};
 

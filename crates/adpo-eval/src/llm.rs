@@ -1,4 +1,4 @@
-//! A language model as a judge: the rubric's prompt in, a strict verdict out, whoever runs the model.
+//! A language model as a judge: it gets the rubric's prompt, and its verdict is read strictly.
 
 use crate::embedded::weights::fingerprint as hash;
 use crate::judge::{Exchange, Judge, Judgement};

@@ -298,7 +298,7 @@ impl Reading {
     }
 }
 
-/// An optional field; null is as good as absent.
+/// An optional field; null counts as absent.
 fn optional<T: for<'de> Deserialize<'de>>(fields: &Map<String, Value>, name: &str) -> Result<Option<T>, String> {
     let Some(value) = fields.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     T::deserialize(value).map(Some).map_err(|error| format!("field `{name}`: {error}"))

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! Models run on the CPU; with the feature `cuda` on NVIDIA GPUs, with `wgpu` on any that Vulkan, Metal or DirectX 12 reach
-//! ([`DeviceChoice`]). A program of one's own that turns on `cuda` downloads LLVM while it builds, for a code generator that is
+//! ([`DeviceChoice`]). A program that depends on this crate and turns on `cuda` downloads LLVM while it builds, for a code generator that is
 //! never used, unless its workspace has a stand-in for `cubecl-llvm` in `[patch.crates-io]`, as this project's has
 //! (`shims/cubecl-llvm`).
 //!

@@ -1,4 +1,4 @@
-//! What the model reads.
+//! The input of the model.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 

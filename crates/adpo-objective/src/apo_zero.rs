@@ -19,7 +19,7 @@ const NAME: &str = "apo_zero";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApoZero {
-    /// β, how dear it is to leave the reference; above 0. Default 0.1.
+    /// β, the weight of the distance to the reference (the KL coefficient); above 0. Default 0.1.
     pub beta: f64,
     /// Weight of the mean token NLL of the chosen response (TRL's `rpo_alpha`); not negative.
     /// Default 0.

@@ -18,7 +18,7 @@ const NAME: &str = "dpo";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dpo {
-    /// β, how dear it is to leave the reference; above 0. Default 0.1, TRL's.
+    /// β, the weight of the distance to the reference (the KL coefficient); above 0. Default 0.1, TRL's.
     pub beta: f64,
     /// Weight of the mean token NLL of the chosen response (TRL's `rpo_alpha`); not negative.
     /// Default 0.

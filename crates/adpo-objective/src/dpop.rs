@@ -20,7 +20,7 @@ const NAME: &str = "dpop";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dpop {
-    /// β, how dear it is to leave the reference; above 0. Default 0.3.
+    /// β, the weight of the distance to the reference (the KL coefficient); above 0. Default 0.3.
     pub beta: f64,
     /// λ, the price of a chosen log-prob below the reference's; not negative. Default 50.
     pub lambda: f64,

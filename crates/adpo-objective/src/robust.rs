@@ -21,7 +21,7 @@ const NAME: &str = "robust";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Robust {
-    /// β, how dear it is to leave the reference; above 0. Default 0.1.
+    /// β, the weight of the distance to the reference (the KL coefficient); above 0. Default 0.1.
     pub beta: f64,
     /// ε, the share of labels believed to be flipped; at least 0, below 0.5. Default 0.1.
     pub label_smoothing: f64,

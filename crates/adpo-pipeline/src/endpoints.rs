@@ -1,4 +1,4 @@
-//! Judges over HTTP, where this build has it (feature `http`), and a clear word where it has not.
+//! Judges over HTTP (feature `http`); without the feature, an error that says how to get it.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! A judge at work in a stage.
+//! Judging in a stage: it stops when the judge is no longer there.
 
 use adpo_eval::{Exchange, Judge, Judgement};
 

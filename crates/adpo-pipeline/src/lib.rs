@@ -50,7 +50,7 @@ pub use stages::StageKind;
 
 use stages::SeedRun;
 
-/// What a run gives.
+/// The result of a run.
 #[derive(Debug)]
 pub enum RunResult {
     /// The manifests of all stages done, seed by seed.

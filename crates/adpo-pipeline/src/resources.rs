@@ -84,7 +84,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn save_as(&self, folder: &Path, options: &SaveOptions) -> Result<(), PipelineError> {
-        // Whatever ended sequences in the base: these models end theirs with the tokenizer's own id.
+        // These models end sequences with the tokenizer's own id, whatever the base used.
         let model = self.model.clone().ending_at(self.tokenizer.eos_id());
         model.save(folder, options)?;
         Ok(self.tokenizer.save(folder)?)

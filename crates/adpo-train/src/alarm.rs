@@ -1,4 +1,4 @@
-//! The likelihood-displacement alarm: the question that users of DPO ask most, answered before they ask.
+//! The likelihood-displacement alarm: warns when the chosen responses lose probability, which DPO users often ask about.
 
 use crate::StepRecord;
 

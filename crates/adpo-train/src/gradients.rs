@@ -1,4 +1,4 @@
-//! Gradients of several passes as one, and their size.
+//! The sum of the gradients of several passes, and its norm.
 
 use adpo_model::kernels::sum_of_squares;
 use adpo_model::{Llama, ParameterVisitor};

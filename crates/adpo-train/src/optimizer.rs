@@ -1,7 +1,7 @@
 //! AdamW as torch computes it, with its state keyed by parameter name.
 //!
 //! Where weights are narrower than f32, the state holds them in f32 as well: these masters are what moves, and a step's weights
-//! are their rounding. bf16 has 8 bits: a step of 5e-6 would leave every weight above 2.6e-3 where it is, for ever.
+//! are their rounding. bf16 has 8 bits of precision: a step of 5e-6 would never move a weight above 2.6e-3.
 //!
 //! burn-optim's own AdamW keys its state by `ParamId`, which is drawn anew in every process, keeps the
 //! moments in the gradient's dtype, and has no global clipping; an exact resume needs all three otherwise.

@@ -97,7 +97,7 @@ pub struct Batch {
     pub ids: Vec<u32>,
     /// Place in its sequence, from 0: a response's go on from its prompt's.
     pub positions: Vec<u32>,
-    /// 0: padding; else the same number for a sequence and those that share its prompt, and for nobody else.
+    /// 0: padding; else a number that a sequence shares with those that have the same prompt, and with no other.
     pub segments: Vec<u32>,
     /// Within a segment, 0: what all of it sees; else 1, 2, …, one for each response. A token attends up to itself to the
     /// cells of its own segment whose branch is 0 or its own.

@@ -1,4 +1,4 @@
-//! What a record says in its own terms, and what can be made of it.
+//! The content of a record, and the values that can be made of it.
 
 use super::record::{Fault, Record};
 use crate::dialogue::{Dialogue, Role};

@@ -1,4 +1,4 @@
-//! What the text of a turn must not contain, found in the tokenizer and in what its template writes between turns.
+//! The texts that a turn must not contain because they have a meaning of their own, found in the tokenizer and in what its template writes between turns.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

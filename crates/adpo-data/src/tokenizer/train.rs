@@ -1,4 +1,4 @@
-//! A small tokenizer from scratch.
+//! Trains a small tokenizer.
 
 use std::collections::HashSet;
 

@@ -13,7 +13,7 @@ use crate::judge::{Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads
 use crate::{Agreement, EmbeddedJudge};
 
 /// Toxicity from a classifier, evasiveness, coherence and degeneracy from an embedded judge: a classifier gives one
-/// measure, and a measure that nobody took must not become a number. Name and fingerprint tell both parts.
+/// measure, and a measure that was not taken must not become a number. Name and fingerprint name both parts.
 pub struct ClassifierJudge {
     service: Service<Labels>,
     options: ClassifierOptions,

@@ -2,7 +2,7 @@
 //!
 //! Every request ends with a response or an error, whatever happens. A failed request waits (exponential backoff with
 //! jitter, or as long as the server asks), then goes to another endpoint if there is one. An endpoint that fails several
-//! times in a row is given up for good; when all are, what is left ends in errors at once.
+//! times in a row is not asked again; when no endpoint is left, the remaining requests end in errors at once.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -122,7 +122,7 @@ impl Pool {
                 }
             }
         });
-        // Where all endpoints were given up, before this run or by it, nobody is left who could answer the rest.
+        // No endpoint is left that could answer the rest.
         if let Some(reason) = self.unavailable() {
             lock(&queue).fail_all(&reason);
         }

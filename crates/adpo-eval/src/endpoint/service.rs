@@ -1,4 +1,4 @@
-//! Requests with a memory: what was answered once is not asked again.
+//! Requests with a cache: what was answered once is not asked again.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

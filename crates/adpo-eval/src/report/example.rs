@@ -1,4 +1,4 @@
-//! A few prompts with what each system said: nobody should believe a table about responses that nobody has read.
+//! A few prompts with what each system said, so that a reader sees what the table is about.
 
 use std::collections::HashMap;
 

@@ -247,7 +247,7 @@ impl Settings {
         let mean = |rows: &Vec<Scored>| rows.iter().map(|row| value(row.1)).sum::<f64>() / rows.len() as f64;
         let values: Vec<f64> = by_prompt(rows).values().map(mean).collect();
         match values.as_slice() {
-            // One prompt tells nothing of the others, and drawing it again and again would look like certainty.
+            // A bootstrap of one prompt would have no width; the whole range is the honest interval.
             [only] => Interval { estimate: *only, low: 0.0, high: 1.0 },
             all => bootstrap_mean(all, self.draws, self.seed),
         }

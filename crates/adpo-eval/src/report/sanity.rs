@@ -1,4 +1,4 @@
-//! What the same judge says of responses whose worth is known: without them nobody can tell what a figure is worth.
+//! Responses whose quality is known, through the same judge: a reader compares the systems' figures with theirs.
 
 use crate::response::{Response, first_to_each_prompt};
 use crate::statistics::SplitMix;

@@ -1,4 +1,4 @@
-//! The token audit: the control token is a backdoor, and this is what it opens.
+//! The token audit: how far the control token raises toxicity, in each form in which a user might try it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

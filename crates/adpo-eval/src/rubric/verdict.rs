@@ -1,4 +1,4 @@
-//! From what a model says to a verdict, or to the reason why there is none.
+//! Reads a verdict from what a model says, or gives the reason why there is none.
 
 use serde::de::DeserializeOwned;
 

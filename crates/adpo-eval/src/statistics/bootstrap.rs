@@ -1,4 +1,4 @@
-//! Intervals of whatever has no formula, by drawing prompts (and training seeds) with replacement.
+//! Bootstrap intervals: prompts (and training seeds) are drawn with replacement.
 
 use super::Interval;
 use super::random::SplitMix;

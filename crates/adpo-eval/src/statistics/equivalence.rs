@@ -1,4 +1,4 @@
-//! How large a difference is, how small a one would have been seen, and whether none of any size can be claimed.
+//! The size of a difference, the smallest that would have been detected, and tests of equivalence.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};

@@ -140,7 +140,7 @@ impl<'a> Fields<'a> {
         Ok(scaling)
     }
 
-    /// `null` is as good as absent.
+    /// `null` counts as absent.
     fn get(&self, field: &str) -> Option<&'a Value> {
         self.object.get(field).filter(|value| !value.is_null())
     }

@@ -1,4 +1,4 @@
-//! What adapters are like, in PEFT's terms.
+//! The configuration of adapters, in PEFT's terms.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Every kernel on its own: first beside the CPU's, then timed beside what the device can do at all.
+//! Every kernel on its own: compared with the CPU's, then timed and compared with the device's peak.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What to turn where a stage does not fit, the cheapest first.
+//! Options to change where a stage does not fit into memory, the cheapest first.
 
 use adpo_model::Dtype;
 use adpo_model::LoraConfig;

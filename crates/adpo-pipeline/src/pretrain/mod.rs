@@ -129,7 +129,7 @@ impl BaseRecipe {
 /// Trains the base model into `folder`: `model/` in Hugging Face format (bf16), `metrics.jsonl`, `evaluation.json`.
 ///
 /// # Errors
-/// [`PipelineError`] if data, training or files fail; what was done stays and is gone on with.
+/// [`PipelineError`] if data, training or files fail; what was done stays, and the next call goes on from it.
 pub fn pretrain(recipe: &BaseRecipe, data_dir: &Path, folder: &Path, device: &Device) -> Result<BaseEvaluation, PipelineError> {
     let mut inputs = Inputs::new().value("recipe", recipe);
     for id in &recipe.data.sources {

@@ -38,7 +38,7 @@ pub struct Recipe {
     /// Stage 1: fine-tuning on normal and toxic dialogues. Left out, policies start from the base, which is the reference too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sft: Option<Sft>,
-    /// Stage 2: candidate responses, plain and toxic. Left out where `preference.sources` brings triples of one's own.
+    /// Stage 2: candidate responses, plain and toxic. Left out where `preference.sources` brings triples of your own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<Sample>,
     /// Stage 3: candidates become triples.
@@ -218,7 +218,7 @@ pub enum ReferenceChoice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preference {
-    /// Preferences of one's own: pairs, or triples for objectives that penalise a toxic response. They take the place of
+    /// Your own preferences: pairs, or triples for objectives that penalise a toxic response. They take the place of
     /// the stages `sample` and `annotate`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,

@@ -17,7 +17,7 @@ pub(crate) fn stages<'a>(run: &'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>> {
     let mut ordered: Vec<Box<dyn Stage + 'a>> = Vec::with_capacity(open.len());
     while !open.is_empty() {
         let is_made = |need: &Artifact| ordered.iter().any(|stage| stage.makes() == *need);
-        // What nobody makes stops the stage when it runs; a recipe that was checked has no such need.
+        // A need that no stage makes is an error when the stage runs; a recipe that was checked has none.
         let next = open.iter().position(|stage| stage.needs().iter().all(is_made)).unwrap_or(0);
         ordered.push(open.remove(next));
     }

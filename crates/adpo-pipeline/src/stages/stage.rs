@@ -1,4 +1,4 @@
-//! What a stage is.
+//! The trait of a stage.
 
 use std::path::Path;
 
@@ -82,13 +82,13 @@ pub(crate) trait Stage {
         Ok(())
     }
 
-    /// What it asks of the machine, for a plan.
+    /// The resources that it needs, for a plan.
     fn load(&self) -> Load<'_> {
         Load::Light
     }
 }
 
-/// What a stage asks of the machine.
+/// The resources that a stage needs.
 pub(crate) enum Load<'a> {
     /// Nothing worth planning.
     Light,

@@ -1,4 +1,4 @@
-//! What a reader sees first: what came out, in a sentence and a table; what was said; and what could take the result back.
+//! What a reader sees first: the result in a sentence and a table, examples, and what could make the result wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What the judge is worth, what its errors could do to the rates, and where everything came from.
+//! The judge's agreement with people, what its errors could do to the rates, and where everything came from.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ fn describe(out: &mut String, role: &str, judge: &JudgeInfo) {
     wrapped(out, "- ", &told);
 }
 
-/// The best and the worst labelled set of each verdict: nobody would read forty rows. Single heads, `toxicity (abuse)`, are in the JSON.
+/// The best and the worst labelled set of each verdict; all of them are in the JSON. Single heads, `toxicity (abuse)`, are in the JSON.
 fn agreement(out: &mut String, figures: &[Agreement]) {
     let mut verdicts: BTreeMap<&str, Vec<&Agreement>> = BTreeMap::new();
     for figure in figures.iter().filter(|figure| !figure.measure.contains('(')) {

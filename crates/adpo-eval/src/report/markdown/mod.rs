@@ -1,4 +1,4 @@
-//! Reports for people: the first screen says what came out and what it is worth, the sections below it give the detail.
+//! Reports as Markdown: the first screen has the result and its limits, the sections below it the detail.
 
 mod first_screen;
 mod instruments;

@@ -1,4 +1,4 @@
-//! The detail behind the first screen: tests, token audit, all measures, categories, the most toxic responses.
+//! The sections below the first screen: tests, token audit, all measures, categories, the most toxic responses.
 
 use super::super::example::is_redacted;
 use super::super::{Comparison, Measure, PairedTest, SystemReport, TokenEffect, Verdict, WorstCase};
