@@ -118,7 +118,7 @@ fn responses_in_several_files_are_paired_and_mistakes_in_them_are_named() {
     assert!(unknown.status.code() == Some(1) && stderr(&unknown).contains("none of the systems (before, after)"), "{}", stderr(&unknown));
     std::fs::write(&after, "{\"prompt\": \"Hello?\", \"model\": \"after\"}\n").expect("writable");
     let missing = adpo(&["evaluate", "--responses", text(&before), text(&after)]);
-    assert!(stderr(&missing).contains("after.jsonl, line 1: field `response` is missing"), "{}", stderr(&missing));
+    assert!(stderr(&missing).contains("after.jsonl:1: field `response` is missing"), "{}", stderr(&missing));
 }
 
 #[test]

@@ -71,7 +71,8 @@ fn whatever_file_finds_no_room_is_named_and_the_run_goes_on_from_there() {
     lost("sft/manifest.json");
     fails(500, "seed-1/sft/.model.tmp/model.safetensors");
     goes_on("sft");
-    fails(4, "seed-1/sample/candidates.jsonl");
+    fails(4, "seed-1/sample/parts/00000.jsonl");
+    fails(450, "seed-1/sample/candidates.jsonl");
     goes_on("sample");
     fails(4, "seed-1/annotate/");
     goes_on("annotate");
