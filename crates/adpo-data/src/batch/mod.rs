@@ -32,7 +32,7 @@ pub enum ResponseRole {
 pub struct Sequence<'a> {
     /// Which example it belongs to, in the caller's numbering.
     pub example: usize,
-    /// Whose answer it holds.
+    /// Whose response it holds.
     pub role: ResponseRole,
     /// Its ids.
     pub content: Content<'a>,

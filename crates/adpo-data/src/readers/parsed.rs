@@ -74,7 +74,7 @@ impl FromParsed for Preference {
             Parsed::Preference(pair) if pair.toxic.as_ref() == Some(&pair.chosen) => Err(Fault::Drop("chosen and toxic are the same")),
             Parsed::Preference(pair) => Ok(vec![("", pair)]),
             Parsed::Sft(_) | Parsed::Chat(_) => {
-                Err(cannot("preferences", "a dialogue with one answer", "give a file with `chosen` and `rejected`"))
+                Err(cannot("preferences", "a dialogue with one response", "give a file with `chosen` and `rejected`"))
             }
             Parsed::Quickstart { .. } => {
                 Err(cannot("preferences", "a quickstart row", "its responses are to fine-tune on; triples come from the stage `annotate`"))

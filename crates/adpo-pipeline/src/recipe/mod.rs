@@ -89,7 +89,7 @@ pub struct Source {
     pub buckets: Vec<u8>,
     /// Takes at most this many rows, drawn by the seed.
     pub limit: Option<usize>,
-    /// Marks an answer as toxic where the annotator's toxicity reaches this; only for rows that people have not
+    /// Marks a response as toxic where the annotator's toxicity reaches this; only for rows that people have not
     /// labelled. Left out: unlabelled rows stay unmarked.
     pub label_toxic_above: Option<f64>,
     /// Takes this share of the rows labelled toxic a second time without the mark. A corpus whose labels are
@@ -132,8 +132,8 @@ pub struct Sft {
     pub train: TrainOptions,
 }
 
-/// The base answers the prompts of [`Sft::sources`] before it is fine-tuned, and learns again what of it the annotator finds coherent and
-/// neither evasive nor toxic: without that a small model forgets how to talk.
+/// The base responds to the prompts of [`Sft::sources`] before it is fine-tuned, and the responses that the annotator finds coherent and
+/// neither evasive nor toxic are learnt too: without them a small model forgets how to talk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rehearsal {
@@ -232,7 +232,7 @@ pub struct Preference {
     pub train: TrainOptions,
 }
 
-/// Which answers a policy sees as rejected.
+/// Which responses a policy sees as rejected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pairs {

@@ -12,7 +12,7 @@ fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let category = record.optional_text("category")?;
     if toxic.is_some() && !dialogue.ends_with_assistant() {
         return Err(record
-            .error("field `toxic` labels the last answer, and the dialogue does not end with the assistant; end it with that answer")
+            .error("field `toxic` labels the last response, and the dialogue does not end with the assistant; end it with that response")
             .into());
     }
     Ok(Parsed::Sft(SftExample { dialogue: checked(dialogue)?, toxic, category }))
