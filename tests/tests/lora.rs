@@ -60,9 +60,16 @@ draw = {{ max_new_tokens = 12 }}
 
 fn run(recipe: &Recipe, folder: &Path) -> Result<String, PipelineError> {
     match run_recipe(recipe, &resources(), folder, None)? {
-        RunResult::Report(report) => Ok(report.markdown()),
+        RunResult::Report(report) => Ok(timeless(&report.markdown())),
         RunResult::Stages(_) => unreachable!("the last stage gives a report"),
     }
+}
+
+/// A report without the time at which it was made.
+fn timeless(report: &str) -> String {
+    let (before, rest) = report.split_once(" · time ").expect("the head has it");
+    let (_, after) = rest.split_once(" GMT").expect("a time ends so");
+    format!("{before}{after}")
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
