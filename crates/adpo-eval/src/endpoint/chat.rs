@@ -43,7 +43,7 @@ pub(super) enum Completion {
 }
 
 impl ChatEndpoint {
-    /// Endpoints ready to be asked; nothing is sent yet. Responses to [`ChatModel::response`] are kept in the file `cache`
+    /// Endpoints ready to be asked; nothing is sent yet. Responses to [`ChatModel::complete`] are kept in the file `cache`
     /// and found there again.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ pub fn sample_endpoint(
             // What a model declares to be a refusal is what it said.
             Ok(Completion::Refusal(text)) if !text.is_empty() => responses[place][sample] = Some(text),
             Ok(Completion::Refusal(_)) => {
-                *errors.entry("the endpoint's content filter kept the response back".to_owned()).or_default() += 1
+                *errors.entry("the endpoint's content filter kept the response back".to_owned()).or_default() += 1;
             }
             Err(error) => *errors.entry(error).or_default() += 1,
         }
