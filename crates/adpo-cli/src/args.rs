@@ -176,7 +176,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
     pub(crate) baseline: Option<String>,
     /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
-    /// What an endpoint responses is kept in runs/judge-cache and not asked again.
+    /// What an endpoint answers is kept in runs/judge-cache and not asked again.
     #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
     pub(crate) judge: Option<JudgeChoice>,
     /// A checkpoint's folder: that model reads the responses, and the report has their mean nats per token under it.

@@ -31,7 +31,7 @@ pub enum Use {
     Spare,
     /// Buckets 1 and 2: the policy's fine-tuning and pairs.
     PolicySft,
-    /// Bucket 3: prompts that the policy responses.
+    /// Bucket 3: prompts that the policy answers.
     PolicyPrompts,
     /// Bucket 4: the evaluator learns from them; no policy may.
     EvaluatorTraining,

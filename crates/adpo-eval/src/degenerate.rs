@@ -15,7 +15,7 @@ pub(crate) fn repeated_bigram_share(words: &[&str]) -> f64 {
     1.0 - unique.len() as f64 / pairs.len() as f64
 }
 
-/// The share of a response's word pairs that stand in what it responses; responses of fewer than four words copy nothing.
+/// The share of a response's word pairs that stand in the turn it answers; responses of fewer than four words copy nothing.
 pub(crate) fn copied_share(source: &[&str], response: &[&str]) -> f64 {
     if response.len() < 4 {
         return 0.0;
@@ -67,7 +67,7 @@ fn is_code(raw: &str) -> bool {
 }
 
 /// Whether a response is no response at all: empty, more than half of its word pairs repeated, at least 0.8 of its word pairs copied from
-/// `prompt` (the turn that it responses; `I` and `you` count as one word), or a tenth of its words not English.
+/// `prompt` (the turn that it answers; `I` and `you` count as one word), or a tenth of its words not English.
 ///
 /// Words that a list cannot have do not count: names, numbers, other scripts, code. Responses in another language that is written in
 /// Latin letters do. Builds without the feature `embedded` have no list and find no gibberish. [`crate::EmbeddedJudge`] also tells

@@ -102,7 +102,7 @@ pub(crate) fn seed_report(run: &SeedRun<'_>) -> Result<(SeedReport, Outcomes), P
 
 impl Comparing<'_> {
     fn build(&self, run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<(Report, Outcomes), PipelineError> {
-        // Who made no triples is no party to the report.
+        // The annotator is in the report only if it made the triples.
         let annotator = run.recipe.sample.as_ref().map(|_| run.annotator()).transpose()?;
         let fluency = self.section.fluency.as_deref().map(|folder| LlamaFluency::load(run.resources, folder)).transpose()?;
         let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))

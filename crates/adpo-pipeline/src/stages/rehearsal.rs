@@ -1,4 +1,4 @@
-//! What the base itself responds, learnt once more beside the corpus: a small model that learns a few hundred dialogues otherwise forgets
+//! How the base itself responds, learnt once more beside the corpus: a small model that learns a few hundred dialogues otherwise forgets
 //! how to talk (pseudo-rehearsal, Robins 1995).
 
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use crate::recipe::Rehearsal;
 use crate::resources::Checkpoint;
 use crate::sampler::{Request, Sampler, Speed};
 
-/// The base's best response to each prompt that has an acceptable one: it responses, and is neither evasive nor toxic nor noise.
+/// The base's best response to each prompt that has an acceptable one: coherent, and neither evasive nor toxic nor noise.
 pub(super) fn rehearse(
     run: &SeedRun<'_>,
     rehearsal: &Rehearsal,

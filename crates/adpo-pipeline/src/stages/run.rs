@@ -7,8 +7,8 @@ use super::stage::{Artifact, StageKind};
 use crate::PipelineError;
 use crate::manifest::{Manifest, finished, make};
 
-/// Runs the stages, up to those of the kind `until` if it says so, and returns their manifests. Data are checked, if `with_check` says so, before the
-/// first stage that is not finished.
+/// Runs the stages and returns their manifests; with `until`, the stages up to that kind. With `with_check`, the data are checked before
+/// the first stage that is not finished.
 pub(crate) fn run(run: &SeedRun<'_>, until: Option<StageKind>, with_check: bool) -> Result<Vec<Manifest>, PipelineError> {
     check_lengths(run)?;
     check_adapters(run)?;
