@@ -106,7 +106,9 @@ impl Format {
     pub(super) fn of(record: &Record) -> Result<Self, DataError> {
         Self::ALL.into_iter().find(|format| (format.reader().matches)(record)).ok_or_else(|| {
             let columns = record.columns();
-            record.error(format!("fits no format: it has the columns [{columns}]. {}", nearest(record)))
+            let null: Vec<&str> = record.fields.iter().filter(|(_, value)| value.is_null()).map(|(column, _)| column.as_str()).collect();
+            let null = if null.is_empty() { String::new() } else { format!(" (null: {})", null.join(", ")) };
+            record.error(format!("fits no format: it has the columns [{columns}]{null}. {}", nearest(record)))
         })
     }
 }
