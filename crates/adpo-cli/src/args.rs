@@ -381,11 +381,14 @@ pub(crate) enum DataCommand {
     /// Count rows, turns, lengths and labels of a file, and show a sample with its text redacted.
     #[command(after_help = "Examples:\n  adpo data inspect hh.jsonl.gz\n  adpo data inspect triples.jsonl --show --json")]
     Inspect(InspectArgs),
+    /// List the formats that are read: their names in recipes, a row of each, and what it becomes.
+    #[command(after_help = "Example:\n  adpo data formats")]
+    Formats,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// JSONL or JSONL.gz; its format is detected.
+    /// JSONL, a JSON array or CSV, gzipped or not; its format is detected.
     pub(crate) file: PathBuf,
     /// Show the sample's text.
     #[arg(long)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::DataError;
 use crate::dialogue::Dialogue;
-use crate::readers::{Format, ReadReport, RowFile};
+use crate::readers::{Format, Kind, ReadReport, RowFile};
 use crate::rows::{Preference, Prompt, Row, SftExample, ToxicLabel};
 
 /// Rows shown.
@@ -71,19 +71,18 @@ pub fn inspect(path: impl AsRef<Path>, show: bool) -> Result<Inspection, DataErr
     let file = RowFile::new(path);
     let format = file.format()?;
     let file = file.with_format(format);
-    Ok(match format {
-        Format::HhTranscripts | Format::Preferences => of(format, file.preferences()?, show),
-        Format::Prompts => of(format, file.prompts()?, show),
-        Format::Diasafety | Format::Quickstart => of(format, file.sft()?, show),
-        Format::Messages => inspect_messages(&file, show)?,
-        Format::SyntheticPersonaChat | Format::TopicalChat => of(format, file.dialogues()?, show),
+    Ok(match format.kind() {
+        Kind::Preferences => of(format, file.preferences()?, show),
+        Kind::Prompts => of(format, file.prompts()?, show),
+        Kind::Sft => of(format, file.sft()?, show),
+        Kind::Dialogues => inspect_dialogues(format, &file, show)?,
     })
 }
 
-/// Messages may be examples with labels, or dialogues that nobody has answered yet: both are looked at as they stand.
-fn inspect_messages(file: &RowFile, show: bool) -> Result<Inspection, DataError> {
-    let labelled = of(Format::Messages, file.sft()?, show);
-    Ok(Inspection { labels: labelled.labels, categories: labelled.categories, ..of(Format::Messages, file.dialogues()?, show) })
+/// They may be examples with labels, or dialogues that nobody has answered yet: both are looked at as they stand.
+fn inspect_dialogues(format: Format, file: &RowFile, show: bool) -> Result<Inspection, DataError> {
+    let labelled = of(format, file.sft()?, show);
+    Ok(Inspection { labels: labelled.labels, categories: labelled.categories, ..of(format, file.dialogues()?, show) })
 }
 
 /// What can be seen of a row.
@@ -182,8 +181,7 @@ impl fmt::Display for Lengths {
 
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = serde_json::to_value(self.format).ok();
-        writeln!(f, "format           {}", name.as_ref().and_then(|name| name.as_str()).unwrap_or_default())?;
+        writeln!(f, "format           {}: {}", self.format.name(), self.format.becomes())?;
         writeln!(f, "rows             {} read, {} kept", self.report.read, self.report.kept)?;
         for (reason, rows) in &self.report.dropped {
             writeln!(f, "  dropped        {rows}: {reason}")?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::DataError;
 
 /// No row of text needs more; a line that does is an attack or another kind of file.
-const LONGEST_LINE: u64 = 64 << 20;
+pub(crate) const LONGEST_LINE: u64 = 64 << 20;
 
 /// The lines of a JSONL text, gzipped or not, one at a time. Blank lines are left out and counted. After an error there are no more.
 ///
@@ -61,14 +61,28 @@ impl JsonLine {
     /// # Errors
     /// [`DataError::Line`] if it is no JSON object.
     pub fn fields(&self) -> Result<Map<String, Value>, DataError> {
-        match serde_json::from_str(&self.text) {
+        Self::parse(&self.text).map_err(|problem| self.error(problem))
+    }
+
+    /// The fields of an object, or what is wrong with it.
+    pub(crate) fn parse(text: &str) -> Result<Map<String, Value>, String> {
+        let parsed = match serde_json::from_str(text) {
+            // Python writes these, often in columns that nobody reads.
+            Err(e) if text.contains("NaN") || text.contains("Infinity") => serde_json::from_str(&without_nan(text)).map_err(|_| e),
+            other => other,
+        };
+        match parsed {
             Ok(Value::Object(fields)) => Ok(fields),
-            Ok(_) => Err(self.error("is JSON, but no object; one object {…} per line is needed")),
-            Err(e) if e.is_eof() => Err(self.error(format!(
+            Ok(_) => Err("is JSON, but no object; one object {…} per line is needed".into()),
+            Err(e) if e.to_string().contains("surrogate") || e.to_string().contains("hex escape") => Err(format!(
+                "holds half of a surrogate pair (\\ud800 to \\udfff), which is no character, at column {}; strike it, or write the character itself",
+                e.column()
+            )),
+            Err(e) if e.is_eof() => Err(format!(
                 "ends inside its JSON object, at column {}; the file is cut off (or one object spans several lines)",
                 e.column()
-            ))),
-            Err(e) => Err(self.error(format!("is not JSON ({e}); one object {{…}} per line is needed"))),
+            )),
+            Err(e) => Err(format!("is not JSON ({e}); one object {{…}} per line is needed")),
         }
     }
 
@@ -98,6 +112,23 @@ impl<'a> JsonLines<'a> {
         let reader: Box<dyn BufRead + 'a> =
             if is_gzip(bytes) { Box::new(BufReader::new(MultiGzDecoder::new(bytes))) } else { Box::new(bytes) };
         Self::new(name.into(), reader)
+    }
+
+    /// Whether the first byte that is no white space opens an array, for texts within what a reader holds at once.
+    pub(crate) fn opens_array(&mut self) -> Result<bool, DataError> {
+        let (name, line) = (&self.name, self.number + 1);
+        let start = self.reader.fill_buf().map_err(|e| DataError::Line {
+            file: name.clone(),
+            line,
+            problem: format!("cannot be read on ({e}); the file is cut off or damaged, fetch it again"),
+        })?;
+        let start = start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start);
+        Ok(start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'['))
+    }
+
+    /// The name and what is not read yet.
+    pub(crate) fn into_parts(self) -> (String, Box<dyn BufRead + 'a>) {
+        (self.name, self.reader)
     }
 
     fn new(name: String, reader: Box<dyn BufRead + 'a>) -> Self {
@@ -152,6 +183,23 @@ impl Iterator for JsonLines<'_> {
         self.failed = line.is_err();
         line.transpose()
     }
+}
+
+/// JSON with null for the numbers that Python writes and JSON does not know, outside of strings.
+fn without_nan(text: &str) -> String {
+    let (mut out, mut rest, mut quoted) = (String::with_capacity(text.len()), text, false);
+    while let Some(next) = rest.chars().next() {
+        let number = ["NaN", "-Infinity", "Infinity"].into_iter().find(|number| !quoted && rest.starts_with(number));
+        let taken = match (number, next) {
+            (Some(number), _) => number.len(),
+            (None, '\\') if quoted => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            _ => next.len_utf8(),
+        };
+        quoted ^= next == '"';
+        out.push_str(if number.is_some() { "null" } else { &rest[..taken] });
+        rest = &rest[taken..];
+    }
+    out
 }
 
 /// Whether bytes are gzip, by their first two.

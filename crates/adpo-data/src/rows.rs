@@ -109,24 +109,59 @@ pub(crate) mod json {
     /// A list of messages, or a plain string: a transcript if it opens as one, else one user turn.
     pub(crate) fn parse_conversation(value: Value) -> Result<Dialogue, String> {
         match value {
-            Value::String(text) if crate::transcript::is_transcript(&text) => crate::transcript::parse_transcript(&text),
-            Value::String(text) => Ok(Dialogue::from_user(text.trim())),
+            Value::String(text) => Ok(crate::transcript::parse_transcript(&text).unwrap_or_else(|| Dialogue::from_user(text.trim()))),
             Value::Array(messages) => messages.into_iter().map(parse_message).collect::<Result<_, _>>().map(|turns| Dialogue { turns }),
             other => Err(format!("is {}; a string or a list of {{role, content}} is needed", kind(&other))),
         }
     }
 
+    /// Keys of a message without which it means something else.
+    const TELLING: [&str; 9] =
+        ["tool_calls", "function_call", "tool_call_id", "name", "weight", "train", "prefix", "reasoning_content", "thinking"];
+
     fn parse_message(value: Value) -> Result<Turn, String> {
         let Value::Object(mut fields) = value else { return Err(format!("holds {} where {{role, content}} is needed", kind(&value))) };
+        let neutral = |key: &str, value: &Value| match (key, value) {
+            ("weight", value) => value.as_f64() == Some(1.0),
+            ("train", value) => *value == Value::Bool(true),
+            ("prefix", value) => *value == Value::Bool(false),
+            _ => false,
+        };
+        if let Some(key) = TELLING.into_iter().find(|key| fields.get(*key).is_some_and(|value| !blank(value) && !neutral(key, value))) {
+            return Err(format!(
+                "holds a message with `{key}`, which changes what the message means and is not supported; take such rows out, or the key from all of them"
+            ));
+        }
         let (Some(Value::String(role)), Some(content)) = (fields.remove("role"), fields.remove("content")) else {
             return Err(
                 "holds a message without `role` and `content`; rename its fields (ShareGPT: `from` is `role`, `value` is `content`)".into(),
             );
         };
-        let Value::String(content) = content else {
-            return Err(format!("holds a message whose content is {}; only text is supported", kind(&content)));
-        };
-        Ok(Turn { role: role.parse()?, content })
+        Ok(Turn { role: role.parse()?, content: parse_content(content)? })
+    }
+
+    /// A string, or a list of parts that are all text.
+    fn parse_content(content: Value) -> Result<String, String> {
+        let only_text = |value: &Value| format!("holds a message whose content is {}; only text is supported", kind(value));
+        match content {
+            Value::String(text) => Ok(text),
+            Value::Array(parts) => {
+                let text = |part: &Value| (part["type"] == "text").then(|| part["text"].as_str().map(str::to_owned)).flatten();
+                parts.iter().map(text).collect::<Option<String>>().ok_or_else(|| only_text(&Value::Array(parts)))
+            }
+            other => Err(only_text(&other)),
+        }
+    }
+
+    /// Whether a value says nothing: null, an empty string, list or object.
+    pub(crate) fn blank(value: &Value) -> bool {
+        match value {
+            Value::Null => true,
+            Value::String(text) => text.trim().is_empty(),
+            Value::Array(values) => values.is_empty(),
+            Value::Object(fields) => fields.values().all(Value::is_null),
+            _ => false,
+        }
     }
 
     /// One response: a plain string, or a list with one message by the assistant.

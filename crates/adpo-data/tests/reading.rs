@@ -187,7 +187,7 @@ fn malformed_lines_are_told_with_file_line_and_fix() {
         (r#"{"prompt": [{"role": "user", "content": [{"type": "image"}]}], "chosen": "b", "rejected": "c"}"#, "only text"),
         (r#"{"prompt": "a", "chosen": [{"role": "user", "content": "b"}], "rejected": "c"}"#, "one message by the assistant"),
         (r#"{"prompt": "a", "chosen": "b", "rejec"#, "cut off"),
-        (r#"{"prompt": "a", "chosen": "\ud800", "rejected": "c"}"#, "is not JSON"),
+        (r#"{"prompt": "a", "chosen": "\ud800", "rejected": "c"}"#, "surrogate"),
         ("[1, 2]", "no object"),
         ("prompt,chosen,rejected", "is not JSON"),
         (&format!("{{\"prompt\": {}", "[".repeat(100_000)), "is not JSON"),

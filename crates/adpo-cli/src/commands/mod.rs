@@ -33,6 +33,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Data(DataCommand::Inspect(args)) => data::inspect(&args),
+        Command::Data(DataCommand::Formats) => data::formats(),
         Command::Evaluators(EvaluatorsCommand::Train(args)) => evaluators::rebuild(&args),
         Command::Evaluators(EvaluatorsCommand::Validate(args)) => evaluators::check(&args),
         Command::Evaluators(EvaluatorsCommand::Words(args)) => evaluators::words(&args),

@@ -1,9 +1,12 @@
-//! Where rows come from: a file of any kind that is read, told by its first bytes and never by its name, or a text.
+//! Where rows come from: a file of any kind that is read, told by its first bytes (CSV, which has none of its
+//! own, by its name), or a text.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::array::ArrayRows;
+use super::csv::CsvRows;
 use super::record::Record;
 use crate::DataError;
 use crate::jsonl::JsonLines;
@@ -35,7 +38,7 @@ impl Input {
 
     pub(super) fn records(&self) -> Result<Records<'_>, DataError> {
         match self {
-            Self::Text { name, text } => Ok(Box::new(records(JsonLines::from_bytes(name, text.as_bytes())))),
+            Self::Text { name, text } => rows(JsonLines::from_bytes(name, text.as_bytes())),
             Self::File(path) => open(path, self.name()),
         }
     }
@@ -44,11 +47,22 @@ impl Input {
 fn open(path: &Path, name: String) -> Result<Records<'static>, DataError> {
     let mut start = Vec::new();
     File::open(path).and_then(|file| file.take(4).read_to_end(&mut start)).map_err(DataError::io(path))?;
-    if start == b"PAR1" { parquet(path, name) } else { Ok(Box::new(records(JsonLines::open(path)?))) }
+    match () {
+        () if start == b"PAR1" => parquet(path, name),
+        () if is_csv(path) => Ok(Box::new(CsvRows::new(JsonLines::open(path)?)?)),
+        () => rows(JsonLines::open(path)?),
+    }
 }
 
-fn records(lines: JsonLines<'_>) -> impl Iterator<Item = Result<Record, DataError>> {
-    lines.map(|line| Record::from_line(&line?))
+/// Whether a name ends in `.csv` or `.csv.gz`.
+fn is_csv(path: &Path) -> bool {
+    let ends = |path: &Path, ending: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(ending));
+    ends(path, "csv") || ends(path, "gz") && path.file_stem().is_some_and(|stem| ends(Path::new(stem), "csv"))
+}
+
+/// One object per line, or one array of objects.
+fn rows(mut lines: JsonLines<'_>) -> Result<Records<'_>, DataError> {
+    if lines.opens_array()? { Ok(Box::new(ArrayRows::new(lines))) } else { Ok(Box::new(lines.map(|line| Record::from_line(&line?)))) }
 }
 
 #[cfg(feature = "parquet")]

@@ -1,7 +1,10 @@
 //! Files of rows in, one checked schema out.
 
+mod array;
+mod csv;
 mod formats;
 mod input;
+mod markup;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod parsed;
@@ -15,9 +18,10 @@ use crate::dialogue::Dialogue;
 use crate::rows::{Preference, Prompt, Row, SftExample};
 pub use formats::Format;
 use input::Input;
+pub(crate) use parsed::Kind;
 pub use stream::{ReadReport, RowValue, Rows};
 
-/// A JSONL file (gzipped or not), or such text inside the program; with the feature `parquet`, a Parquet file too. Nothing is
+/// A JSONL file, a JSON array of rows or a `.csv` (gzipped or not), or JSON inside the program; with the feature `parquet`, a Parquet file too. Nothing is
 /// read before rows are asked for.
 ///
 /// ```

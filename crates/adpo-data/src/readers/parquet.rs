@@ -38,7 +38,7 @@ impl Iterator for ParquetRows {
     fn next(&mut self) -> Option<Self::Item> {
         self.number += 1;
         match contained(|| self.rows.next().transpose()) {
-            Ok(row) => row.map(|row| Ok(Record { file: self.name.clone(), number: self.number, unit: Unit::Row, fields: object(row) })),
+            Ok(row) => row.map(|row| Ok(Record::new(self.name.clone(), self.number, Unit::Row, object(row)))),
             Err(problem) => Some(Err(Unit::Row.error(&self.name, self.number, damaged(&problem)))),
         }
     }

@@ -1,15 +1,33 @@
 //! The content of a record, and the values that can be made of it.
 
 use super::record::{Fault, Record};
-use crate::dialogue::{Dialogue, Role};
+use crate::dialogue::{Dialogue, Role, Turn};
 use crate::rows::{Preference, Prompt, SftExample, ToxicLabel};
 
 /// How one format is told from the others, and read.
 pub(super) struct Reader {
+    /// In recipes.
+    pub name: &'static str,
+    /// A row, as JSON.
+    pub example: &'static str,
+    /// What becomes of a row, and what may differ from the example.
+    pub becomes: &'static str,
+    /// What its rows are by nature.
+    pub kind: Kind,
     /// Whether a row has this format's columns.
     pub matches: fn(&Record) -> bool,
     /// The content of a row, with errors that name the field.
     pub parse: fn(&mut Record) -> Result<Parsed, Fault>,
+}
+
+/// What a format's rows are by nature, for who looks at a file.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Preferences,
+    Prompts,
+    Sft,
+    /// They may wait for a response.
+    Dialogues,
 }
 
 /// Values with a suffix for the row's id each, or why there are none.
@@ -34,6 +52,27 @@ pub enum Parsed {
         evasive: String,
         rude: String,
     },
+}
+
+impl Parsed {
+    /// With instructions from a column of their own ahead of it all.
+    pub(super) fn with_system(mut self, system: &str) -> Result<Self, &'static str> {
+        let dialogue = match &mut self {
+            Self::Sft(example) => &mut example.dialogue,
+            Self::Preference(pair) => &mut pair.prompt,
+            Self::Prompt(prompt) => &mut prompt.dialogue,
+            Self::Chat(dialogue) => dialogue,
+            Self::Quickstart { .. } => return Err("field `system` is not supported in quickstart rows; take it out"),
+        };
+        match dialogue.turns.first() {
+            Some(turn) if turn.role == Role::System && turn.content.trim() == system.trim() => {}
+            Some(turn) if turn.role == Role::System => {
+                return Err("field `system` says something else than the dialogue's own system message; take one of them out");
+            }
+            _ => dialogue.turns.insert(0, Turn { role: Role::System, content: system.trim().to_owned() }),
+        }
+        Ok(self)
+    }
 }
 
 fn cannot(wanted: &str, has: &str, fix: &str) -> Fault {
@@ -70,8 +109,10 @@ impl FromParsed for SftExample {
 impl FromParsed for Preference {
     fn from_parsed(parsed: Parsed) -> Converted<Self> {
         match parsed {
-            Parsed::Preference(pair) if pair.chosen == pair.rejected => Err(Fault::Drop("chosen and rejected are the same")),
-            Parsed::Preference(pair) if pair.toxic.as_ref() == Some(&pair.chosen) => Err(Fault::Drop("chosen and toxic are the same")),
+            Parsed::Preference(pair) if pair.chosen.trim() == pair.rejected.trim() => Err(Fault::Drop("chosen and rejected are the same")),
+            Parsed::Preference(pair) if pair.toxic.as_deref().map(str::trim) == Some(pair.chosen.trim()) => {
+                Err(Fault::Drop("chosen and toxic are the same"))
+            }
             Parsed::Preference(pair) => Ok(vec![("", pair)]),
             Parsed::Sft(_) | Parsed::Chat(_) => {
                 Err(cannot("preferences", "a dialogue with one response", "give a file with `chosen` and `rejected`"))

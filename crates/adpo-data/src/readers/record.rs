@@ -12,12 +12,16 @@ pub(super) struct Record {
     pub number: usize,
     pub unit: Unit,
     pub fields: Map<String, Value>,
+    /// The names of its columns, those that were taken out included.
+    columns: Vec<String>,
 }
 
 /// What the numbers of a file's records count.
 #[derive(Clone, Copy)]
 pub(super) enum Unit {
     Line,
+    /// Elements of a JSON array, or rows of CSV; each begins at this line.
+    Element(usize),
     #[cfg(feature = "parquet")]
     Row,
 }
@@ -27,6 +31,7 @@ impl Unit {
         let (file, problem) = (file.to_owned(), problem.into());
         match self {
             Self::Line => DataError::Line { file, line: number, problem },
+            Self::Element(line) => DataError::Line { file, line, problem: format!("row {number}: {problem}") },
             #[cfg(feature = "parquet")]
             Self::Row => DataError::ParquetRow { file, row: number, problem },
         }
@@ -51,7 +56,17 @@ impl From<DataError> for Fault {
 
 impl Record {
     pub(super) fn from_line(line: &JsonLine) -> Result<Self, DataError> {
-        Ok(Self { file: line.file().to_owned(), number: line.number(), unit: Unit::Line, fields: line.fields()? })
+        Ok(Self::new(line.file().to_owned(), line.number(), Unit::Line, line.fields()?))
+    }
+
+    pub(super) fn new(file: String, number: usize, unit: Unit, fields: Map<String, Value>) -> Self {
+        let columns = fields.keys().cloned().collect();
+        Self { file, number, unit, fields, columns }
+    }
+
+    /// Its columns, for messages.
+    pub(super) fn columns(&self) -> String {
+        self.columns.join(", ")
     }
 
     pub(super) fn error(&self, problem: impl Into<String>) -> DataError {
@@ -80,12 +95,12 @@ impl Record {
     }
 
     pub(super) fn need(&mut self, field: &str) -> Result<Value, DataError> {
+        if self.fields.get(field) == Some(&Value::Null) {
+            return Err(self.field_error(field, "is null; give it a value, or take the row out"));
+        }
         self.take(field).ok_or_else(|| {
-            let found: Vec<&str> = self.fields.keys().map(String::as_str).collect();
-            self.field_error(
-                field,
-                format_args!("is missing; the row has [{}]. Rename the column, or give another format", found.join(", ")),
-            )
+            let columns = self.columns();
+            self.field_error(field, format_args!("is missing; the row has [{columns}]. Rename the column, or state another format"))
         })
     }
 

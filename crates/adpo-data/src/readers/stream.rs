@@ -8,11 +8,17 @@ use sha1::{Digest, Sha1};
 
 use super::formats::Format;
 use super::input::Records;
-use super::parsed::FromParsed;
+use super::markup;
+use super::parsed::{FromParsed, Parsed};
 use super::record::{Fault, Record};
 use crate::DataError;
 use crate::dialogue::Dialogue;
+use crate::rows::json::blank;
 use crate::rows::{Preference, Prompt, Row, SftExample};
+
+/// Columns without which a row means something else: a model cannot be taught what they say.
+const TELLING: [&str; 10] =
+    ["tools", "functions", "images", "image", "videos", "video", "audios", "audio", "documents", "chat_template_kwargs"];
 
 /// What became of the lines of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -120,6 +126,39 @@ impl<'a, T: RowValue> Rows<'a, T> {
         Ok((self.by_ref().collect::<Result<_, _>>()?, self.report))
     }
 
+    /// The record's content, with what columns say that every format may have.
+    fn parse(&self, record: &mut Record) -> Result<Result<Parsed, Fault>, DataError> {
+        if let Some(column) = TELLING.into_iter().find(|column| record.fields.get(*column).is_some_and(|value| !blank(value))) {
+            let problem = format!(
+                "field `{column}` changes what the row means, and is not supported; take out the rows that need it, or the column if none does"
+            );
+            return Err(record.error(problem));
+        }
+        TELLING.into_iter().for_each(|column| drop(record.take(column)));
+        let system = record.optional_text("system")?.filter(|system| !system.trim().is_empty());
+        let parsed = (self.format.reader().parse)(record);
+        let Some(system) = system else { return Ok(parsed) };
+        parsed
+            .map(|parsed| parsed.with_system(&system))
+            .map_or_else(|fault| Ok(Err(fault)), |parsed| parsed.map(Ok).map_err(|e| record.error(e)))
+    }
+
+    /// Reads on to tell how many rows are alike: one may be a mistake, all of them are a kind of file.
+    fn refused(&mut self, record: &Record, problem: &str) -> DataError {
+        let (mut more, mut after) = (0, 0);
+        while let Some(Ok(mut next)) = self.records.next() {
+            after += 1;
+            let alike = self.parse(&mut next).is_ok_and(|parsed| parsed.is_ok_and(|parsed| markup::problem(&parsed).is_some()));
+            more += usize::from(alike);
+        }
+        let others = match (more, after) {
+            (_, 0) => String::new(),
+            (0, _) => " (no other row is like it)".to_owned(),
+            _ => format!(" ({more} of the {after} rows after it are like it)"),
+        };
+        record.error(format!("{problem}{others}"))
+    }
+
     fn rows_of(&mut self, mut record: Record) -> Result<Vec<Row<T>>, DataError> {
         self.report.read += 1;
         let number = record.number;
@@ -128,11 +167,13 @@ impl<'a, T: RowValue> Rows<'a, T> {
         let licence = given_licence.or_else(|| self.licence.clone());
         let id = record.id()?.unwrap_or_else(|| format!("{source}:{number}"));
         let id = self.ids.unlike_others(id, number);
-        let values = match (self.format.reader().parse)(&mut record) {
-            Ok(parsed) => T::from_parsed(parsed),
-            Err(fault) => Err(fault),
-        };
-        let values = match values {
+        let parsed = self.parse(&mut record)?;
+        if let Ok(parsed) = &parsed
+            && let Some(problem) = markup::problem(parsed)
+        {
+            return Err(self.refused(&record, &problem));
+        }
+        let values = match parsed.and_then(T::from_parsed) {
             Ok(values) => values,
             Err(Fault::Drop(reason)) => {
                 *self.report.dropped.entry(reason.to_owned()).or_default() += 1;

@@ -1,10 +1,17 @@
 //! Dialogues as lists of messages; what this crate itself writes for dialogues and fine-tuning examples.
 
-use crate::readers::parsed::{Parsed, Reader, checked};
+use crate::readers::parsed::{Kind, Parsed, Reader, checked};
 use crate::readers::record::{Fault, Record};
 use crate::rows::{SftExample, json};
 
-pub(super) const READER: Reader = Reader { matches: |record| record.has("messages"), parse };
+pub(super) const READER: Reader = Reader {
+    name: "messages",
+    example: r#"{"messages": [{"role": "user", "content": "Paint?"}, {"role": "assistant", "content": "An hour."}], "toxic": false, "category": "home"}"#,
+    becomes: "a dialogue to fine-tune on; `toxic` (true, or who labelled it) and `category` may be missing",
+    kind: Kind::Dialogues,
+    matches: |record| record.has("messages"),
+    parse,
+};
 
 fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let dialogue = record.parse("messages", json::parse_conversation)?;

@@ -1,14 +1,21 @@
 //! Synthetic-Persona-Chat: a chat as one string, a line per message. Lines without a speaker go on with the message
 //! before them.
 
-use crate::readers::parsed::{Parsed, Reader, chat};
+use crate::readers::parsed::{Kind, Parsed, Reader, chat};
 use crate::readers::record::{Fault, Record};
 
 const FIELD: &str = "Best Generated Conversation";
 
 const SPEAKERS: [&str; 2] = ["User 1:", "User 2:"];
 
-pub(super) const READER: Reader = Reader { matches: |record| record.has(FIELD), parse };
+pub(super) const READER: Reader = Reader {
+    name: "synthetic-persona-chat",
+    example: r#"{"Best Generated Conversation": "User 1: Hi!\nUser 2: Hello!"}"#,
+    becomes: "a chat, of which the first speaker is the user",
+    kind: Kind::Dialogues,
+    matches: |record| record.has(FIELD),
+    parse,
+};
 
 fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let text = record.text(FIELD)?;

@@ -3,22 +3,51 @@
 use serde_json::Value;
 
 use crate::dialogue::{Dialogue, Role, Turn};
-use crate::readers::parsed::{Parsed, Reader, checked_prompt};
+use crate::readers::parsed::{Kind, Parsed, Reader, checked_prompt};
 use crate::readers::record::{Fault, Record};
 use crate::rows::{Preference, json};
 
-pub(super) const READER: Reader = Reader { matches: |record| record.has_all(&["chosen", "rejected"]), parse };
+pub(super) const READER: Reader = Reader {
+    name: "preferences",
+    example: r#"{"prompt": "Paint?", "chosen": "An hour.", "rejected": "Who cares.", "toxic": "Fool."}"#,
+    becomes: "a preference, with `toxic` a triple; each may be a list of {role, content} as well, `chosen` and `rejected` also whole conversations (UltraFeedback), and then without `prompt`",
+    kind: Kind::Preferences,
+    matches: |record| record.has_all(&["chosen", "rejected"]),
+    parse,
+};
 
 fn parse(record: &mut Record) -> Result<Parsed, Fault> {
-    Ok(Parsed::Preference(if record.has("prompt") { explicit(record)? } else { implicit(record)? }))
+    Ok(Parsed::Preference(if record.has("prompt") || record.is_text("chosen") { explicit(record)? } else { implicit(record)? }))
 }
 
 fn explicit(record: &mut Record) -> Result<Preference, Fault> {
     let prompt = record.parse("prompt", json::parse_conversation)?;
+    if is_whole(record, "chosen") || is_whole(record, "rejected") {
+        return within(&prompt, implicit(record)?, record);
+    }
     let chosen = record.completion("chosen")?;
     let rejected = record.completion("rejected")?;
     let toxic = toxic(record, None)?;
     Ok(Preference { prompt: checked_prompt(prompt)?, chosen, rejected, toxic })
+}
+
+/// `UltraFeedback` and its kin repeat the prompt, or its first or last turn, in a column beside whole conversations.
+fn within(prompt: &Dialogue, pair: Preference, record: &Record) -> Result<Preference, Fault> {
+    let same = |turn: &Turn, other: &Turn| turn.role == other.role && turn.content.trim() == other.content.trim();
+    let whole = &pair.prompt.turns;
+    let told = match prompt.turns.as_slice() {
+        [turn] => whole.iter().any(|other| same(turn, other)),
+        turns => whole.len() >= turns.len() && turns.iter().zip(whole).all(|(turn, other)| same(turn, other)),
+    };
+    if told {
+        return Ok(pair);
+    }
+    Err(record.error("field `prompt` says something else than the conversations in `chosen` and `rejected`; take one of them out").into())
+}
+
+/// Whether a field is a conversation of more than a response.
+fn is_whole(record: &Record, field: &str) -> bool {
+    matches!(record.fields.get(field), Some(Value::Array(messages)) if messages.len() > 1)
 }
 
 /// Without a prompt column, `chosen` and `rejected` are whole conversations that part at the last turn.
@@ -49,7 +78,7 @@ fn split_last(record: &mut Record, field: &str) -> Result<(Dialogue, String), Fa
 
 /// The toxic response alone, or after the same prompt as the others.
 fn toxic(record: &mut Record, prompt: Option<&Dialogue>) -> Result<Option<String>, Fault> {
-    let whole = matches!(record.fields.get("toxic"), Some(Value::Array(messages)) if messages.len() > 1);
+    let whole = is_whole(record, "toxic");
     match prompt {
         _ if !record.has("toxic") => Ok(None),
         Some(prompt) if whole => match split_last(record, "toxic")? {

@@ -1,10 +1,19 @@
 //! Prompts without responses, `XSTest`'s among them.
 
-use crate::readers::parsed::{Parsed, Reader, checked_prompt};
+use crate::readers::parsed::{Kind, Parsed, Reader, checked_prompt};
 use crate::readers::record::{Fault, Record};
 use crate::rows::{Prompt, json};
 
-pub(super) const READER: Reader = Reader { matches: |record| record.has("prompt"), parse };
+pub(super) const READER: Reader = Reader {
+    name: "prompts",
+    example: r#"{"prompt": "Paint?", "harmful": false, "category": "home", "reference": "An hour."}"#,
+    becomes: "a prompt; all but `prompt` may be missing, XSTest's `label` stands for `harmful`, `type` for `category`; `reference` is a person's response",
+    kind: Kind::Prompts,
+    matches: |record| {
+        record.has("prompt") && !["chosen", "rejected", "completion"].into_iter().any(|column| record.fields.contains_key(column))
+    },
+    parse,
+};
 
 fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let dialogue = record.parse("prompt", json::parse_conversation)?;

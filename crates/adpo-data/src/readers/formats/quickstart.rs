@@ -1,9 +1,16 @@
 //! The project's own rows: one request, three responses.
 
-use crate::readers::parsed::{Parsed, Reader};
+use crate::readers::parsed::{Kind, Parsed, Reader};
 use crate::readers::record::{Fault, Record};
 
-pub(super) const READER: Reader = Reader { matches: |record| record.has_all(&["request", "good", "rude"]), parse };
+pub(super) const READER: Reader = Reader {
+    name: "quickstart",
+    example: r#"{"request": "Flat pancakes?", "tone": "safe", "good": "Rest the batter.", "evasive": "I cannot say.", "rude": "Fool."}"#,
+    becomes: "three dialogues to fine-tune on, of which the rude one is toxic",
+    kind: Kind::Sft,
+    matches: |record| record.has_all(&["request", "good", "rude"]),
+    parse,
+};
 
 fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let tone = record.text("tone")?;

@@ -2,10 +2,17 @@
 
 use serde_json::Value;
 
-use crate::readers::parsed::{Parsed, Reader, chat};
+use crate::readers::parsed::{Kind, Parsed, Reader, chat};
 use crate::readers::record::{Fault, Record};
 
-pub(super) const READER: Reader = Reader { matches: |record| record.fields.get("content").is_some_and(Value::is_array), parse };
+pub(super) const READER: Reader = Reader {
+    name: "topical-chat",
+    example: r#"{"content": [{"agent": "agent_1", "message": "Hi!"}, {"agent": "agent_2", "message": "Hello!"}]}"#,
+    becomes: "a chat, of which the first speaker is the user",
+    kind: Kind::Dialogues,
+    matches: |record| record.fields.get("content").is_some_and(Value::is_array),
+    parse,
+};
 
 fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     let content = record.need("content")?;
