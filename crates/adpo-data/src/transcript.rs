@@ -73,7 +73,7 @@ pub(crate) fn as_hh(text: String) -> String {
     }
     let Some(dialogue) = parse_transcript(&text) else { return text };
     let marker = |role| if role == Role::User { HUMAN } else { ASSISTANT };
-    dialogue.turns.iter().map(|turn| format!("{} {}", marker(turn.role), turn.content)).collect()
+    dialogue.turns.iter().flat_map(|turn| [marker(turn.role), " ", &turn.content]).collect()
 }
 
 #[cfg(test)]
