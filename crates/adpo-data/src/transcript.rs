@@ -59,7 +59,8 @@ pub(crate) fn parse_transcript(text: &str) -> Option<Dialogue> {
 pub(crate) fn unparsed_marker(text: &str) -> Option<&'static str> {
     let (first, last) = (text.trim_start(), text.trim_end().lines().last().unwrap_or_default().trim());
     STYLES.into_iter().find_map(|[user, assistant]| {
-        let opens = first.starts_with(user);
+        // People write "User: …" about somebody: of DiaSafety's contexts two open so.
+        let opens = first.starts_with(user) && !user.eq_ignore_ascii_case("user:");
         let waits = last == assistant && text.lines().any(|line| line.trim_start().starts_with(user));
         (opens || waits).then_some(user)
     })
@@ -72,7 +73,7 @@ pub(crate) fn as_hh(text: String) -> String {
     }
     let Some(dialogue) = parse_transcript(&text) else { return text };
     let marker = |role| if role == Role::User { HUMAN } else { ASSISTANT };
-    dialogue.turns.iter().map(|turn| format!("{} {}", marker(turn.role), turn.content)).collect()
+    dialogue.turns.iter().flat_map(|turn| [marker(turn.role), " ", &turn.content]).collect()
 }
 
 #[cfg(test)]
@@ -106,6 +107,7 @@ mod tests {
             "Go on with this.\nHuman: Hi\nAssistant: Hello",
             "Human beings: what are they?",
             "Assistant: is that a job?",
+            "User: the worst name for a person.",
         ] {
             assert_eq!((turns(text), unparsed_marker(text)), (None, None), "{text}");
         }

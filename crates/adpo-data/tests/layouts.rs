@@ -7,25 +7,27 @@ use proptest::prelude::*;
 
 /// What a row was read as, a line per turn.
 fn shown(dialogue: &Dialogue) -> String {
-    dialogue.turns.iter().map(|turn| format!("  {}: {}\n", turn.role.name(), turn.content.replace('\n', "\\n"))).collect()
+    let lines = dialogue.turns.iter().map(|turn| format!("  {}: {}", turn.role.name(), turn.content.replace('\n', "\\n")));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The format, and the rows as preferences, or as dialogues where they are none.
 fn read(file: &RowFile) -> Result<String, DataError> {
-    let format = file.format()?;
-    let mut out = format!("{}\n", format.name());
-    if let Ok((rows, report)) = file.preferences() {
+    let mut lines = vec![file.format()?.name().to_owned()];
+    let report = if let Ok((rows, report)) = file.preferences() {
         for row in rows {
-            let _ = write!(out, "{}\n{}", row.id, shown(&row.value.prompt));
-            let _ = writeln!(out, "  + {:?} - {:?} toxic {:?}", row.value.chosen, row.value.rejected, row.value.toxic);
+            let pair = &row.value;
+            lines.extend([row.id.clone(), shown(&pair.prompt)]);
+            lines.push(format!("  + {:?} - {:?} toxic {:?}", pair.chosen, pair.rejected, pair.toxic));
         }
-        report.dropped.iter().for_each(|(reason, rows)| out.push_str(&format!("dropped {rows}: {reason}\n")));
-        return Ok(out);
-    }
-    let (rows, report) = file.dialogues()?;
-    rows.iter().for_each(|row| out.push_str(&format!("{}\n{}", row.id, shown(&row.value))));
-    report.dropped.iter().for_each(|(reason, rows)| out.push_str(&format!("dropped {rows}: {reason}\n")));
-    Ok(out)
+        report
+    } else {
+        let (rows, report) = file.dialogues()?;
+        lines.extend(rows.iter().flat_map(|row| [row.id.clone(), shown(&row.value)]));
+        report
+    };
+    lines.extend(report.dropped.iter().map(|(reason, rows)| format!("dropped {rows}: {reason}")));
+    Ok(lines.join("\n") + "\n")
 }
 
 fn told(text: &str) -> String {
@@ -66,7 +68,7 @@ fn what_means_something_else_is_refused_with_the_fix() {
         r#"{"prompt": "Tea?", "chosen": [{"role": "user", "content": "Paint?"}, {"role": "assistant", "content": "a"}], "rejected": [{"role": "user", "content": "Paint?"}, {"role": "assistant", "content": "b"}]}"#,
         r#"{"conversations": [{"from": "human", "value": "hi"}, {"from": "function_call", "value": "f()"}]}"#,
         r#"{"prompt": "[{'role': 'user', 'content': 'hi'}]"}"#,
-        r####"{"prompt": "Below is a task.\n\n### Instruction:\nSoup?\n\n### Response:\n"}"####,
+        r#"{"prompt": "Below is a task.\n\n### Instruction:\nSoup?\n\n### Response:\n"}"#,
         concat!(
             r#"{"prompt": "Soup?", "chosen": "a", "rejected": "b"}"#,
             "\n",

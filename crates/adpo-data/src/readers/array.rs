@@ -56,9 +56,8 @@ impl<'a> ArrayRows<'a> {
     fn next_record(&mut self) -> Result<Option<Record>, DataError> {
         let cut = "is cut off: the array is not closed with `]`; fetch the file again";
         let mut first = self.solid()?;
-        if self.state == State::Start {
-            first = self.solid()?;
-        } else if first == Some(b',') {
+        // The opening bracket, or the comma.
+        if self.state == State::Start || first == Some(b',') {
             first = self.solid()?;
         } else if first.is_some_and(|byte| byte != b']') {
             return Err(self.error(self.line, "does not follow a comma; the elements of an array are parted by commas"));

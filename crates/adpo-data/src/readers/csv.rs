@@ -25,8 +25,8 @@ impl CsvRows {
         let header = rows.headers().map_err(|e| DataError::file(&name, problem(&e)))?.clone();
         let mut names: Vec<&str> = header.iter().collect();
         names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(DataError::file(&name, format!("has two columns `{}`; rename one of them", twice[0])));
+        if let Some([twice, _]) = names.array_windows().find(|[name, next]| name == next) {
+            return Err(DataError::file(&name, format!("has two columns `{twice}`; rename one of them")));
         }
         Ok(Self { name, rows, header, count: 0, failed: false })
     }

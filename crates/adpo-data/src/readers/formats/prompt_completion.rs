@@ -26,6 +26,9 @@ fn parse(record: &mut Record) -> Result<Parsed, Fault> {
     }
     let prompt = checked_prompt(record.parse("prompt", json::parse_conversation)?)?;
     let completion = record.completion("completion")?;
-    let category = record.optional_text("category")?;
+    let category = match record.optional_text("category")? {
+        Some(category) => Some(category),
+        None => record.optional_text("type")?,
+    };
     Ok(Parsed::Sft(SftExample { dialogue: checked(prompt.with(Role::Assistant, completion))?, toxic: None, category }))
 }
