@@ -93,7 +93,7 @@ fn a_column_without_content_changes_nothing() -> Result<(), DataError> {
     let text = r#"{"prompt": "How?", "chosen": "So.", "rejected": "No.", "images": [], "tools": null, "system": "", "score": NaN}"#;
     let (rows, report) = RowFile::from_text("rows", text).preferences()?;
     assert_eq!((rows.len(), rows[0].value.prompt.turns.len()), (1, 1));
-    assert_eq!(report.ignored_columns.keys().collect::<Vec<_>>(), ["score"]);
+    assert_eq!(report.ignored_columns.keys().collect::<Vec<_>>(), ["images", "score", "tools"]);
     Ok(())
 }
 

@@ -44,7 +44,7 @@ fn nested_messages_labels_and_columns_of_other_types_are_no_trouble() -> Result<
 fn errors_name_file_and_row() {
     let message = |name: &str| RowFile::new(file(name)).prompts().expect_err("is no good").to_string();
     let missing = message("row-17-has-no-prompt.parquet");
-    assert!(missing.contains("row-17-has-no-prompt.parquet, row 17: field `prompt` is missing"), "{missing}");
+    assert!(missing.contains("row-17-has-no-prompt.parquet, row 17: field `prompt` is null"), "{missing}");
     assert!(message("empty.parquet").contains("empty.parquet: has no rows"));
     let codec = message("triples-brotli.parquet");
     assert!(codec.contains("triples-brotli.parquet, row 1: ") && codec.contains("brotli"), "{codec}");

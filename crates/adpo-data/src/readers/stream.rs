@@ -134,9 +134,6 @@ impl<'a, T: RowValue> Rows<'a, T> {
             );
             return Err(record.error(problem));
         }
-        for column in TELLING {
-            record.take(column);
-        }
         let system = record.optional_text("system")?.filter(|system| !system.trim().is_empty());
         let parsed = (self.format.reader().parse)(record);
         let Some(system) = system else { return Ok(parsed) };
