@@ -388,7 +388,7 @@ pub(crate) enum DataCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// JSONL, a JSON array or CSV, gzipped or not; its format is detected.
+    /// JSONL, a JSON array or CSV (`.csv`), gzipped or not; its format is detected.
     pub(crate) file: PathBuf,
     /// Show the sample's text.
     #[arg(long)]

@@ -76,6 +76,7 @@ pub fn inspect(path: impl AsRef<Path>, show: bool) -> Result<Inspection, DataErr
         Kind::Prompts => of(format, file.prompts()?, show),
         Kind::Sft => of(format, file.sft()?, show),
         Kind::Dialogues => inspect_dialogues(format, &file, show)?,
+        Kind::Chats => of(format, file.dialogues()?, show),
     })
 }
 

@@ -21,8 +21,8 @@ use input::Input;
 pub(crate) use parsed::Kind;
 pub use stream::{ReadReport, RowValue, Rows};
 
-/// A JSONL file, a JSON array of rows or a `.csv` (gzipped or not), or JSON inside the program; with the feature `parquet`, a Parquet file too. Nothing is
-/// read before rows are asked for.
+/// A JSONL file, a JSON array of rows or a `.csv` (gzipped or not), or JSON inside the program; with the feature `parquet`, a Parquet
+/// file too. Nothing is read before rows are asked for.
 ///
 /// ```
 /// use adpo_data::RowFile;

@@ -26,8 +26,10 @@ pub(crate) enum Kind {
     Preferences,
     Prompts,
     Sft,
-    /// They may wait for a response.
+    /// They may have labels, and may wait for a response.
     Dialogues,
+    /// They have no labels.
+    Chats,
 }
 
 /// Values with a suffix for the row's id each, or why there are none.

@@ -12,7 +12,7 @@ pub(super) const READER: Reader = Reader {
     name: "synthetic-persona-chat",
     example: r#"{"Best Generated Conversation": "User 1: Hi!\nUser 2: Hello!"}"#,
     becomes: "a chat, of which the first speaker is the user",
-    kind: Kind::Dialogues,
+    kind: Kind::Chats,
     matches: |record| record.has(FIELD),
     parse,
 };

@@ -9,7 +9,7 @@ pub(super) const READER: Reader = Reader {
     name: "topical-chat",
     example: r#"{"content": [{"agent": "agent_1", "message": "Hi!"}, {"agent": "agent_2", "message": "Hello!"}]}"#,
     becomes: "a chat, of which the first speaker is the user",
-    kind: Kind::Dialogues,
+    kind: Kind::Chats,
     matches: |record| record.fields.get("content").is_some_and(Value::is_array),
     parse,
 };
