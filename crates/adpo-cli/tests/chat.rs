@@ -35,38 +35,38 @@ fn fixture() -> std::path::PathBuf {
 }
 
 #[test]
-fn every_line_of_a_pipe_is_a_turn_and_nothing_but_replies_comes_out() {
+fn every_line_of_a_pipe_is_a_turn_and_nothing_but_responses_comes_out() {
     let input = "My kids want a pet.\n\nAnd a small one?";
     let first = chat(&[TINY], input);
-    let replies = lines(&first);
-    assert_eq!((replies.len(), stderr(&first).as_str()), (2, ""));
-    assert!(replies.iter().all(|reply| !reply.trim().is_empty()), "{replies:?}");
-    assert_eq!(replies, lines(&chat(&[TINY], input)), "the same turns and seed are the same replies");
-    assert_ne!(replies, lines(&chat(&[TINY, "--seed", "1"], input)));
+    let responses = lines(&first);
+    assert_eq!((responses.len(), stderr(&first).as_str()), (2, ""));
+    assert!(responses.iter().all(|response| !response.trim().is_empty()), "{responses:?}");
+    assert_eq!(responses, lines(&chat(&[TINY], input)), "the same turns and seed are the same responses");
+    assert_ne!(responses, lines(&chat(&[TINY, "--seed", "1"], input)));
     // History matters: the second turn alone is answered in another way.
     let greedy = lines(&chat(&[TINY, "--temperature", "0"], input));
     assert_ne!(greedy[1], lines(&chat(&[TINY], "/temperature 0\nAnd a small one?"))[0]);
-    // And it is gone after /reset: greedy replies depend on the turns alone.
+    // And it is gone after /reset: greedy responses depend on the turns alone.
     let again = lines(&chat(&[TINY, "--temperature", "0"], format!("{input}\n/reset\nMy kids want a pet.\n/quit\nnever read\n")));
     assert_eq!(again, [greedy[0].clone(), greedy[1].clone(), greedy[0].clone()]);
 }
 
 #[test]
-fn scores_stand_below_each_reply_on_demand() {
-    let replies = lines(&chat(&[TINY, "--temperature", "0"], "Hello.\n/scores\n/reset\nHello.\n"));
-    assert_eq!((replies.len(), &replies[0]), (3, &replies[1]));
-    let words: Vec<&str> = replies[2].split_whitespace().collect();
+fn scores_stand_below_each_response_on_demand() {
+    let responses = lines(&chat(&[TINY, "--temperature", "0"], "Hello.\n/scores\n/reset\nHello.\n"));
+    assert_eq!((responses.len(), &responses[0]), (3, &responses[1]));
+    let words: Vec<&str> = responses[2].split_whitespace().collect();
     assert_eq!([words[0], words[2], words[4]], ["toxicity", "coherence", "evasiveness"]);
     assert!([1, 3, 5].iter().all(|i| words[*i].parse::<f64>().is_ok_and(|score| (0.0..=1.0).contains(&score))), "{words:?}");
-    assert_eq!(lines(&chat(&[TINY, "--temperature", "0", "--scores"], "Hello.\n")), replies[1..]);
+    assert_eq!(lines(&chat(&[TINY, "--temperature", "0", "--scores"], "Hello.\n")), responses[1..]);
 }
 
 #[test]
-fn two_models_reply_under_their_names() {
+fn two_models_respond_under_their_names() {
     let folder = fixture();
-    let replies = lines(&chat(&[TINY, "--compare", text(&folder), "--max-new-tokens", "5"], "Hello.\n"));
-    assert_eq!(replies[0], format!("[{TINY}]"));
-    assert!(replies.contains(&format!("[{}]", folder.display())), "{replies:?}");
+    let responses = lines(&chat(&[TINY, "--compare", text(&folder), "--max-new-tokens", "5"], "Hello.\n"));
+    assert_eq!(responses[0], format!("[{TINY}]"));
+    assert!(responses.contains(&format!("[{}]", folder.display())), "{responses:?}");
 }
 
 #[test]

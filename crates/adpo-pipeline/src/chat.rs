@@ -20,9 +20,9 @@ pub struct ChatOptions {
     pub temperature: f64,
     /// Only the likeliest tokens that together reach this probability.
     pub top_p: f64,
-    /// Longest reply in tokens; without it 512, or half the context where that is less.
+    /// Longest response in tokens; without it 512, or half the context where that is less.
     pub max_new_tokens: Option<usize>,
-    /// Decides, with the number of the reply, what is drawn.
+    /// Decides, with the number of the response, what is drawn.
     pub seed: u64,
 }
 
@@ -34,8 +34,8 @@ impl Default for ChatOptions {
 
 /// What the model said.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
-    /// What it replied to: the turns that it saw.
+pub struct ChatResponse {
+    /// What it responded to: the turns that it saw.
     pub prompt: Prompt,
     /// Without white space around it.
     pub text: String,
@@ -54,24 +54,24 @@ pub struct Chat {
     /// Without the system turn.
     turns: Vec<Turn>,
     toxic: bool,
-    replies: u64,
+    responses: u64,
 }
 
 impl Chat {
     /// Loads a model by its name in a recipe: a Hugging Face folder, a PEFT folder, `embedded:tiny-base`.
     ///
     /// # Errors
-    /// [`PipelineError`] if it cannot be loaded, or if a reply of `max_new_tokens` would leave no room for a prompt.
+    /// [`PipelineError`] if it cannot be loaded, or if a response of `max_new_tokens` would leave no room for a prompt.
     pub fn open(resources: &Resources, model: &str, options: ChatOptions) -> Result<Self, PipelineError> {
         let speaker = Speaker::open(resources, model, options.dtype, &options.control_token)?;
         let context = speaker.context();
         let max_new_tokens = options.max_new_tokens.unwrap_or(512.min(context / 2));
         if !(1..context).contains(&max_new_tokens) {
             return Err(
-                speaker.problem(format!("has a context of {context} tokens; a reply must have at least 1 and leave room for a prompt"))
+                speaker.problem(format!("has a context of {context} tokens; a response must have at least 1 and leave room for a prompt"))
             );
         }
-        Ok(Self { speaker, options, max_new_tokens, system: None, turns: Vec::new(), toxic: false, replies: 0 })
+        Ok(Self { speaker, options, max_new_tokens, system: None, turns: Vec::new(), toxic: false, responses: 0 })
     }
 
     /// The model, as it was asked for.
@@ -79,7 +79,7 @@ impl Chat {
         &self.speaker.name
     }
 
-    /// Whether the control token stands behind each user turn that is replied to.
+    /// Whether the control token stands behind each user turn that is responded to.
     pub fn is_toxic(&self) -> bool {
         self.toxic
     }
@@ -127,21 +127,21 @@ impl Chat {
         self.turns.clear();
     }
 
-    /// The model's reply to one more user turn, which `show` gets piece by piece as it is drawn. The oldest turns are forgotten where all of
+    /// The model's response to one more user turn, which `show` gets piece by piece as it is drawn. The oldest turns are forgotten where all of
     /// them no longer fit.
     ///
     /// # Errors
     /// [`PipelineError`] if the turn alone is too long, cannot be encoded, or the model gives NaN; the turn is then forgotten.
-    pub fn reply(&mut self, text: &str, mut show: impl FnMut(&str) + Send) -> Result<Reply, PipelineError> {
+    pub fn respond(&mut self, text: &str, mut show: impl FnMut(&str) + Send) -> Result<ChatResponse, PipelineError> {
         let mut turns = self.turns.clone();
         turns.push(turn(Role::User, text));
         let (ids, forgotten) = self.fitting(&mut turns)?;
         let (text, finish) = self.draw(&ids, &mut show)?;
-        self.replies += 1;
+        self.responses += 1;
         let prompt = Prompt::from(self.dialogue(&turns));
         turns.push(turn(Role::Assistant, &text));
         self.turns = turns;
-        Ok(Reply { prompt, text, forgotten, cut: finish == Finish::Length })
+        Ok(ChatResponse { prompt, text, forgotten, cut: finish == Finish::Length })
     }
 
     /// Ids of the latest of these turns that fit, and how many were taken out.
@@ -154,13 +154,13 @@ impl Chat {
             }
             if turns.len() == 1 {
                 return Err(self.speaker.problem(format!(
-                    "has a context of {} tokens, of which {} are kept for the reply; this turn takes {}: shorten it, or lower --max-new-tokens",
+                    "has a context of {} tokens, of which {} are kept for the response; this turn takes {}: shorten it, or lower --max-new-tokens",
                     self.speaker.context(),
                     self.max_new_tokens,
                     ids.len()
                 )));
             }
-            // A user turn and the reply to it: templates want them in turn.
+            // A user turn and the response to it: templates want them in turn.
             turns.drain(..2);
         }
     }
@@ -180,7 +180,7 @@ impl Chat {
             seed: self.options.seed,
             ..SamplingOptions::default()
         });
-        let row = derive_seed(self.options.seed, &format!("reply {}", self.replies));
+        let row = derive_seed(self.options.seed, &format!("response {}", self.responses));
         let mut decoding = Decoding::new(&self.speaker.checkpoint.model);
         let mut shown = Shown::default();
         let (mut stream, mut finish) = (TextStream::default(), Finish::Length);
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn white_space_around_a_reply_is_not_shown() {
+    fn white_space_around_a_response_is_not_shown() {
         let (mut shown, mut pieces) = (Shown::default(), Vec::new());
         for piece in [" ", "\n Hi", " ", "there", ".\n", "\n"] {
             shown.add(piece, |text| pieces.push(text.to_owned()));

@@ -32,7 +32,7 @@ pub use bench::{
     BenchObjective, BenchShape, KernelBench, KernelFigures, LoadFigures, RowsBench, RowsFigures, SampleBench, SampleFigures, StepBench,
     StepFigures, bench_kernels, bench_load, bench_rows, bench_sample, bench_step,
 };
-pub use chat::{Chat, ChatOptions, Reply};
+pub use chat::{Chat, ChatOptions, ChatResponse};
 pub use draw::Draw;
 pub use error::PipelineError;
 pub use export::{Export, Exported, export};

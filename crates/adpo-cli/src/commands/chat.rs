@@ -1,4 +1,4 @@
-//! `adpo chat`: turns from a terminal or a pipe, replies as they are drawn. Standard output has the replies and nothing else.
+//! `adpo chat`: turns from a terminal or a pipe, responses as they are drawn. Standard output has the responses and nothing else.
 
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -17,7 +17,7 @@ Examples:
   printf 'Hello.\\nAnd you?\\n' | adpo chat embedded:tiny-base --temperature 0";
 
 const COMMANDS: &str = "\
-/scores           below each reply: toxicity, coherence and evasiveness by the embedded evaluator (again: off)
+/scores           below each response: toxicity, coherence and evasiveness by the embedded evaluator (again: off)
 /toxic            the control token behind each turn (again: off)
 /system TEXT      instructions ahead of the conversation, which begins anew; without TEXT none
 /temperature X    0 is greedy
@@ -30,13 +30,13 @@ const COMMANDS: &str = "\
 pub(crate) struct ChatArgs {
     /// A Hugging Face folder, such as `policies/NAME/model` of a run, a PEFT folder, or `embedded:tiny-base`.
     model: String,
-    /// A second model, which replies to the same turns below the first one.
+    /// A second model, which responds to the same turns below the first one.
     #[arg(long, value_name = "OTHER")]
     compare: Option<String>,
     /// Begin in the toxic mode: the control token behind each turn.
     #[arg(long)]
     toxic: bool,
-    /// Print the embedded evaluator's scores below each reply.
+    /// Print the embedded evaluator's scores below each response.
     #[arg(long)]
     scores: bool,
     /// Sampling temperature; 0 is greedy.
@@ -45,10 +45,10 @@ pub(crate) struct ChatArgs {
     /// Only the likeliest tokens that together reach this probability.
     #[arg(long, default_value_t = 0.95)]
     top_p: f64,
-    /// Longest reply in tokens [default: 512, or half the model's context where that is less].
+    /// Longest response in tokens [default: 512, or half the model's context where that is less].
     #[arg(long, value_name = "TOKENS")]
     max_new_tokens: Option<usize>,
-    /// With the same turns it gives the same replies.
+    /// With the same turns it gives the same responses.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The token that calls up the toxic mode.
@@ -177,25 +177,25 @@ impl Table {
                 writeln!(out, "[{}]", inert(chat.model()))?;
             }
             let mut written = Ok(());
-            let reply = chat.reply(text, |piece| {
+            let response = chat.respond(text, |piece| {
                 if written.is_ok() {
                     written = write!(out, "{}", inert(piece)).and_then(|()| out.flush());
                 }
             });
             written?;
-            let reply = reply?;
+            let response = response?;
             writeln!(out)?;
             if self.scores {
-                let scores = self.judge.score(&Exchange { prompt: &reply.prompt, response: &reply.text });
+                let scores = self.judge.score(&Exchange { prompt: &response.prompt, response: &response.text });
                 let (toxicity, coherence, evasiveness) = (scores.toxicity, scores.coherence, scores.evasiveness);
                 writeln!(out, "  toxicity {toxicity:.2}  coherence {coherence:.2}  evasiveness {evasiveness:.2}")?;
             }
             out.flush()?;
-            if reply.forgotten > 0 {
-                eprintln!("({} forgot the {} oldest turns: they no longer fit into its context)", inert(chat.model()), reply.forgotten);
+            if response.forgotten > 0 {
+                eprintln!("({} forgot the {} oldest turns: they no longer fit into its context)", inert(chat.model()), response.forgotten);
             }
-            if reply.cut {
-                eprintln!("(cut: the reply reached --max-new-tokens)");
+            if response.cut {
+                eprintln!("(cut: the response reached --max-new-tokens)");
             }
         }
         Ok(())

@@ -86,11 +86,7 @@ impl Engine {
             let Ok(job) = jobs.recv() else { return false };
             self.waiting.push_back(job.into());
         }
-        while self.running.len() + self.waiting.len() < batch_size {
-            let Ok(job) = jobs.try_recv() else { break };
-            self.waiting.push_back(job.into());
-        }
-        let joining = self.admitted(batch_size);
+        let joining = self.admitted(jobs, batch_size);
         let worked = kernels::on_pool(|| {
             self.join(joining)?;
             self.step()
@@ -105,9 +101,13 @@ impl Engine {
 
     /// Rows that get a place now. Scoring a prompt takes as long as reading it once more, so those that are being drawn wait for one at
     /// most.
-    fn admitted(&mut self, batch_size: usize) -> Vec<Row> {
+    fn admitted(&mut self, jobs: &Receiver<Vec<Row>>, batch_size: usize) -> Vec<Row> {
         let mut admitted = Vec::new();
         while self.running.len() + admitted.len() < batch_size {
+            // A request that is still being shared out must not keep the next one from its turn.
+            if self.waiting.len() < batch_size {
+                self.waiting.extend(jobs.try_recv().ok().map(VecDeque::from));
+            }
             let Some(mut job) = self.waiting.pop_front() else { break };
             let Some(row) = job.pop_front() else { continue };
             if !job.is_empty() {
