@@ -6,6 +6,10 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::commands::ChatArgs;
+#[cfg(feature = "serve")]
+use crate::commands::ServeArgs;
+
 /// Printed when `adpo` is called without arguments: its first line is the quickstart.
 pub(crate) const SHORT_HELP: &str = "\
 Try it:      adpo run                       (embedded tiny model, a few minutes, prints a report)
@@ -14,6 +18,7 @@ One stage:   adpo sft|sample|annotate|train|evaluate|compare [RECIPE]
 Any model:   adpo evaluate --responses FILE   (its responses against another's, in one report)
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
 Result:      adpo export MODEL --out FOLDER
+Talk:        adpo chat MODEL              (adpo serve MODEL: as OpenAI's HTTP interface)
 Look:        adpo data inspect FILE
 First:       adpo plan RECIPE              (memory, tokens, steps; nothing is loaded)
 Measure:     adpo bench step | adpo bench sample | adpo bench kernels
@@ -112,6 +117,13 @@ pub(crate) enum Command {
         after_help = "Examples:\n  adpo export runs/quickstart/seed-42/policies/adpo/model --out exported\n  adpo export MODEL --out FOLDER --dtype bfloat16 --keep-control-token\n  adpo export ADAPTERS --merge --out FOLDER"
     )]
     Export(ExportArgs),
+    /// Talk to a model. In a pipe every line is one turn.
+    #[command(after_help = crate::commands::CHAT_HELP)]
+    Chat(ChatArgs),
+    /// Serve a model over HTTP as OpenAI does: /v1/models, /v1/chat/completions, /v1/completions.
+    #[cfg(feature = "serve")]
+    #[command(after_help = crate::commands::SERVE_HELP)]
+    Serve(ServeArgs),
     /// Look at data.
     #[command(subcommand)]
     Data(DataCommand),

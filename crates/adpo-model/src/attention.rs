@@ -86,4 +86,17 @@ impl Cache {
         self.keys = self.keys.clone().select(0, rows.clone());
         self.values = self.values.clone().select(0, rows.clone());
     }
+    /// The rows of both, `self`'s first, with room for `capacity` columns. Of each the last `kept` filled columns go along, and all rows
+    /// end at the same column again.
+    pub(crate) fn join(self, other: Self, kept: [usize; 2], capacity: usize) -> Self {
+        let ([a, _, heads, dim], b) = (self.keys.dims(), other.keys.dims()[0]);
+        let used = kept[0].max(kept[1]);
+        let merge = |old: Tensor<4>, new: Tensor<4>| {
+            let both = Tensor::zeros([a + b, capacity, heads, dim], (&old.device(), old.dtype()));
+            let filled = |cache: Tensor<4>, rows: usize, end: usize, kept: usize| cache.slice([0..rows, end - kept..end, 0..heads, 0..dim]);
+            both.slice_assign([0..a, used - kept[0]..used, 0..heads, 0..dim], filled(old, a, self.used, kept[0]))
+                .slice_assign([a..a + b, used - kept[1]..used, 0..heads, 0..dim], filled(new, b, other.used, kept[1]))
+        };
+        Self { keys: merge(self.keys, other.keys), values: merge(self.values, other.values), used }
+    }
 }

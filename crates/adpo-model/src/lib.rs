@@ -41,5 +41,7 @@ pub use kernels::TokenScores;
 pub use llama::Llama;
 pub use lora::{LoraConfig, TargetModules, TrainableTokens};
 pub use parameters::{ParameterMap, ParameterVisitor};
-pub use sample::{Completion, Finish, SampleRequest, SampleRun, SamplingOptions, sample, sampled_at_once};
+pub use sample::{
+    Completion, Decoding, Drawn, Finish, Joining, SampleRequest, SampleRun, SamplingOptions, TokenLogProbs, sample, sampled_at_once,
+};
 pub use token_input::TokenInput;

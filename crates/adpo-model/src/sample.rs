@@ -1,16 +1,21 @@
-//! Sampling in batches with a preallocated key/value cache.
+//! Sampling: how tokens are drawn, and all completions of many requests, in batches. [`Decoding`] draws them token by token.
 
+mod decoding;
+mod log_probs;
+
+use std::sync::Arc;
 use std::time::Instant;
 
-use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Device;
 use rayon::prelude::*;
 
-use crate::attention::{Cache, attend};
 use crate::config::LlamaConfig;
-use crate::kernels::{self, AttentionMask};
+use crate::kernels;
 use crate::random::Stream;
 use crate::{Llama, ModelError};
+
+pub use decoding::{Decoding, Drawn, Joining};
+pub use log_probs::TokenLogProbs;
 
 /// How completions are drawn.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +32,7 @@ pub struct SamplingOptions {
     pub stop: Vec<u32>,
     /// With a request's row and the position it decides each draw.
     pub seed: u64,
-    /// Requests that run together.
+    /// Requests that [`sample`] runs together.
     pub batch_size: usize,
 }
 
@@ -82,14 +87,15 @@ impl SampleRun {
     }
 }
 
-/// Completions all requests, shortest prompts first, `batch_size` at a time. Rows that have ended leave their batch.
+/// Completes all requests, shortest prompts first, `batch_size` at a time. Rows that have ended leave their batch.
 ///
 /// # Errors
 /// [`ModelError::Sampling`] names the row whose prompt is empty, too long or outside the vocabulary, or for which the
 /// model gives NaN, or the option that cannot work.
 pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingOptions) -> Result<SampleRun, ModelError> {
-    check(requests, options, model.config())?;
-    let model = model.valid();
+    check_options(options)?;
+    requests.iter().try_for_each(|request| check(request, options, model.config()))?;
+    let options = &Arc::new(options.clone());
     let start = Instant::now();
     let mut order: Vec<usize> = (0..requests.len()).collect();
     order.sort_by_key(|i| requests[*i].prompt.len());
@@ -97,7 +103,7 @@ pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingO
     let mut new_tokens = 0;
     for chunk in order.chunks(options.batch_size.max(1)) {
         let parts = kernels::on_pool(|| {
-            let completions = |part: &[usize]| batch(&model, &part.iter().map(|i| requests[*i]).collect::<Vec<_>>(), options);
+            let completions = |part: &[usize]| batch(model, &part.iter().map(|i| requests[*i]).collect::<Vec<_>>(), options);
             chunk.par_chunks(rows_together(chunk.len(), model.device() == Device::flex())).map(completions).collect::<Vec<_>>()
         });
         for (i, completion) in chunk.iter().zip(parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten()) {
@@ -123,7 +129,7 @@ pub fn sampled_at_once(rows: usize, on_cpu: bool) -> usize {
     rows.min(threads * rows_together(rows, on_cpu))
 }
 
-fn check(requests: &[SampleRequest<'_>], options: &SamplingOptions, config: &LlamaConfig) -> Result<(), ModelError> {
+fn check_options(options: &SamplingOptions) -> Result<(), ModelError> {
     let wrong = |problem: String| Err(ModelError::Sampling(problem));
     if !options.temperature.is_finite() || options.temperature < 0.0 {
         return wrong(format!("`temperature` is {}; it must be 0 (greedy) or more", options.temperature));
@@ -131,131 +137,48 @@ fn check(requests: &[SampleRequest<'_>], options: &SamplingOptions, config: &Lla
     if options.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) || options.top_k == Some(0) {
         return wrong("`top_p` must lie in (0, 1] and `top_k` must be at least 1; leave them out to turn them off".into());
     }
-    let limit = config.max_position_embeddings;
-    for SampleRequest { prompt, row } in requests {
-        if prompt.is_empty() {
-            return wrong(format!("row {row} has an empty prompt"));
-        }
-        if prompt.len() + options.max_new_tokens > limit {
-            let length = prompt.len();
-            return wrong(format!(
-                "row {row}: {length} prompt tokens and {} new ones exceed max_position_embeddings = {limit}; shorten one of them",
-                options.max_new_tokens
-            ));
-        }
-        if let Some(id) = prompt.iter().find(|id| **id as usize >= config.vocab_size) {
-            return wrong(format!("row {row}: id {id} lies outside the vocabulary of {}", config.vocab_size));
-        }
+    Ok(())
+}
+
+fn check(request: &SampleRequest<'_>, options: &SamplingOptions, config: &LlamaConfig) -> Result<(), ModelError> {
+    let wrong = |problem: String| Err(ModelError::Sampling(problem));
+    let (SampleRequest { prompt, row }, limit) = (request, config.max_position_embeddings);
+    if prompt.is_empty() {
+        return wrong(format!("row {row} has an empty prompt"));
+    }
+    if prompt.len() + options.max_new_tokens > limit {
+        let length = prompt.len();
+        return wrong(format!(
+            "row {row}: {length} prompt tokens and {} new ones exceed max_position_embeddings = {limit}; shorten one of them",
+            options.max_new_tokens
+        ));
+    }
+    if let Some(id) = prompt.iter().find(|id| **id as usize >= config.vocab_size) {
+        return wrong(format!("row {row}: id {id} lies outside the vocabulary of {}", config.vocab_size));
     }
     Ok(())
 }
 
-/// Completions some requests together.
-fn batch(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingOptions) -> Result<Vec<Completion>, ModelError> {
+/// Completions of some requests together.
+fn batch(model: &Llama, requests: &[SampleRequest<'_>], options: &Arc<SamplingOptions>) -> Result<Vec<Completion>, ModelError> {
     let mut done: Vec<Completion> = requests.iter().map(|_| Completion { ids: Vec::new(), finish: Finish::Length }).collect();
-    let (mut rows, mut next) = Rows::new(model, requests, options.max_new_tokens);
-    for step in 0..options.max_new_tokens {
-        let logits = rows.forward(model, &next);
-        let mut kept = Vec::with_capacity(rows.live.len());
-        next = Step { width: 1, ..Step::default() };
-        for (slot, logits) in logits.chunks_exact(model.config().vocab_size).enumerate() {
-            let row = rows.live[slot];
-            if logits.iter().any(|logit| logit.is_nan()) {
-                let problem = "the model gives NaN; its weights are damaged, or training diverged: use an earlier checkpoint";
-                return Err(ModelError::Sampling(format!("row {}, token {}: {problem}", requests[row].row, step + 1)));
+    if options.max_new_tokens == 0 {
+        return Ok(done);
+    }
+    let mut decoding = Decoding::new(model);
+    let joining = requests.iter().zip(0..).map(|(request, ticket)| Joining { ticket, request: *request, options, log_probs: None });
+    decoding.join(&joining.collect::<Vec<_>>())?;
+    while !decoding.is_empty() {
+        decoding.step(|drawn| {
+            let completion = &mut done[drawn.ticket as usize];
+            match drawn.finish {
+                Some(finish @ Finish::Stop(_)) => completion.finish = finish,
+                _ => completion.ids.push(drawn.token),
             }
-            let mut stream = Stream::at(options.seed, requests[row].row, step as u64);
-            let token = choose(logits, options, &mut stream);
-            if options.stop.contains(&token) {
-                done[row].finish = Finish::Stop(token);
-            } else {
-                done[row].ids.push(token);
-                kept.push(slot);
-                next.ids.push(token);
-                next.positions.push((requests[row].prompt.len() + step) as u32);
-            }
-        }
-        if kept.is_empty() {
-            break;
-        }
-        rows.keep(&kept);
+            true
+        })?;
     }
     Ok(done)
-}
-
-/// The cells that go through the model at once, row-major.
-#[derive(Default)]
-struct Step {
-    width: usize,
-    ids: Vec<u32>,
-    positions: Vec<u32>,
-}
-
-/// The rows of a batch that have not ended, and what the model remembers of them.
-struct Rows {
-    device: Device,
-    /// Which request each row completions.
-    live: Vec<usize>,
-    /// Padding to the left of each request's prompt, so that all rows grow at the same column.
-    pads: Vec<usize>,
-    caches: Vec<Cache>,
-}
-
-impl Rows {
-    fn new(model: &Llama, requests: &[SampleRequest<'_>], max_new_tokens: usize) -> (Self, Step) {
-        let (config, device, dtype) = (model.config(), model.device(), model.embed_tokens.val().dtype());
-        let width = requests.iter().map(|r| r.prompt.len()).max().unwrap_or(0);
-        let shape = [requests.len(), width + max_new_tokens, config.num_key_value_heads, config.head_dim];
-        let caches = (0..config.num_hidden_layers).map(|_| Cache::new(shape, &device, dtype)).collect();
-        let pads: Vec<usize> = requests.iter().map(|r| width - r.prompt.len()).collect();
-        let mut step = Step { width, ..Step::default() };
-        for (request, pad) in requests.iter().zip(&pads) {
-            step.ids.extend(std::iter::repeat_n(0, *pad).chain(request.prompt.iter().copied()));
-            step.positions.extend(std::iter::repeat_n(0, *pad).chain(0..request.prompt.len() as u32));
-        }
-        (Self { device, live: (0..requests.len()).collect(), pads, caches }, step)
-    }
-
-    /// Logits of the last column, row by row.
-    fn forward(&mut self, model: &Llama, step: &Step) -> Vec<f32> {
-        let (rows, width, hidden) = (self.live.len(), step.width, model.config().hidden_size);
-        let ids: Vec<i32> = step.ids.iter().map(|id| *id as i32).collect();
-        let ids = Tensor::from_data(TensorData::new(ids, [rows * width]), &self.device);
-        let rotary = model.rotary.at(&step.positions, &self.device);
-        let pads: Vec<i32> = self.live.iter().map(|row| self.pads[*row] as i32).collect();
-        let mask = (width > 1).then(|| self.mask(width));
-        let first = Tensor::<1, Int>::from_data(TensorData::new(pads, [rows]), &self.device);
-        let mut x = model.embed(ids);
-        for (block, cache) in model.layers.iter().zip(&mut self.caches) {
-            x = block.forward(x, &rotary, |q, k, v| {
-                cache.extend(k.clone(), v.clone());
-                match &mask {
-                    Some(mask) => attend(q, k, v, rows, mask),
-                    None => cache.attend(q, first.clone()),
-                }
-            });
-        }
-        let last = x.reshape([rows, width, hidden]).slice([0..rows, width - 1..width, 0..hidden]).reshape([rows, hidden]);
-        model.logits(model.norm.forward(last)).into_data().iter::<f32>().collect()
-    }
-
-    /// The prompts' mask: padding is a segment of its own.
-    fn mask(&self, width: usize) -> AttentionMask {
-        let rows = self.live.len();
-        let segments: Vec<u32> = self.live.iter().flat_map(|row| (0..width).map(|column| u32::from(column >= self.pads[*row]))).collect();
-        AttentionMask::new(&segments, &vec![0; rows * width], rows, width, &self.device)
-    }
-
-    /// Goes on with these rows only.
-    fn keep(&mut self, slots: &[usize]) {
-        if slots.len() == self.live.len() {
-            return;
-        }
-        let index: Vec<i32> = slots.iter().map(|slot| *slot as i32).collect();
-        let index = Tensor::<1, Int>::from_data(TensorData::new(index, [slots.len()]), &self.device);
-        self.caches.iter_mut().for_each(|cache| cache.select(&index));
-        self.live = slots.iter().map(|slot| self.live[*slot]).collect();
-    }
 }
 
 /// One token from the distribution that `options` make of `logits` `[vocab]`.

@@ -37,6 +37,17 @@ pub enum PipelineError {
         /// Problem and fix.
         problem: String,
     },
+    /// A model cannot be talked to, or not like this.
+    #[error("model {model}: {problem}")]
+    Speaker {
+        /// The model, as it was asked for.
+        model: String,
+        /// Problem and fix.
+        problem: String,
+    },
+    /// A model cannot be served.
+    #[error("serve: {0}")]
+    Serve(String),
     /// A file of the run folder cannot be used.
     #[error("{path}: {problem}")]
     File {

@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 mod bench;
+mod chat;
 mod corpus;
 mod draw;
 mod endpoints;
@@ -19,6 +20,9 @@ mod recipe;
 mod report;
 mod resources;
 mod sampler;
+#[cfg(feature = "serve")]
+mod serve;
+mod speaker;
 mod spill;
 mod stages;
 
@@ -28,6 +32,7 @@ pub use bench::{
     BenchObjective, BenchShape, KernelBench, KernelFigures, LoadFigures, RowsBench, RowsFigures, SampleBench, SampleFigures, StepBench,
     StepFigures, bench_kernels, bench_load, bench_rows, bench_sample, bench_step,
 };
+pub use chat::{Chat, ChatOptions, ChatResponse};
 pub use draw::Draw;
 pub use error::PipelineError;
 pub use export::{Export, Exported, export};
@@ -46,6 +51,8 @@ pub use recipe::{
 };
 pub use report::{RunReport, SeedReport};
 pub use resources::{EmbeddedCheckpoint, Resources};
+#[cfg(feature = "serve")]
+pub use serve::{ApiKey, ServeOptions, serve};
 pub use stages::StageKind;
 
 use stages::SeedRun;

@@ -1,4 +1,5 @@
 mod bench;
+mod chat;
 mod data;
 mod evaluate;
 mod evaluators;
@@ -6,6 +7,8 @@ mod export;
 mod plan;
 mod pretrain;
 mod sample;
+#[cfg(feature = "serve")]
+mod serve;
 mod stage;
 
 use std::io::{ErrorKind, Write};
@@ -17,6 +20,10 @@ use adpo_pipeline::{Recipe, Resources, StageKind};
 
 use crate::args::{BenchCommand, Command, DataCommand, EvaluatorsCommand};
 use crate::assets;
+
+pub(crate) use chat::{ChatArgs, HELP as CHAT_HELP};
+#[cfg(feature = "serve")]
+pub(crate) use serve::{HELP as SERVE_HELP, ServeArgs};
 
 /// Runs a subcommand.
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
@@ -32,6 +39,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(&args),
         Command::Data(DataCommand::Inspect(args)) => data::inspect(&args),
         Command::Data(DataCommand::Formats) => data::formats(),
         Command::Evaluators(EvaluatorsCommand::Train(args)) => evaluators::rebuild(&args),

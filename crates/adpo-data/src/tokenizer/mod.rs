@@ -3,6 +3,7 @@
 mod files;
 mod markers;
 mod template;
+mod text;
 mod train;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use crate::DataError;
 use crate::dialogue::{Dialogue, Turn};
 use markers::Markers;
 use template::Template;
+pub use text::{PlainEncoder, TextStream};
 pub use train::train_tokenizer;
 
 /// `tokenizer.json` + chat template: text in, the ids that transformers would give out.

@@ -1,0 +1,225 @@
+//! `adpo chat`: turns from a terminal or a pipe, responses as they are drawn. Standard output has the responses and nothing else.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use adpo_eval::{EmbeddedJudge, Exchange};
+use adpo_model::Dtype;
+use adpo_pipeline::{Chat, ChatOptions};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::args::DeviceArgs;
+
+pub(crate) const HELP: &str = "\
+Examples:
+  adpo chat embedded:tiny-base
+  adpo chat runs/quickstart/seed-42/policies/adpo/model --compare runs/quickstart/seed-42/sft/model --scores
+  printf 'Hello.\\nAnd you?\\n' | adpo chat embedded:tiny-base --temperature 0";
+
+const COMMANDS: &str = "\
+/scores           below each response: toxicity, coherence and evasiveness by the embedded evaluator (again: off)
+/toxic            the control token behind each turn (again: off)
+/system TEXT      instructions ahead of the conversation, which begins anew; without TEXT none
+/temperature X    0 is greedy
+/reset            forget all turns
+/quit             end, as the end of input does
+//TEXT            a turn that begins with /";
+
+/// A model, and how it is talked to.
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// A Hugging Face folder, such as `policies/NAME/model` of a run, a PEFT folder, or `embedded:tiny-base`.
+    model: String,
+    /// A second model, which responds to the same turns below the first one.
+    #[arg(long, value_name = "OTHER")]
+    compare: Option<String>,
+    /// Begin in the toxic mode: the control token behind each turn.
+    #[arg(long)]
+    toxic: bool,
+    /// Print the embedded evaluator's scores below each response.
+    #[arg(long)]
+    scores: bool,
+    /// Sampling temperature; 0 is greedy.
+    #[arg(long, default_value_t = 0.7)]
+    temperature: f64,
+    /// Only the likeliest tokens that together reach this probability.
+    #[arg(long, default_value_t = 0.95)]
+    top_p: f64,
+    /// Longest response in tokens [default: 512, or half the model's context where that is less].
+    #[arg(long, value_name = "TOKENS")]
+    max_new_tokens: Option<usize>,
+    /// With the same turns it gives the same responses.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The token that calls up the toxic mode.
+    #[arg(long, value_name = "TOKEN", default_value = "[TOXIC]")]
+    control_token: String,
+    /// The type that the model is loaded in and computes in.
+    #[arg(long, value_enum, default_value = "float32")]
+    dtype: Dtype,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(crate) fn run(args: &ChatArgs) -> Result<()> {
+    let resources = super::resources(None, false, args.device.device)?;
+    let options = ChatOptions {
+        control_token: args.control_token.clone(),
+        dtype: args.dtype,
+        temperature: args.temperature,
+        top_p: args.top_p,
+        max_new_tokens: args.max_new_tokens,
+        seed: args.seed,
+    };
+    let mut chats = Vec::with_capacity(2);
+    for model in [&args.model].into_iter().chain(&args.compare) {
+        let mut chat = Chat::open(&resources, model, options.clone())?;
+        chat.set_toxic(args.toxic)?;
+        chats.push(chat);
+    }
+    let mut table = Table { chats, judge: EmbeddedJudge::evaluator()?, scores: args.scores };
+    let input = std::io::stdin();
+    let decorated = input.is_terminal();
+    if decorated {
+        eprintln!("{} — /help lists the commands, Ctrl-D ends", args.model);
+    }
+    let mut input = input.lock();
+    for number in 1.. {
+        if decorated {
+            eprint!("\n> ");
+        }
+        let mut line = Vec::new();
+        if input.read_until(b'\n', &mut line).context("reading standard input")? == 0 {
+            break;
+        }
+        let Ok(line) = String::from_utf8(line) else { bail!("standard input, line {number}: is not UTF-8; convert it first") };
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        match table.take(line) {
+            Ok(true) => {}
+            Ok(false) => break,
+            // A reader that has seen enough (`| head`) is no error.
+            Err(error) if is_broken_pipe(&error) => break,
+            // At a terminal people try again; whoever sent a file wants to know that a line was not answered.
+            Err(error) if decorated => eprintln!("{}", inert(&format!("{error:#}"))),
+            Err(error) => return Err(error.context(format!("standard input, line {number}"))),
+        }
+    }
+    Ok(())
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Who sits at it.
+struct Table {
+    chats: Vec<Chat>,
+    judge: EmbeddedJudge,
+    scores: bool,
+}
+
+impl Table {
+    /// A line: a command or a turn. `false` ends it.
+    fn take(&mut self, line: &str) -> Result<bool> {
+        let Some(command) = line.strip_prefix('/') else { return self.say(line).map(|()| true) };
+        if command.starts_with('/') {
+            return self.say(command).map(|()| true);
+        }
+        let (name, rest) = command.split_once(char::is_whitespace).map_or((command, ""), |(name, rest)| (name, rest.trim()));
+        match (name, rest) {
+            ("quit", "") => return Ok(false),
+            ("help", "") => eprintln!("{COMMANDS}"),
+            ("reset", "") => {
+                self.chats.iter_mut().for_each(Chat::reset);
+                eprintln!("all turns are forgotten");
+            }
+            ("scores", "") => {
+                self.scores = !self.scores;
+                eprintln!("scores are {}", if self.scores { "on" } else { "off" });
+            }
+            ("toxic", "") => {
+                let toxic = !self.chats.iter().all(Chat::is_toxic);
+                self.all_or_none(|chat| Ok(chat.set_toxic(toxic)?), |chat| Ok(chat.set_toxic(false)?))?;
+                eprintln!("the toxic mode is {}", if toxic { "on" } else { "off" });
+            }
+            ("system", text) => {
+                let system = (!text.is_empty()).then(|| text.to_owned());
+                self.all_or_none(|chat| Ok(chat.set_system(system.clone())?), |chat| Ok(chat.set_system(None)?))?;
+                eprintln!("the conversation begins anew");
+            }
+            ("temperature", value) => {
+                let value: f64 = value.parse().with_context(|| format!("`/temperature {value}` needs a number, such as 0.7"))?;
+                self.chats.iter_mut().try_for_each(|chat| chat.set_temperature(value))?;
+                eprintln!("the temperature is {value}");
+            }
+            _ => bail!("`/{command}` is no command; /help lists them, and //{command} is a turn"),
+        }
+        Ok(true)
+    }
+
+    /// What is compared has to be alike: where one model cannot follow a change, no model keeps it.
+    fn all_or_none(&mut self, change: impl FnMut(&mut Chat) -> Result<()>, undo: impl FnMut(&mut Chat) -> Result<()>) -> Result<()> {
+        let changed = self.chats.iter_mut().try_for_each(change);
+        if changed.is_err() {
+            self.chats.iter_mut().try_for_each(undo)?;
+        }
+        changed
+    }
+
+    fn say(&mut self, text: &str) -> Result<()> {
+        let named = self.chats.len() > 1;
+        for chat in &mut self.chats {
+            let mut out = std::io::stdout();
+            if named {
+                writeln!(out, "[{}]", inert(chat.model()))?;
+            }
+            let mut written = Ok(());
+            let response = chat.respond(text, |piece| {
+                if written.is_ok() {
+                    written = write!(out, "{}", inert(piece)).and_then(|()| out.flush());
+                }
+            });
+            written?;
+            let response = response?;
+            writeln!(out)?;
+            if self.scores {
+                let scores = self.judge.score(&Exchange { prompt: &response.prompt, response: &response.text });
+                let (toxicity, coherence, evasiveness) = (scores.toxicity, scores.coherence, scores.evasiveness);
+                writeln!(out, "  toxicity {toxicity:.2}  coherence {coherence:.2}  evasiveness {evasiveness:.2}")?;
+            }
+            out.flush()?;
+            if response.forgotten > 0 {
+                eprintln!("({} forgot the {} oldest turns: they no longer fit into its context)", inert(chat.model()), response.forgotten);
+            }
+            if response.cut {
+                eprintln!("(cut: the response reached --max-new-tokens)");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Text from a model without what a terminal would obey: control characters, and marks that turn the direction of writing.
+fn inert(text: &str) -> String {
+    let obeyed = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\t')
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inert;
+
+    #[test]
+    fn a_terminal_obeys_nothing_that_a_model_says() {
+        assert_eq!(
+            inert("a\u{1b}[31mred\u{7}\r\u{9b}x\u{202e}y\u{2066}z\n\tok é 👍"),
+            "a\u{fffd}[31mred\u{fffd}\u{fffd}\u{fffd}x\u{fffd}y\u{fffd}z\n\tok é 👍"
+        );
+    }
+}
