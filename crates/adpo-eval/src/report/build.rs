@@ -6,6 +6,7 @@ use super::fluency::{Fluency, mean_nats};
 use super::instrument::{JudgeInfo, circular, seen_prompts};
 use super::measure::{Outcomes, Scored, Settings, SystemOutcomes, scored};
 use super::sanity::sanity_rows;
+use super::snapshot::findings;
 use super::system::{KlByRole, system};
 use super::token::{adjusted, token_effect};
 use super::{Report, SCHEMA, SystemReport, WorstCase};
@@ -205,6 +206,7 @@ impl<'a> ReportBuilder<'a> {
             notes: self.notes.iter().cloned().chain(self.caveats(&systems)).collect(),
             systems,
             sanity,
+            prompts: findings(&said, settings.taus),
             examples: examples(&said, judge, seed, self.show),
             fluency: self.fluency.map(Fluency::name),
             baseline: self.baseline.clone(),
