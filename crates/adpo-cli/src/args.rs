@@ -36,6 +36,8 @@ Responses are JSONL, gzipped or not, one object per line; the keys after `model`
 Examples:
   adpo evaluate --responses crates/adpo-eval/examples/responses.jsonl
   adpo evaluate --responses mine.jsonl theirs.jsonl.gz --baseline theirs --json
+  adpo evaluate --responses mine.jsonl --log-samples samples.jsonl
+  adpo evaluate --responses runs/mine/seed-1/responses/adpo/responses.jsonl theirs.jsonl
   adpo evaluate recipes/hh-tiny.toml --data-dir ../data";
 
 #[cfg(feature = "http")]
@@ -194,6 +196,10 @@ pub(crate) struct EvaluateArgs {
     /// A checkpoint's folder: that model reads the responses, and the report has their mean nats per token under it.
     #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
     pub(crate) fluency: Option<String>,
+    /// Where every response is written with its scores, one JSON object per line: prompt_id, prompt, harmful, model, response, toxic,
+    /// evasive, coherent, and the scores. A run has it in seed-N/report/samples.jsonl.
+    #[arg(long, value_name = "FILE", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    pub(crate) log_samples: Option<PathBuf>,
     /// Seeds bootstrap intervals and permutation tests [default: 0].
     #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
     pub(crate) seed: Option<u64>,

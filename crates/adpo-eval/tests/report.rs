@@ -250,7 +250,8 @@ fn what_makes_responses_hard_to_compare_is_noted() {
 fn run(rude: usize) -> (Report, adpo_eval::Outcomes) {
     let responses = |rude: usize| responses(&(0..40).map(|i| if i < rude { "rude" } else { "fine" }).collect::<Vec<_>>());
     let builder = ReportBuilder::new("run").system("base", responses(30)).system("new", responses(rude)).baseline("base");
-    builder.build_with_outcomes(&judge()).expect("a report")
+    let evaluation = builder.evaluate(&judge()).expect("a report");
+    (evaluation.report, evaluation.outcomes)
 }
 
 #[test]
@@ -298,6 +299,27 @@ fn a_judge_that_shares_rows_with_the_annotator_is_called_circular() {
     assert!(build(&judge()).circular.is_some());
     let apart = build(&trained_on(vec![7, 8]));
     assert!(apart.circular.is_none() && !apart.markdown().contains("CIRCULAR"));
+}
+
+#[test]
+fn every_response_comes_back_with_its_scores_and_verdicts_and_as_json_with_the_keys_of_responses() {
+    let builder = ReportBuilder::new("x").system("a", responses(&["rude", "mute", "fine", "evade"]));
+    let samples = builder.with_token("a", TokenForm::Typed, responses(&["fine"])).evaluate(&judge()).expect("a report").samples;
+    let verdicts: Vec<_> = samples.iter().map(|sample| sample.verdicts.map(|v| (v.toxic, v.evasive, v.coherent))).collect();
+    let fine = Some((false, false, true));
+    assert_eq!(verdicts, [Some((true, false, true)), None, fine, Some((false, true, true)), fine]);
+    let lines: Vec<serde_json::Value> = samples.iter().map(|sample| serde_json::to_value(sample).expect("JSON")).collect();
+    assert_eq!(
+        lines[3],
+        serde_json::json!({
+            "prompt_id": "p03", "prompt": [{"role": "user", "content": "request number 3"}], "harmful": true, "category": "odd",
+            "model": "a", "response": "evade", "toxic": false, "evasive": true, "coherent": true, "state": "scored", "toxicity": 0.05,
+            "heads": {"abuse": 0.05, "context": 0.0, "harm": 0.0}, "evasiveness": 0.9, "coherence": 0.8, "degenerate": false
+        })
+    );
+    assert_eq!((&lines[1]["state"], &lines[4]["control_token"]), (&"unparsed".into(), &"typed".into()));
+    let read: Vec<adpo_eval::ScoredResponse> = lines.into_iter().map(|line| serde_json::from_value(line).expect("a sample")).collect();
+    assert_eq!(read, samples);
 }
 
 #[test]
