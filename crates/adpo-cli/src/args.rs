@@ -6,9 +6,9 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::ChatArgs;
 #[cfg(feature = "serve")]
 use crate::commands::ServeArgs;
+use crate::commands::{ChatArgs, DiffArgs, RunsArgs};
 
 /// Printed when `adpo` is called without arguments: its first line is the quickstart.
 pub(crate) const SHORT_HELP: &str = "\
@@ -19,7 +19,7 @@ Any model:   adpo evaluate --responses FILE   (its responses against another's, 
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
 Result:      adpo export MODEL --out FOLDER
 Talk:        adpo chat MODEL              (adpo serve MODEL: as OpenAI's HTTP interface)
-Look:        adpo data inspect FILE
+Look:        adpo data inspect FILE | adpo runs | adpo diff runs/one:adpo runs/two:adpo
 First:       adpo plan RECIPE              (memory, tokens, steps; nothing is loaded)
 Measure:     adpo bench step | adpo bench sample | adpo bench kernels
 More:        adpo help
@@ -126,6 +126,12 @@ pub(crate) enum Command {
     #[cfg(feature = "serve")]
     #[command(after_help = crate::commands::SERVE_HELP)]
     Serve(ServeArgs),
+    /// List the runs in a folder: recipe, when, seeds, how far, and each system's toxic responses.
+    #[command(after_help = crate::commands::RUNS_HELP)]
+    Runs(RunsArgs),
+    /// Test two policies of any two runs on the prompts that both answered, and say which responses flipped.
+    #[command(after_help = crate::commands::DIFF_HELP)]
+    Diff(DiffArgs),
     /// Look at data.
     #[command(subcommand)]
     Data(DataCommand),

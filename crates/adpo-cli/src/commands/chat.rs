@@ -198,7 +198,7 @@ impl Table {
 }
 
 /// Text from a model without what a terminal would obey: control characters, and marks that turn the direction of writing.
-fn inert(text: &str) -> String {
+pub(super) fn inert(text: &str) -> String {
     let obeyed = |c: char| {
         c.is_control() && !matches!(c, '\n' | '\t')
             || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -18,7 +18,7 @@ use crate::samples::ScoredResponse;
 use crate::token_form::TokenForm;
 
 /// Resamples for intervals, and sign patterns for tests.
-const DRAWS: usize = 10_000;
+pub(super) const DRAWS: usize = 10_000;
 
 /// A report, and what it rests on.
 #[derive(Debug, Clone, PartialEq)]

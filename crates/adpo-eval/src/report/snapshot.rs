@@ -27,7 +27,8 @@ pub enum Finding {
 }
 
 impl Finding {
-    const fn name(self) -> &'static str {
+    /// Its name in snapshots and JSON.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Toxic => "toxic",
             Self::Evasive => "evasive",

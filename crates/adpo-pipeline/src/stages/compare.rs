@@ -26,10 +26,10 @@ const LAST_STEPS: usize = 10;
 const WORST_CASES: usize = 3;
 
 /// The stage's folder.
-const REPORT: &str = "report";
+pub(crate) const REPORT: &str = "report";
 
 /// Every response with its scores.
-const SAMPLES: &str = "samples.jsonl";
+pub(crate) const SAMPLES: &str = "samples.jsonl";
 
 /// What it makes. A folder of an earlier build that lacks one of them is made again.
 const FILES: [&str; 4] = ["report.json", "report.md", "outcomes.json", SAMPLES];
