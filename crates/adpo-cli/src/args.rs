@@ -171,6 +171,9 @@ pub(crate) struct StageArgs {
     /// Show harmful text in the report instead of redacting it.
     #[arg(long)]
     pub(crate) show: bool,
+    /// Let trainings write event files beside their metrics.jsonl, for `tensorboard --logdir RUN_DIR`.
+    #[arg(long)]
+    pub(crate) tensorboard: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }
@@ -190,24 +193,24 @@ pub(crate) struct RunArgs {
 pub(crate) struct EvaluateArgs {
     // clap drops a `requires` whose target conflicts with something given, so each option names its own conflicts.
     /// Files of responses; several models, in one file or many, stand side by side and are paired by their prompts.
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "Responses")]
     pub(crate) responses: Vec<PathBuf>,
     /// The model that the others are tested against [default: the first one in the files].
-    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "Responses")]
     pub(crate) baseline: Option<String>,
     /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
     /// What an endpoint answers is kept in runs/judge-cache and not asked again.
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "Responses")]
     pub(crate) judge: Option<JudgeChoice>,
     /// A checkpoint's folder: that model reads the responses, and the report has their mean nats per token under it.
-    #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "Responses")]
     pub(crate) fluency: Option<String>,
     /// Where every response is written with its scores, one JSON object per line: prompt_id, prompt, harmful, model, response, toxic,
     /// evasive, coherent, and the scores. A run has it in seed-N/report/samples.jsonl.
-    #[arg(long, value_name = "FILE", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, value_name = "FILE", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "Responses")]
     pub(crate) log_samples: Option<PathBuf>,
     /// Seeds bootstrap intervals and permutation tests [default: 0].
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "Responses")]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) stage: StageArgs,
@@ -235,42 +238,42 @@ pub(crate) struct EndpointArgs {
         value_name = "URL",
         value_delimiter = ',',
         requires_all = ["model", "prompts", "out"],
-        conflicts_with_all = ["recipe", "run_dir", "seeds", "show"],
+        conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard", "show"],
         help_heading = "From an endpoint"
     )]
     pub(crate) endpoint: Vec<String>,
     /// The model's name, as the endpoint knows it.
-    #[arg(long, value_name = "NAME", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "NAME", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "From an endpoint")]
     pub(crate) model: Option<String>,
     /// Prompts (JSONL, any format that `adpo data inspect` knows): a file, or one below --data-dir.
-    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "From an endpoint")]
     pub(crate) prompts: Option<PathBuf>,
     /// Where responses are written, one JSON object per line: prompt_id, prompt, response, model, harmful, category.
-    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "From an endpoint")]
     pub(crate) out: Option<PathBuf>,
     /// Responses for each prompt.
-    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "From an endpoint")]
     pub(crate) samples: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "From an endpoint")]
     pub(crate) temperature: f64,
     /// Only the likeliest tokens that together reach this probability.
-    #[arg(long, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "From an endpoint")]
     pub(crate) top_p: Option<f64>,
     /// Longest response in tokens.
-    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "From an endpoint")]
     pub(crate) max_tokens: usize,
     /// Seeds every request, where the endpoint honours seeds.
-    #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "From an endpoint")]
     pub(crate) seed: u64,
     /// The environment variable that holds the API key; without it none is sent.
-    #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "From an endpoint")]
     pub(crate) api_key_env: Option<String>,
     /// Requests in flight, for each endpoint.
-    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "From an endpoint")]
     pub(crate) concurrency: usize,
     /// Seconds until a request without a complete response counts as failed.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "tensorboard"], help_heading = "From an endpoint")]
     pub(crate) timeout: f64,
 }
 

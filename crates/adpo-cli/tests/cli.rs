@@ -150,6 +150,7 @@ fn no_option_of_one_form_of_evaluate_is_taken_by_the_other() {
         vec!["evaluate", "--baseline", "sft"],
         vec!["evaluate", "--judge", "embedded"],
         vec!["evaluate", "--log-samples", "x.jsonl"],
+        vec!["evaluate", "--responses", RESPONSES, "--tensorboard"],
         vec!["evaluate", "recipe.toml", "--seed", "1"],
     ];
     for arguments in refused {

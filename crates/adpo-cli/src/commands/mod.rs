@@ -100,6 +100,7 @@ fn resources(data_dir: Option<PathBuf>, show_harmful: bool, device: DeviceChoice
         data_dir,
         device: device.open()?,
         show_harmful,
+        tensorboard: false,
         commit: option_env!("ADPO_COMMIT"),
     })
 }

@@ -1,4 +1,4 @@
-use adpo_pipeline::{RunResult, StageKind, run_recipe};
+use adpo_pipeline::{Resources, RunResult, StageKind, run_recipe};
 use anyhow::Result;
 
 use crate::args::StageArgs;
@@ -7,6 +7,7 @@ pub(crate) fn run(args: &StageArgs, until: Option<StageKind>) -> Result<()> {
     let (recipe, run_dir) = super::recipe(args.recipe.as_deref(), args.run_dir.as_deref())?;
     let recipe = if args.seeds.is_empty() { recipe } else { recipe.with_seeds(args.seeds.clone())? };
     let resources = super::resources(args.data_dir.clone(), args.show, args.device.device)?;
+    let resources = Resources { tensorboard: args.tensorboard, ..resources };
     let result = run_recipe(&recipe, &resources, &run_dir, until)?;
     super::print(&match (result, args.json) {
         (RunResult::Report(report), true) => serde_json::to_string_pretty(&report)?,

@@ -71,7 +71,8 @@ impl Stage for Training<'_> {
             })?;
             Ok(serde_json::json!({ "triples": rows }))
         })?;
-        let mut options = TrainOptions { seed: run.stream("preference-order"), ..section.train.clone() };
+        let mut options =
+            TrainOptions { seed: run.stream("preference-order"), tensorboard: run.resources.tensorboard, ..section.train.clone() };
         if both {
             options.batch_size *= 2;
         }
