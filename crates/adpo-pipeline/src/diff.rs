@@ -106,7 +106,8 @@ pub fn diff_runs(a: &str, b: &str, show: bool) -> Result<RunDiff, PipelineError>
         only_b: b_said.len() - shared.len(),
         comparisons: outcomes.comparisons(&a.name(), judge, 0),
         flips: flips((&a, &a_said), (&b, &b_said), &shared, show),
-        notes: a.notes.iter().chain(&b.notes).cloned().collect(),
+        // Both may have taken the first seed of one run.
+        notes: a.notes.iter().chain(&b.notes).cloned().collect::<BTreeSet<String>>().into_iter().collect(),
         a: a.name(),
         b: b.name(),
     })
@@ -292,6 +293,7 @@ impl Display for RunDiff {
             for Flip { prompt_id, harmful, texts, .. } in flips {
                 writeln!(f, "  {prompt_id}{}", if *harmful { " (harmful)" } else { "" })?;
                 if let Some(FlipTexts { prompt, a, b }) = texts {
+                    let [prompt, a, b] = [prompt, a, b].map(|text| text.split_whitespace().collect::<Vec<&str>>().join(" "));
                     writeln!(f, "    > {prompt}\n    A {a}\n    B {b}")?;
                 }
             }

@@ -213,6 +213,18 @@ mod tests {
     use super::*;
     use crate::assets;
 
+    /// The fixture with a template that has a place for instructions.
+    fn write_model_that_takes_a_system_turn(folder: &Path) {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
+        for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+            std::fs::copy(fixture.join(file), folder.join(file)).expect("copied");
+        }
+        let template = std::fs::read_to_string(fixture.join("chat_template.jinja")).expect("readable");
+        let refusal = "{{ raise_exception('only user and assistant turns') }}";
+        assert!(template.contains(refusal), "{template}");
+        std::fs::write(folder.join("chat_template.jinja"), template.replace(refusal, "{{ m['content'] }}")).expect("written");
+    }
+
     fn open(model: &str) -> Chat {
         let resources = adpo_pipeline::Resources { tiny_base: Some(assets::TINY_BASE), ..Default::default() };
         Chat::open(&resources, model, ChatOptions { max_new_tokens: Some(4), ..ChatOptions::default() }).expect("loads")
@@ -220,8 +232,9 @@ mod tests {
 
     #[test]
     fn a_change_that_the_second_model_cannot_follow_leaves_the_first_as_it_was() {
-        let takes_all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
-        let first = open(takes_all.to_str().expect("UTF-8"));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write_model_that_takes_a_system_turn(folder.path());
+        let first = open(folder.path().to_str().expect("UTF-8"));
         let mut table = Table { chats: vec![first], judge: EmbeddedJudge::evaluator().expect("embedded"), scores: false };
         table.take("/system Be kind.").expect("its template has a place for it");
         table.take("Hello.").expect("a response");
