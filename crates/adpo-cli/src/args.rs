@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use adpo_model::{DeviceChoice, Dtype};
-use adpo_pipeline::{BenchObjective, BenchShape, JudgeChoice, StageKind};
+use adpo_pipeline::{BenchObjective, BenchShape, JudgeChoice, Override, StageKind};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -80,7 +80,7 @@ impl Cli {
 pub(crate) enum Command {
     /// Run the stages that a recipe asks for and print its report.
     #[command(
-        after_help = "Examples:\n  adpo run\n  adpo run --until annotate\n  adpo run --seeds 1,2,3\n  adpo run recipes/hh-tiny.toml --data-dir ../data\n  adpo run --json | jq '.seeds[].report.systems[].name'"
+        after_help = "Examples:\n  adpo run\n  adpo run --until annotate\n  adpo run --seeds 1,2,3\n  adpo run --set beta=0.1,0.3 --set sft.train.learning_rate=5e-4\n  adpo run recipes/hh-tiny.toml --data-dir ../data\n  adpo run --json | jq '.seeds[].report.systems[].name'"
     )]
     Run(RunArgs),
     /// Stage 1: fine-tune the base on normal and toxic dialogues, the toxic ones marked.
@@ -143,6 +143,15 @@ pub(crate) struct DeviceArgs {
     pub(crate) device: DeviceChoice,
 }
 
+/// Values in place of a recipe's.
+#[derive(Debug, Args)]
+pub(crate) struct SetArgs {
+    /// A value in place of the recipe's: a key in full (preference.train.learning_rate=5e-6), or its last words where one section alone has
+    /// them (beta=0.1). Several values (beta=0.1,0.3) make a policy for each, in one report. May be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<Override>,
+}
+
 /// A recipe and where it runs.
 #[derive(Debug, Args)]
 pub(crate) struct StageArgs {
@@ -157,6 +166,8 @@ pub(crate) struct StageArgs {
     /// Seeds to run in place of the recipe's, with commas between them.
     #[arg(long, value_name = "SEED", value_delimiter = ',')]
     pub(crate) seeds: Vec<u64>,
+    #[command(flatten)]
+    pub(crate) set: SetArgs,
     /// Print JSON for programs instead of Markdown.
     #[arg(long)]
     pub(crate) json: bool,
@@ -182,20 +193,20 @@ pub(crate) struct RunArgs {
 pub(crate) struct EvaluateArgs {
     // clap drops a `requires` whose target conflicts with something given, so each option names its own conflicts.
     /// Files of responses; several models, in one file or many, stand side by side and are paired by their prompts.
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "Responses")]
     pub(crate) responses: Vec<PathBuf>,
     /// The model that the others are tested against [default: the first one in the files].
-    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "Responses")]
     pub(crate) baseline: Option<String>,
     /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
     /// What an endpoint answers is kept in runs/judge-cache and not asked again.
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "Responses")]
     pub(crate) judge: Option<JudgeChoice>,
     /// A checkpoint's folder: that model reads the responses, and the report has their mean nats per token under it.
-    #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "Responses")]
     pub(crate) fluency: Option<String>,
     /// Seeds bootstrap intervals and permutation tests [default: 0].
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "Responses")]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) stage: StageArgs,
@@ -223,42 +234,42 @@ pub(crate) struct EndpointArgs {
         value_name = "URL",
         value_delimiter = ',',
         requires_all = ["model", "prompts", "out"],
-        conflicts_with_all = ["recipe", "run_dir", "seeds", "show"],
+        conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides", "show"],
         help_heading = "From an endpoint"
     )]
     pub(crate) endpoint: Vec<String>,
     /// The model's name, as the endpoint knows it.
-    #[arg(long, value_name = "NAME", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "NAME", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
     pub(crate) model: Option<String>,
     /// Prompts (JSONL, any format that `adpo data inspect` knows): a file, or one below --data-dir.
-    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
     pub(crate) prompts: Option<PathBuf>,
     /// Where responses are written, one JSON object per line: prompt_id, prompt, response, model, harmful, category.
-    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
     pub(crate) out: Option<PathBuf>,
     /// Responses for each prompt.
-    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
     pub(crate) samples: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
     pub(crate) temperature: f64,
     /// Only the likeliest tokens that together reach this probability.
-    #[arg(long, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
     pub(crate) top_p: Option<f64>,
     /// Longest response in tokens.
-    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
     pub(crate) max_tokens: usize,
     /// Seeds every request, where the endpoint honours seeds.
-    #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
     pub(crate) seed: u64,
     /// The environment variable that holds the API key; without it none is sent.
-    #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
     pub(crate) api_key_env: Option<String>,
     /// Requests in flight, for each endpoint.
-    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
     pub(crate) concurrency: usize,
     /// Seconds until a request without a complete response counts as failed.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
     pub(crate) timeout: f64,
 }
 
@@ -273,6 +284,8 @@ pub(crate) struct PlanArgs {
     /// the greatest length.
     #[arg(long)]
     pub(crate) run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) set: SetArgs,
     /// Plan for this shape instead of the recipe's checkpoint, which need not be there: 7m, 15m, 110m, 1b, 7b or a config.json. Rows are
     /// then counted, and each is taken to be as long as the recipe allows.
     #[arg(long, value_name = "SHAPE")]

@@ -47,7 +47,7 @@ pub use plan::{
 };
 pub use pretrain::{BaseData, BaseEvaluation, BaseRecipe, BaseShape, BaseTokenizer, pretrain};
 pub use recipe::{
-    Annotate, Base, Control, Encoding, Evaluate, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,
+    Annotate, Base, Control, Encoding, Evaluate, Override, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,
 };
 pub use report::{RunReport, SeedReport};
 pub use resources::{EmbeddedCheckpoint, Resources};

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use adpo_eval::Judge;
 use adpo_model::DeviceChoice;
-use adpo_pipeline::{Recipe, Resources, StageKind};
+use adpo_pipeline::{Override, Recipe, Resources, StageKind};
 
 use crate::args::{BenchCommand, Command, DataCommand, EvaluatorsCommand};
 use crate::assets;
@@ -77,12 +77,13 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The recipe in a file, or the embedded quickstart, and the folder that its run is kept in.
-fn recipe(file: Option<&Path>, run_dir: Option<&Path>) -> anyhow::Result<(Recipe, PathBuf)> {
+/// The recipe in a file, or the embedded quickstart, with these values in it, and the folder that its run is kept in.
+fn recipe(file: Option<&Path>, overrides: &[Override], run_dir: Option<&Path>) -> anyhow::Result<(Recipe, PathBuf)> {
     let recipe = match file {
         Some(path) => Recipe::from_file(path)?,
         None => Recipe::from_toml(assets::QUICKSTART, "quickstart (embedded)")?,
-    };
+    }
+    .with_overrides(overrides)?;
     let run_dir = run_dir.map_or_else(|| Path::new("runs").join(&recipe.name), Path::to_path_buf);
     Ok((recipe, run_dir))
 }

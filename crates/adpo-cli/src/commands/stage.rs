@@ -4,7 +4,7 @@ use anyhow::Result;
 use crate::args::StageArgs;
 
 pub(crate) fn run(args: &StageArgs, until: Option<StageKind>) -> Result<()> {
-    let (recipe, run_dir) = super::recipe(args.recipe.as_deref(), args.run_dir.as_deref())?;
+    let (recipe, run_dir) = super::recipe(args.recipe.as_deref(), &args.set.overrides, args.run_dir.as_deref())?;
     let recipe = if args.seeds.is_empty() { recipe } else { recipe.with_seeds(args.seeds.clone())? };
     let resources = super::resources(args.data_dir.clone(), args.show, args.device.device)?;
     let result = run_recipe(&recipe, &resources, &run_dir, until)?;

@@ -313,6 +313,8 @@ impl<'a> Planner<'a> {
     }
 
     fn policy(&self, stage: &str, section: &Preference, policy: &Policy) -> Result<TrainingPlan, PipelineError> {
+        let train = policy.train_options(&section.train).map_err(|problem| self.run.refuse(problem))?;
+        let section = &Preference { train, ..section.clone() };
         let fresh = section.lora.as_ref().map(|lora| lora.config(&[], ""));
         // Adapters that SFT left, or that the base is, are trained on.
         let merged = self.run.recipe.sft.iter().flat_map(|sft| &sft.lora).any(|lora| lora.merge);

@@ -66,6 +66,9 @@ impl Recipe {
                 return Err(format!("policy name `{}` is taken or cannot name a folder; choose another", policy.name));
             }
             policy.check()?;
+            if let Some(preference) = &self.preference {
+                policy.train_options(&preference.train)?;
+            }
         }
         let audit = self.evaluate.iter().flat_map(|evaluate| evaluate.audit.iter().flatten());
         match audit.into_iter().find(|name| !names.contains(name.as_str())) {

@@ -4,8 +4,10 @@
 //! `[sample]` triples come from `preference.sources`, without `[evaluate]` training ends the run.
 
 mod check;
+mod overrides;
 
 pub(crate) use check::EVALUATOR_BUCKET;
+pub use overrides::Override;
 
 use std::path::Path;
 
@@ -255,6 +257,23 @@ pub struct Policy {
     pub pairs: Pairs,
     /// Its loss.
     pub objective: Objective,
+    /// Training options of its own, in place of those that all policies share.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub train: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Policy {
+    /// The options that it is trained by, where all policies share `shared`.
+    pub(crate) fn train_options(&self, shared: &TrainOptions) -> Result<TrainOptions, String> {
+        let problem = |problem: String| format!("policy `{}`, `train`: {problem}", self.name);
+        let mut options = serde_json::to_value(shared).map_err(|e| problem(e.to_string()))?;
+        for (name, value) in &self.train {
+            options[name] = value.clone();
+        }
+        let options = TrainOptions { seed: shared.seed, ..serde_json::from_value(options).map_err(|e| problem(e.to_string()))? };
+        options.validate().map_err(|e| problem(e.to_string()))?;
+        Ok(options)
+    }
 }
 
 /// Stage 5.
@@ -332,6 +351,22 @@ impl Recipe {
     pub fn with_seeds(self, seeds: Vec<u64>) -> Result<Self, PipelineError> {
         let recipe = Self { seeds, ..self };
         recipe.check().map_err(|problem| PipelineError::Recipe { recipe: recipe.name.clone(), problem })?;
+        Ok(recipe)
+    }
+
+    /// The same recipe with these values. Several values of one make a policy for each.
+    ///
+    /// # Errors
+    /// [`PipelineError::Recipe`] names the key that leads nowhere, that may mean several things or whose value does not fit.
+    pub fn with_overrides(self, overrides: &[Override]) -> Result<Self, PipelineError> {
+        if overrides.is_empty() {
+            return Ok(self);
+        }
+        let problem = |problem: String| PipelineError::Recipe { recipe: self.name.clone(), problem };
+        let table = toml::Table::try_from(&self).map_err(|e| problem(e.to_string()))?;
+        let table = overrides::apply(table, overrides).map_err(problem)?;
+        let recipe: Self = toml::Value::Table(table).try_into().map_err(|e: toml::de::Error| problem(format!("--set: {e}")))?;
+        recipe.check().map_err(problem)?;
         Ok(recipe)
     }
 

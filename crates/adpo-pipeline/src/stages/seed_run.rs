@@ -35,7 +35,7 @@ impl<'a> SeedRun<'a> {
 }
 
 impl SeedRun<'_> {
-    pub(super) fn refuse(&self, problem: String) -> PipelineError {
+    pub(crate) fn refuse(&self, problem: String) -> PipelineError {
         PipelineError::Recipe { recipe: self.recipe.name.clone(), problem }
     }
 
