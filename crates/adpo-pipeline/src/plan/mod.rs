@@ -181,7 +181,7 @@ pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -
         seed,
         folder: options.run_dir.join(format!("seed-{seed}")),
         // A shape that stands in for the checkpoint has no tokenizer to ask.
-        has_control_token: recipe.sft.is_some()
+        has_control_token: recipe.teaches_control_token()
             || options.shape.is_some()
             || resources.knows_token(&recipe.base.checkpoint, &recipe.control.token).map_err(|problem| absent(recipe, &problem))?,
     };
