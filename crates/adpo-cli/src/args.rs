@@ -4,7 +4,7 @@ use adpo_model::{DeviceChoice, Dtype};
 use adpo_pipeline::{BenchObjective, BenchShape, JudgeChoice, Override, StageKind};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::ChatArgs;
 #[cfg(feature = "serve")]
@@ -14,6 +14,7 @@ use crate::commands::ServeArgs;
 pub(crate) const SHORT_HELP: &str = "\
 Try it:      adpo run                       (embedded tiny model, a few minutes, prints a report)
 Real data:   adpo run recipes/hh-tiny.toml --data-dir DATA
+Own pairs:   adpo dpo --model MODEL --data pairs.jsonl [--eval prompts.jsonl] [--out FOLDER]
 One stage:   adpo sft|sample|annotate|train|evaluate|compare [RECIPE]
 Any model:   adpo evaluate --responses FILE   (its responses against another's, in one report)
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
@@ -64,13 +65,14 @@ impl Cli {
     /// The command line; a wrong one ends the program with exit code 2.
     pub(crate) fn from_command_line() -> Self {
         let matches = Self::command().get_matches();
-        if let Some(("evaluate", given)) = matches.subcommand() {
-            // clap's own conflicts also see `ADPO_DATA`, which may be set without being meant for this command.
-            let has_folder = given.value_source("data_dir") == Some(ValueSource::CommandLine);
-            if given.contains_id("responses") && has_folder {
-                let message = "the argument '--responses' cannot be used with '--data-dir': responses are read from the files named";
-                Self::command().error(ErrorKind::ArgumentConflict, message).exit();
-            }
+        // clap's own conflicts also see `ADPO_DATA`, which may be set without being meant for this command.
+        if let Some((name, given)) = matches.subcommand()
+            && given.try_contains_id("data_dir").is_ok()
+            && given.value_source("data_dir") == Some(ValueSource::CommandLine)
+            && let Some(files) = ["responses", "data"].into_iter().find(|id| matches!(given.try_contains_id(id), Ok(true)))
+        {
+            let message = format!("the argument '--{files}' cannot be used with '--data-dir': files are read from where they are named");
+            Self::command().find_subcommand_mut(name).map(|command| command.error(ErrorKind::ArgumentConflict, message).exit());
         }
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
@@ -83,9 +85,21 @@ pub(crate) enum Command {
         after_help = "Examples:\n  adpo run\n  adpo run --until annotate\n  adpo run --seeds 1,2,3\n  adpo run --set beta=0.1,0.3 --set sft.train.learning_rate=5e-4\n  adpo run recipes/hh-tiny.toml --data-dir ../data\n  adpo run --json | jq '.seeds[].report.systems[].name'"
     )]
     Run(RunArgs),
-    /// Stage 1: fine-tune the base on normal and toxic dialogues, the toxic ones marked.
-    #[command(after_help = "Example:\n  adpo sft recipes/hh-tiny.toml --data-dir ../data")]
-    Sft(StageArgs),
+    /// Fine-tune on dialogues of your own; or stage 1: fine-tune the base on normal and toxic dialogues, the toxic ones marked.
+    #[command(
+        after_help = "Examples:\n  adpo sft --model MODEL --data dialogues.jsonl --eval prompts.jsonl --out tuned\n  adpo sft recipes/hh-tiny.toml --data-dir ../data"
+    )]
+    Sft(SftArgs),
+    /// Train on pairs of your own by DPO.
+    #[command(
+        after_help = "Examples:\n  adpo dpo --model MODEL --data pairs.jsonl --out final\n  adpo dpo --model MODEL --data train.jsonl --eval prompts.jsonl --set beta=0.1,0.3\n  adpo dpo --model MODEL --data pairs.jsonl --lora-r 16 --set learning_rate=5e-6 --set num_train_epochs=1"
+    )]
+    Dpo(ObjectiveArgs),
+    /// Train on triples of your own (chosen, rejected, toxic) by adversarial DPO.
+    #[command(
+        after_help = "Examples:\n  adpo adpo --model MODEL --data triples.jsonl --out final\n  adpo adpo --model MODEL --data triples.jsonl --eval prompts.jsonl --set gamma=0.2"
+    )]
+    Adpo(ObjectiveArgs),
     /// Stage 2: draw plain and toxic candidates from the SFT model (runs what it needs first).
     ///
     /// With --endpoint instead of a recipe: draw responses to a file of prompts from any model behind an
@@ -96,9 +110,11 @@ pub(crate) enum Command {
     /// Stage 3: judge the candidates and sort them into triples (runs what it needs first).
     #[command(after_help = "Example:\n  adpo annotate --json")]
     Annotate(StageArgs),
-    /// Stage 4: train every policy of the recipe (runs what it needs first).
-    #[command(after_help = "Example:\n  adpo train --run-dir runs/mine")]
-    Train(StageArgs),
+    /// Stage 4: train every policy of the recipe (runs what it needs first); or train on data of your own by any objective.
+    #[command(
+        after_help = "Examples:\n  adpo train --run-dir runs/mine\n  adpo train --objective simpo --model MODEL --data pairs.jsonl --out final"
+    )]
+    Train(TrainArgs),
     /// Judge anybody's responses and print a report; or stage 5: response held-out prompts with every policy of a recipe.
     #[command(after_help = EVALUATE_HELP)]
     Evaluate(EvaluateArgs),
@@ -152,7 +168,7 @@ pub(crate) struct SetArgs {
     pub(crate) overrides: Vec<Override>,
 }
 
-/// A recipe and where it runs.
+/// A recipe, its data and how it runs.
 #[derive(Debug, Args)]
 pub(crate) struct StageArgs {
     /// A recipe (TOML); without one, the embedded quickstart.
@@ -160,6 +176,13 @@ pub(crate) struct StageArgs {
     /// Where the data files are.
     #[arg(long, env = "ADPO_DATA")]
     pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
+}
+
+/// How a recipe runs.
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
     /// Where the run is kept [default: runs/<recipe's name>]. A finished stage in it is not run again.
     #[arg(long)]
     pub(crate) run_dir: Option<PathBuf>,
@@ -176,6 +199,69 @@ pub(crate) struct StageArgs {
     pub(crate) show: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+}
+
+/// A checkpoint and data of one's own, in place of a recipe.
+#[derive(Debug, Args)]
+pub(crate) struct OwnDataArgs {
+    /// The checkpoint to start from: a Hugging Face folder, or `embedded:tiny-base`.
+    #[arg(
+        long,
+        value_name = "MODEL",
+        alias = "model-name-or-path",
+        alias = "model_name_or_path",
+        requires = "data",
+        help_heading = "Own data"
+    )]
+    pub(crate) model: Option<String>,
+    /// Files to train on, all of their rows: pairs, triples or dialogues in any format of `adpo data formats`.
+    #[arg(long, value_name = "FILE", num_args = 1.., alias = "dataset", alias = "train-file", requires = "model", help_heading = "Own data")]
+    pub(crate) data: Vec<String>,
+    /// Files of held-out prompts: the result and its start answer them, and a report compares the two.
+    #[arg(long, value_name = "FILE", num_args = 1.., alias = "eval-file", requires = "model", help_heading = "Own data")]
+    pub(crate) eval: Vec<String>,
+    /// Train adapters (LoRA) of this rank in place of all weights.
+    #[arg(long, value_name = "RANK", alias = "lora_r", requires = "model", help_heading = "Own data")]
+    pub(crate) lora_r: Option<usize>,
+    /// Export the trained model to this folder, adapters merged, without the control token.
+    #[arg(long, value_name = "FOLDER", alias = "output-dir", alias = "output_dir", requires = "model", help_heading = "Own data")]
+    pub(crate) out: Option<PathBuf>,
+    /// Write the recipe that this amounts to.
+    #[arg(long, value_name = "FILE", requires = "model", help_heading = "Own data")]
+    pub(crate) save_recipe: Option<PathBuf>,
+}
+
+/// Fine-tuning by a recipe, or on data of one's own.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("either").args(["recipe", "model"])))]
+pub(crate) struct SftArgs {
+    #[command(flatten)]
+    pub(crate) own: OwnDataArgs,
+    #[command(flatten)]
+    pub(crate) stage: StageArgs,
+}
+
+/// Preference training by a recipe, or on data of one's own.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("either").args(["recipe", "model"])))]
+pub(crate) struct TrainArgs {
+    /// The objective, by its name in a recipe: adpo, dpo, cdpo, ipo, hinge, robust, apo_zero, nca_pair, simpo, orpo, npo or dpop.
+    #[arg(long, value_name = "NAME", alias = "loss-type", requires = "model", help_heading = "Own data")]
+    pub(crate) objective: Option<String>,
+    #[command(flatten)]
+    pub(crate) own: OwnDataArgs,
+    #[command(flatten)]
+    pub(crate) stage: StageArgs,
+}
+
+/// Training by one objective on data of one's own.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("start").args(["model"]).required(true)))]
+pub(crate) struct ObjectiveArgs {
+    #[command(flatten)]
+    pub(crate) own: OwnDataArgs,
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
 }
 
 /// A recipe, and how far it runs.

@@ -157,6 +157,16 @@ impl<'a> Corpus<'a> {
         Ok(buckets)
     }
 
+    /// Whether the source has such a row.
+    pub(crate) fn any<T: RowValue>(&self, source: &Source, is_such: impl Fn(&T) -> bool) -> Result<bool, PipelineError> {
+        for row in self.file(source)?.rows::<T>()? {
+            if is_such(&row?.value) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The prompts that the sources have, by their hashes.
     pub(crate) fn prompt_hashes(&self, sources: &[Source]) -> Result<BTreeSet<[u8; 32]>, PipelineError> {
         let mut hashes = BTreeSet::new();

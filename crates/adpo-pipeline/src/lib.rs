@@ -14,6 +14,7 @@ mod judging;
 mod llama_chat;
 mod lora;
 mod manifest;
+mod own_data;
 mod plan;
 mod pretrain;
 mod recipe;
@@ -41,6 +42,7 @@ pub use judge_choice::JudgeChoice;
 pub use llama_chat::LlamaChat;
 pub use lora::Lora;
 pub use manifest::Manifest;
+pub use own_data::OwnData;
 pub use plan::{
     Compute, Counts, FORMULA, Knob, MemoryItem, Plan, PlanOptions, ReferenceMemory, SampleMemory, SamplingPlan, StepMemory, TrainingPlan,
     plan,

@@ -216,7 +216,11 @@ impl Resources {
         let problem = |problem: String| PipelineError::Data { id: source.name().to_owned(), problem };
         if let Some(file) = &source.file {
             let path = PathBuf::from(file);
-            return if path.is_file() { Ok(path) } else { Err(problem("is no file; check the path, relative to the working folder".into())) };
+            return if path.is_file() {
+                Ok(path)
+            } else {
+                Err(problem("is no file; check the path, relative to the working folder".into()))
+            };
         }
         let folder = self.data_dir.as_ref().ok_or_else(|| problem("no data folder is known; pass --data-dir or set ADPO_DATA".into()))?;
         let path = folder.join(source.name());

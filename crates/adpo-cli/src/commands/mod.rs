@@ -4,6 +4,7 @@ mod data;
 mod evaluate;
 mod evaluators;
 mod export;
+mod own_data;
 mod plan;
 mod pretrain;
 mod sample;
@@ -30,11 +31,15 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => stage::run(&args.stage, args.until),
         Command::Compare(args) => stage::run(&args, Some(StageKind::Compare)),
-        Command::Sft(args) => stage::run(&args, Some(StageKind::Sft)),
+        Command::Sft(args) if args.own.model.is_some() => own_data::train(&args.own, None, &args.stage.run),
+        Command::Sft(args) => stage::run(&args.stage, Some(StageKind::Sft)),
+        Command::Dpo(args) => own_data::train(&args.own, Some("dpo"), &args.run),
+        Command::Adpo(args) => own_data::train(&args.own, Some("adpo"), &args.run),
         Command::Sample(args) => sample::run(&args),
         Command::Annotate(args) => stage::run(&args, Some(StageKind::Annotate)),
         Command::Plan(args) => plan::run(&args),
-        Command::Train(args) => stage::run(&args, Some(StageKind::Train)),
+        Command::Train(args) if args.own.model.is_some() => own_data::train_by(&args),
+        Command::Train(args) => stage::run(&args.stage, Some(StageKind::Train)),
         Command::Evaluate(args) if args.responses.is_empty() => stage::run(&args.stage, Some(StageKind::Evaluate)),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),

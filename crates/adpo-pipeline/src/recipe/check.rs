@@ -147,7 +147,9 @@ impl Sft {
         for source in &self.sources {
             check_unit("sft.sources, label_toxic_above", source.label_toxic_above)?;
             if !self.mark_toxic && (source.label_toxic_above.is_some() || source.unmarked_toxic_share > 0.0) {
-                return Err("`label_toxic_above` and `unmarked_toxic_share` are about toxic rows, and `sft.mark_toxic = false` has none".into());
+                return Err(
+                    "`label_toxic_above` and `unmarked_toxic_share` are about toxic rows, and `sft.mark_toxic = false` has none".into()
+                );
             }
         }
         self.train.validate().map_err(|e| format!("[sft.train] {e}"))
@@ -199,7 +201,9 @@ impl Source {
             (None, None) => return Err("give `file`, the path of a file of your own, or `id` and `buckets`".into()),
             (Some(_), Some(_)) => return Err("`id` and `file` both name the data; keep one of them".into()),
             (None, Some(_)) if !self.buckets.is_empty() => {
-                return Err("a `file` is split already and taken whole; leave `buckets` out, or name the data by `id` below --data-dir".into());
+                return Err(
+                    "a `file` is split already and taken whole; leave `buckets` out, or name the data by `id` below --data-dir".into()
+                );
             }
             (None, Some(_)) => return self.check_shares(section),
             (Some(_), None) => {}

@@ -8,6 +8,7 @@ mod overrides;
 
 pub(crate) use check::EVALUATOR_BUCKET;
 pub use overrides::Override;
+pub(crate) use overrides::apply as with_values;
 
 use std::path::Path;
 

@@ -45,7 +45,7 @@ fn parsed(value: &str) -> Option<Value> {
 type Path = Vec<String>;
 
 /// Puts the values into a recipe's table, in their order.
-pub(super) fn apply(mut table: Table, overrides: &[Override]) -> Result<Table, String> {
+pub(crate) fn apply(mut table: Table, overrides: &[Override]) -> Result<Table, String> {
     for one in overrides {
         // What is left out of the file is there with its default, so that its key can be found.
         let recipe: Recipe = Value::Table(table.clone()).try_into().map_err(|error: toml::de::Error| error.to_string())?;
