@@ -72,7 +72,9 @@ impl Cli {
             && let Some(files) = ["responses", "data"].into_iter().find(|id| matches!(given.try_contains_id(id), Ok(true)))
         {
             let message = format!("the argument '--{files}' cannot be used with '--data-dir': files are read from where they are named");
-            Self::command().find_subcommand_mut(name).map(|command| command.error(ErrorKind::ArgumentConflict, message).exit());
+            if let Some(command) = Self::command().find_subcommand_mut(name) {
+                command.error(ErrorKind::ArgumentConflict, message).exit();
+            }
         }
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }

@@ -62,33 +62,35 @@ impl OwnData<'_> {
         // Behind a toxic mark only the response that it is about is learnt; of other dialogues every one, as is usual for chat data.
         let marked = self.objective.is_none() && self.has_toxic_labels(resources)?;
         let mask = if self.objective.is_none() && !marked { ", mask = \"every_assistant_turn\"" } else { "" };
-        let mut text = format!(
-            "name = {name}\nseeds = [42]\nbase = {{ checkpoint = {checkpoint} }}\n\
-             encoding = {{ max_length = {max_length}, over_length = \"truncate_prompt\"{mask} }}\n"
-        );
         let (section, learning_rate) = if self.objective.is_some() { ("preference", 1e-6) } else { ("sft", 2e-5) };
         // Adapters take ten times the learning rate.
         let learning_rate = if self.lora_r.is_some() { 10.0 * learning_rate } else { learning_rate };
-        text += &format!("[{section}]\nsources = {data}\n");
-        if self.objective.is_none() {
-            text += &format!("mark_toxic = {marked}\n");
-        }
-        text += &format!("train = {{ num_train_epochs = 3, batch_size = 8, learning_rate = {learning_rate:e} }}\n");
-        if let Some(r) = self.lora_r {
-            text += &format!("lora = {{ r = {r}, lora_alpha = {} }}\n", 2 * r);
-        }
-        if let Some(objective) = self.objective {
-            let objective = Value::from(objective);
-            text += &format!("[[policies]]\nname = {objective}\nobjective.{objective} = {{}}\n");
+        let mut lines = vec![
+            format!("name = {name}"),
+            "seeds = [42]".to_owned(),
+            format!("base = {{ checkpoint = {checkpoint} }}"),
+            format!("encoding = {{ max_length = {max_length}, over_length = \"truncate_prompt\"{mask} }}"),
+            format!("[{section}]"),
+            format!("sources = {data}"),
+            format!("train = {{ num_train_epochs = 3, batch_size = 8, learning_rate = {learning_rate:e} }}"),
+        ];
+        lines.extend(self.lora_r.map(|r| format!("lora = {{ r = {r}, lora_alpha = {} }}", 2 * r)));
+        match self.objective.map(Value::from) {
+            None => lines.push(format!("mark_toxic = {marked}")),
+            Some(objective) => {
+                lines.extend(["[[policies]]".to_owned(), format!("name = {objective}"), format!("objective.{objective} = {{}}")]);
+            }
         }
         if !self.eval.is_empty() {
-            let eval = files(self.eval);
-            text += &format!(
-                "[evaluate]\nsources = {eval}\njudge = \"embedded\"\ntemperature = 0.7\n\
-                 draw = {{ max_new_tokens = {max_new_tokens}, top_p = 0.95 }}\n"
-            );
+            lines.extend([
+                "[evaluate]".to_owned(),
+                format!("sources = {}", files(self.eval)),
+                "judge = \"embedded\"".to_owned(),
+                "temperature = 0.7".to_owned(),
+                format!("draw = {{ max_new_tokens = {max_new_tokens}, top_p = 0.95 }}"),
+            ]);
         }
-        Ok(text)
+        Ok(lines.join("\n"))
     }
 
     fn has_toxic_labels(&self, resources: &Resources) -> Result<bool, PipelineError> {
