@@ -6,9 +6,9 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::ChatArgs;
 #[cfg(feature = "serve")]
 use crate::commands::ServeArgs;
+use crate::commands::{ChatArgs, DiffArgs, RunsArgs};
 
 /// Printed when `adpo` is called without arguments: its first line is the quickstart.
 pub(crate) const SHORT_HELP: &str = "\
@@ -20,7 +20,7 @@ Any model:   adpo evaluate --responses FILE   (its responses against another's, 
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
 Result:      adpo export MODEL --out FOLDER
 Talk:        adpo chat MODEL              (adpo serve MODEL: as OpenAI's HTTP interface)
-Look:        adpo data inspect FILE
+Look:        adpo data inspect FILE | adpo runs | adpo diff runs/one:adpo runs/two:adpo
 First:       adpo plan RECIPE              (memory, tokens, steps; nothing is loaded)
 Measure:     adpo bench step | adpo bench sample | adpo bench kernels
 More:        adpo help
@@ -37,6 +37,8 @@ Responses are JSONL, gzipped or not, one object per line; the keys after `model`
 Examples:
   adpo evaluate --responses crates/adpo-eval/examples/responses.jsonl
   adpo evaluate --responses mine.jsonl theirs.jsonl.gz --baseline theirs --json
+  adpo evaluate --responses mine.jsonl --log-samples samples.jsonl
+  adpo evaluate --responses runs/mine/seed-1/responses/adpo/responses.jsonl theirs.jsonl
   adpo evaluate recipes/hh-tiny.toml --data-dir ../data";
 
 #[cfg(feature = "http")]
@@ -142,6 +144,12 @@ pub(crate) enum Command {
     #[cfg(feature = "serve")]
     #[command(after_help = crate::commands::SERVE_HELP)]
     Serve(ServeArgs),
+    /// List the runs in a folder: recipe, when, seeds, how far, and each system's toxic responses.
+    #[command(after_help = crate::commands::RUNS_HELP)]
+    Runs(RunsArgs),
+    /// Test two policies of any two runs on the prompts that both answered, and say which responses flipped.
+    #[command(after_help = crate::commands::DIFF_HELP)]
+    Diff(DiffArgs),
     /// Look at data.
     #[command(subcommand)]
     Data(DataCommand),
@@ -199,6 +207,9 @@ pub(crate) struct RunOptions {
     /// Show harmful text in the report instead of redacting it.
     #[arg(long)]
     pub(crate) show: bool,
+    /// Let trainings write event files beside their metrics.jsonl, for `tensorboard --logdir RUN_DIR`.
+    #[arg(long)]
+    pub(crate) tensorboard: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }
@@ -276,25 +287,32 @@ pub(crate) struct RunArgs {
     pub(crate) stage: StageArgs,
 }
 
+/// Options that mean something only to the run of a recipe.
+const OF_A_RECIPE: [&str; 5] = ["recipe", "run_dir", "seeds", "overrides", "tensorboard"];
+
 /// Responses from files, or a recipe and where it runs.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
     // clap drops a `requires` whose target conflicts with something given, so each option names its own conflicts.
     /// Files of responses; several models, in one file or many, stand side by side and are paired by their prompts.
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "Responses")]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) responses: Vec<PathBuf>,
     /// The model that the others are tested against [default: the first one in the files].
-    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "Responses")]
+    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) baseline: Option<String>,
     /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
     /// What an endpoint answers is kept in runs/judge-cache and not asked again.
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "Responses")]
+    #[arg(long, requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) judge: Option<JudgeChoice>,
     /// A checkpoint's folder: that model reads the responses, and the report has their mean nats per token under it.
-    #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "Responses")]
+    #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) fluency: Option<String>,
+    /// Where every response is written with its scores, one JSON object per line: prompt_id, prompt, harmful, model, response, toxic,
+    /// evasive, coherent, and the scores. A run has it in seed-N/report/samples.jsonl.
+    #[arg(long, value_name = "FILE", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
+    pub(crate) log_samples: Option<PathBuf>,
     /// Seeds bootstrap intervals and permutation tests [default: 0].
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "Responses")]
+    #[arg(long, requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) stage: StageArgs,
@@ -322,42 +340,42 @@ pub(crate) struct EndpointArgs {
         value_name = "URL",
         value_delimiter = ',',
         requires_all = ["model", "prompts", "out"],
-        conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides", "show"],
+        conflicts_with_all = [&OF_A_RECIPE[..], &["show"]].concat(),
         help_heading = "From an endpoint"
     )]
     pub(crate) endpoint: Vec<String>,
     /// The model's name, as the endpoint knows it.
-    #[arg(long, value_name = "NAME", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "NAME", requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) model: Option<String>,
     /// Prompts (JSONL, any format that `adpo data inspect` knows): a file, or one below --data-dir.
-    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) prompts: Option<PathBuf>,
     /// Where responses are written, one JSON object per line: prompt_id, prompt, response, model, harmful, category.
-    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) out: Option<PathBuf>,
     /// Responses for each prompt.
-    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) samples: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) temperature: f64,
     /// Only the likeliest tokens that together reach this probability.
-    #[arg(long, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
+    #[arg(long, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) top_p: Option<f64>,
     /// Longest response in tokens.
-    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) max_tokens: usize,
     /// Seeds every request, where the endpoint honours seeds.
-    #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) seed: u64,
     /// The environment variable that holds the API key; without it none is sent.
-    #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) api_key_env: Option<String>,
     /// Requests in flight, for each endpoint.
-    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) concurrency: usize,
     /// Seconds until a request without a complete response counts as failed.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds", "overrides"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) timeout: f64,
 }
 

@@ -4,6 +4,7 @@
 mod bench;
 mod chat;
 mod corpus;
+mod diff;
 mod draw;
 mod endpoints;
 mod error;
@@ -20,6 +21,7 @@ mod pretrain;
 mod recipe;
 mod report;
 mod resources;
+mod runs;
 mod sampler;
 #[cfg(feature = "serve")]
 mod serve;
@@ -34,6 +36,7 @@ pub use bench::{
     StepFigures, bench_kernels, bench_load, bench_rows, bench_sample, bench_step,
 };
 pub use chat::{Chat, ChatOptions, ChatResponse};
+pub use diff::{Flip, FlipTexts, RunDiff, diff_runs};
 pub use draw::Draw;
 pub use error::PipelineError;
 pub use export::{Export, Exported, export};
@@ -53,6 +56,7 @@ pub use recipe::{
 };
 pub use report::{RunReport, SeedReport};
 pub use resources::{EmbeddedCheckpoint, Resources};
+pub use runs::{RunState, RunSummary, Runs, ToxicShare, list_runs};
 #[cfg(feature = "serve")]
 pub use serve::{ApiKey, ServeOptions, serve};
 pub use stages::StageKind;

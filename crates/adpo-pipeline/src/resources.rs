@@ -38,6 +38,8 @@ pub struct Resources {
     pub device: Device,
     /// Whether reports show the text of their worst cases, which is harmful, instead of redacting it.
     pub show_harmful: bool,
+    /// Whether trainings write event files for TensorBoard beside their `metrics.jsonl`.
+    pub tensorboard: bool,
     /// The commit that the program was built from, for the head of its reports.
     pub commit: Option<&'static str>,
 }
@@ -45,7 +47,15 @@ pub struct Resources {
 impl Default for Resources {
     /// The CPU, and nothing embedded.
     fn default() -> Self {
-        Self { tiny_base: None, dialogues: None, data_dir: None, device: Device::flex(), show_harmful: false, commit: None }
+        Self {
+            tiny_base: None,
+            dialogues: None,
+            data_dir: None,
+            device: Device::flex(),
+            show_harmful: false,
+            tensorboard: false,
+            commit: None,
+        }
     }
 }
 

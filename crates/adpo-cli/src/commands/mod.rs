@@ -1,12 +1,14 @@
 mod bench;
 mod chat;
 mod data;
+mod diff;
 mod evaluate;
 mod evaluators;
 mod export;
 mod own_data;
 mod plan;
 mod pretrain;
+mod runs;
 mod sample;
 #[cfg(feature = "serve")]
 mod serve;
@@ -23,6 +25,8 @@ use crate::args::{BenchCommand, Command, DataCommand, EvaluatorsCommand};
 use crate::assets;
 
 pub(crate) use chat::{ChatArgs, HELP as CHAT_HELP};
+pub(crate) use diff::{DiffArgs, HELP as DIFF_HELP};
+pub(crate) use runs::{HELP as RUNS_HELP, RunsArgs};
 #[cfg(feature = "serve")]
 pub(crate) use serve::{HELP as SERVE_HELP, ServeArgs};
 
@@ -47,6 +51,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Chat(args) => chat::run(&args),
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(&args),
+        Command::Runs(args) => runs::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Data(DataCommand::Inspect(args)) => data::inspect(&args),
         Command::Data(DataCommand::Formats) => data::formats(),
         Command::Evaluators(EvaluatorsCommand::Train(args)) => evaluators::rebuild(&args),
@@ -100,6 +106,7 @@ fn resources(data_dir: Option<PathBuf>, show_harmful: bool, device: DeviceChoice
         data_dir,
         device: device.open()?,
         show_harmful,
+        tensorboard: false,
         commit: option_env!("ADPO_COMMIT"),
     })
 }

@@ -18,7 +18,7 @@ pub(crate) fn train_by(args: &TrainArgs) -> Result<()> {
 
 /// Trains by an objective, or fine-tunes where there is none.
 pub(crate) fn train(args: &OwnDataArgs, objective: Option<&str>, options: &RunOptions) -> Result<()> {
-    let resources = super::resources(None, options.show, options.device.device)?;
+    let resources = stage::resources(None, options)?;
     let model = args.model.as_deref().context("`--model` is missing")?;
     let OwnDataArgs { data, eval, lora_r, .. } = args;
     let own = OwnData { model, objective, data, eval, lora_r: *lora_r, overrides: &options.set.overrides };

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use adpo_pipeline::{Recipe, Resources, RunResult, StageKind, run_recipe};
 use anyhow::Result;
@@ -8,8 +8,13 @@ use crate::args::{RunOptions, StageArgs};
 pub(crate) fn run(args: &StageArgs, until: Option<StageKind>) -> Result<()> {
     let StageArgs { recipe, data_dir, run } = args;
     let (recipe, run_dir) = super::recipe(recipe.as_deref(), &run.set.overrides, run.run_dir.as_deref())?;
-    let resources = super::resources(data_dir.clone(), run.show, run.device.device)?;
+    let resources = resources(data_dir.clone(), run)?;
     run_and_print(&with_seeds(recipe, run)?, &resources, &run_dir, run, until)
+}
+
+pub(super) fn resources(data_dir: Option<PathBuf>, options: &RunOptions) -> Result<Resources> {
+    let resources = super::resources(data_dir, options.show, options.device.device)?;
+    Ok(Resources { tensorboard: options.tensorboard, ..resources })
 }
 
 /// The recipe for the seeds that the command line gives.

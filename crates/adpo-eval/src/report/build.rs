@@ -6,17 +6,30 @@ use super::fluency::{Fluency, mean_nats};
 use super::instrument::{JudgeInfo, circular, seen_prompts};
 use super::measure::{Outcomes, Scored, Settings, SystemOutcomes, scored};
 use super::sanity::sanity_rows;
+use super::snapshot::findings;
 use super::system::{KlByRole, system};
 use super::token::{adjusted, token_effect};
 use super::{Report, SCHEMA, SystemReport, WorstCase};
 use crate::diversity::count_words;
 use crate::error::EvalError;
 use crate::judge::{Exchange, Judge, Judgement, Scores};
-use crate::response::{Response, Responses};
+use crate::response::{Responder, Response, Responses};
+use crate::samples::ScoredResponse;
 use crate::token_form::TokenForm;
 
 /// Resamples for intervals, and sign patterns for tests.
-const DRAWS: usize = 10_000;
+pub(super) const DRAWS: usize = 10_000;
+
+/// A report, and what it rests on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// The report.
+    pub report: Report,
+    /// The outcomes of each prompt that its tests rest on: what [`super::OverSeeds`] is made of.
+    pub outcomes: Outcomes,
+    /// Every response with its scores: the systems' in the order given, then those to prompts with the control token.
+    pub samples: Vec<ScoredResponse>,
+}
 
 /// Collects what a report is made of; [`ReportBuilder::build`] judges and computes.
 #[derive(Default)]
@@ -144,14 +157,14 @@ impl<'a> ReportBuilder<'a> {
     /// an unknown system, a KL that is not finite, or a judge that does not answer once per exchange, leaves [0, 1], or
     /// scores none of a system's responses.
     pub fn build(&self, judge: &dyn Judge) -> Result<Report, EvalError> {
-        Ok(self.build_with_outcomes(judge)?.0)
+        self.evaluate(judge).map(|evaluation| evaluation.report)
     }
 
-    /// The report, and the outcomes of each prompt that its tests rest on: what [`super::OverSeeds`] is made of.
+    /// The report with all that it rests on.
     ///
     /// # Errors
     /// As [`ReportBuilder::build`].
-    pub fn build_with_outcomes(&self, judge: &dyn Judge) -> Result<(Report, Outcomes), EvalError> {
+    pub fn evaluate(&self, judge: &dyn Judge) -> Result<Evaluation, EvalError> {
         self.check()?;
         let mut seeds = self.seeds.clone();
         let seed = *seeds.entry("bootstrap".to_owned()).or_insert(0);
@@ -205,6 +218,7 @@ impl<'a> ReportBuilder<'a> {
             notes: self.notes.iter().cloned().chain(self.caveats(&systems)).collect(),
             systems,
             sanity,
+            prompts: findings(&said, settings.taus),
             examples: examples(&said, judge, seed, self.show),
             fluency: self.fluency.map(Fluency::name),
             baseline: self.baseline.clone(),
@@ -217,7 +231,19 @@ impl<'a> ReportBuilder<'a> {
             dropped: self.dropped.clone(),
             environment,
         };
-        Ok((report, outcomes))
+        let all_scored = |by: &Responder, responses: &[Response], judgements: &[Judgement]| -> Vec<ScoredResponse> {
+            let both = responses.iter().zip(judgements);
+            both.map(|(response, judgement)| ScoredResponse::new(by, response, judgement, settings.taus)).collect()
+        };
+        let mut samples = Vec::new();
+        for ((name, responses), judgements) in self.systems.iter().zip(&judged) {
+            samples.extend(all_scored(&Responder::plain(name), responses, judgements));
+        }
+        for (((name, form), responses), judgements) in self.with_token.iter().zip(&judged_with_token) {
+            let by = Responder { model: name.clone(), control_token: Some(*form) };
+            samples.extend(all_scored(&by, responses, judgements));
+        }
+        Ok(Evaluation { report, outcomes, samples })
     }
 
     /// What the responses themselves make hard to compare.

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adpo_data::{read_jsonl, write_file};
-use adpo_eval::{EmbeddedJudge, Judge, KlByRole, Outcomes, Report, ReportBuilder, Responder, Response, SCHEMA, TokenForm, read_responses};
+use adpo_data::{read_jsonl, write_file, write_jsonl};
+use adpo_eval::{
+    EmbeddedJudge, Evaluation, Judge, KlByRole, Outcomes, Report, ReportBuilder, Responder, Response, SCHEMA, TokenForm, read_responses,
+};
 
 use super::asking;
 use super::evaluate::{PolicyKl, RESPONSES, ways};
@@ -24,7 +26,13 @@ const LAST_STEPS: usize = 10;
 const WORST_CASES: usize = 3;
 
 /// The stage's folder.
-const REPORT: &str = "report";
+pub(crate) const REPORT: &str = "report";
+
+/// Every response with its scores.
+pub(crate) const SAMPLES: &str = "samples.jsonl";
+
+/// What it makes. A folder of an earlier build that lacks one of them is made again.
+const FILES: [&str; 4] = ["report.json", "report.md", "outcomes.json", SAMPLES];
 
 pub(super) fn stages<'a>(run: &'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>> {
     let Some(section) = &run.recipe.evaluate else { return Vec::new() };
@@ -69,6 +77,7 @@ impl Stage for Comparing<'_> {
             .hash("judge", self.section.judge.fingerprint(run.resources, EmbeddedJudge::evaluator)?)
             .hash("annotator", run.annotator_fingerprint()?)
             .value("schema", &SCHEMA)
+            .value("files", &FILES)
             .value("show", &run.resources.show_harmful);
         Ok(match &self.section.fluency {
             Some(fluency) => inputs.hash("fluency", run.resources.checkpoint_hash(fluency)?),
@@ -78,13 +87,14 @@ impl Stage for Comparing<'_> {
 
     fn work(&self, run: &SeedRun<'_>, done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
         let evaluator = run.judge(&self.section.judge, EmbeddedJudge::evaluator)?;
-        let (report, outcomes) = self.build(run, done, evaluator.as_ref())?;
+        let Evaluation { report, outcomes, samples } = self.build(run, done, evaluator.as_ref())?;
         still_there("compare", evaluator.as_ref())?;
         write_file(folder.join("report.json"), &(report.json()? + "\n"))?;
         write_file(folder.join("report.md"), report.markdown())?;
         write_json(&folder.join("outcomes.json"), &outcomes)?;
+        write_jsonl(folder.join(SAMPLES), &samples)?;
         let counts = serde_json::json!({"systems": report.systems.len(), "warnings": evaluator.warnings()});
-        Ok(Made { outputs: vec!["report.json", "report.md", "outcomes.json"], counts })
+        Ok(Made { outputs: FILES.to_vec(), counts })
     }
 }
 
@@ -101,7 +111,7 @@ pub(crate) fn seed_report(run: &SeedRun<'_>) -> Result<(SeedReport, Outcomes), P
 }
 
 impl Comparing<'_> {
-    fn build(&self, run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<(Report, Outcomes), PipelineError> {
+    fn build(&self, run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<Evaluation, PipelineError> {
         // The annotator is in the report only if it made the triples.
         let annotator = run.recipe.sample.as_ref().map(|_| run.annotator()).transpose()?;
         let fluency = self.section.fluency.as_deref().map(|folder| LlamaFluency::load(run.resources, folder)).transpose()?;
@@ -145,7 +155,7 @@ impl Comparing<'_> {
                 report = report.dropped(format!("annotate: {reason}"), count.as_u64().unwrap_or(0) as usize);
             }
         }
-        Ok(report.build_with_outcomes(evaluator)?)
+        Ok(report.evaluate(evaluator)?)
     }
 }
 

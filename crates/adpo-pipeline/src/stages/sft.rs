@@ -102,7 +102,7 @@ impl Stage for FineTuning<'_> {
             Ok(counts)
         })?;
         drop(unmarked);
-        let options = TrainOptions { seed: run.stream("sft-order"), ..section.train.clone() };
+        let options = TrainOptions { seed: run.stream("sft-order"), tensorboard: run.resources.tensorboard, ..section.train.clone() };
         let Checkpoint { model, tokenizer } = checkpoint;
         let model = Lora::beside(lora, model, base, control.as_ref(), run.stream("sft-lora"))?;
         let trained = train_sft(model, &examples, &options, folder)?;

@@ -72,7 +72,7 @@ impl Stage for Training<'_> {
             })?;
             Ok(serde_json::json!({ "triples": rows }))
         })?;
-        let mut options = TrainOptions { seed: run.stream("preference-order"), ..train };
+        let mut options = TrainOptions { seed: run.stream("preference-order"), tensorboard: run.resources.tensorboard, ..train };
         if both {
             options.batch_size *= 2;
         }
