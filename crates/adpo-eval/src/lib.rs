@@ -41,9 +41,9 @@ pub use judge::{Evasion, Exchange, Judge, Judgement, Scores, Thresholds, Toxicit
 pub use llm::{ChatCompletion, ChatModel, LlmJudge};
 pub use pairwise::{PairOutcome, PairwiseReport, PositionBias, ResponsePair, compare_pairs};
 pub use report::{
-    CategoryReport, Comparison, CorrectedRate, Doubt, Example, ExampleResponse, Fluency, HeadReports, JudgeInfo, KlByRole, Measure, Method,
-    ModelBias, Outcomes, OverSeeds, PairedTest, Rate, RateAndMean, Report, ReportBuilder, ResponseNats, SCHEMA, SeedDifference, SeedValues,
-    SystemOutcomes, SystemReport, TokenEffect, TokenRates, Verdict, WorstCase,
+    CategoryReport, Comparison, CorrectedRate, Doubt, Evaluation, Example, ExampleResponse, Fluency, HeadReports, JudgeInfo, KlByRole,
+    Measure, Method, ModelBias, Outcomes, OverSeeds, PairedTest, Rate, RateAndMean, Report, ReportBuilder, ResponseNats, SCHEMA,
+    SeedDifference, SeedValues, SystemOutcomes, SystemReport, TokenEffect, TokenRates, Verdict, WorstCase,
 };
 pub use response::{Responder, Response, Responses, read_responses, write_response, write_responses};
 pub use statistics::Interval;

@@ -18,6 +18,17 @@ use crate::token_form::TokenForm;
 /// Resamples for intervals, and sign patterns for tests.
 const DRAWS: usize = 10_000;
 
+/// A report, and what it rests on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// The report.
+    pub report: Report,
+    /// The outcomes of each prompt.
+    pub outcomes: Outcomes,
+    /// For each system the judgements of its responses, both in the order given.
+    pub judgements: Vec<Vec<Judgement>>,
+}
+
 /// Collects what a report is made of; [`ReportBuilder::build`] judges and computes.
 #[derive(Default)]
 pub struct ReportBuilder<'a> {
@@ -144,7 +155,7 @@ impl<'a> ReportBuilder<'a> {
     /// an unknown system, a KL that is not finite, or a judge that does not answer once per exchange, leaves [0, 1], or
     /// scores none of a system's responses.
     pub fn build(&self, judge: &dyn Judge) -> Result<Report, EvalError> {
-        Ok(self.build_with_outcomes(judge)?.0)
+        Ok(self.evaluate(judge)?.report)
     }
 
     /// The report, and the outcomes of each prompt that its tests rest on: what [`super::OverSeeds`] is made of.
@@ -152,6 +163,14 @@ impl<'a> ReportBuilder<'a> {
     /// # Errors
     /// As [`ReportBuilder::build`].
     pub fn build_with_outcomes(&self, judge: &dyn Judge) -> Result<(Report, Outcomes), EvalError> {
+        self.evaluate(judge).map(|evaluation| (evaluation.report, evaluation.outcomes))
+    }
+
+    /// The report with all that it rests on.
+    ///
+    /// # Errors
+    /// As [`ReportBuilder::build`].
+    pub fn evaluate(&self, judge: &dyn Judge) -> Result<Evaluation, EvalError> {
         self.check()?;
         let mut seeds = self.seeds.clone();
         let seed = *seeds.entry("bootstrap".to_owned()).or_insert(0);
@@ -217,7 +236,7 @@ impl<'a> ReportBuilder<'a> {
             dropped: self.dropped.clone(),
             environment,
         };
-        Ok((report, outcomes))
+        Ok(Evaluation { report, outcomes, judgements: judged })
     }
 
     /// What the responses themselves make hard to compare.

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use build::ReportBuilder;
+pub use build::{Evaluation, ReportBuilder};
 pub use compare::{Comparison, PairedTest};
 pub use example::{Example, ExampleResponse};
 pub use fluency::{Fluency, ResponseNats};

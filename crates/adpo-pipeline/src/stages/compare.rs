@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adpo_data::{read_jsonl, write_file};
-use adpo_eval::{EmbeddedJudge, Judge, KlByRole, Outcomes, Report, ReportBuilder, Responder, Response, SCHEMA, TokenForm, read_responses};
+use adpo_data::{read_jsonl, write_file, write_jsonl};
+use adpo_eval::{
+    EmbeddedJudge, Evaluation, Judge, Judgement, KlByRole, Outcomes, Report, ReportBuilder, Responder, Response, SCHEMA, TokenForm,
+    read_responses,
+};
+use serde::{Deserialize, Serialize};
 
 use super::asking;
 use super::evaluate::{PolicyKl, RESPONSES, ways};
@@ -25,6 +29,20 @@ const WORST_CASES: usize = 3;
 
 /// The stage's folder.
 const REPORT: &str = "report";
+
+/// What it makes. A folder of an earlier build that lacks one of them is made again.
+const FILES: [&str; 4] = ["report.json", "report.md", "outcomes.json", "scores.jsonl"];
+
+/// A line of `scores.jsonl`: a response to a prompt as it is, and what the judge made of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ScoredResponse {
+    pub prompt_id: String,
+    /// The system.
+    pub model: String,
+    pub response: String,
+    #[serde(flatten)]
+    pub judgement: Judgement,
+}
 
 pub(super) fn stages<'a>(run: &'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>> {
     let Some(section) = &run.recipe.evaluate else { return Vec::new() };
@@ -69,6 +87,7 @@ impl Stage for Comparing<'_> {
             .hash("judge", self.section.judge.fingerprint(run.resources, EmbeddedJudge::evaluator)?)
             .hash("annotator", run.annotator_fingerprint()?)
             .value("schema", &SCHEMA)
+            .value("files", &FILES)
             .value("show", &run.resources.show_harmful);
         Ok(match &self.section.fluency {
             Some(fluency) => inputs.hash("fluency", run.resources.checkpoint_hash(fluency)?),
@@ -78,13 +97,14 @@ impl Stage for Comparing<'_> {
 
     fn work(&self, run: &SeedRun<'_>, done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
         let evaluator = run.judge(&self.section.judge, EmbeddedJudge::evaluator)?;
-        let (report, outcomes) = self.build(run, done, evaluator.as_ref())?;
+        let Evaluation { report, outcomes, judgements } = self.build(run, done, evaluator.as_ref())?;
         still_there("compare", evaluator.as_ref())?;
         write_file(folder.join("report.json"), &(report.json()? + "\n"))?;
         write_file(folder.join("report.md"), report.markdown())?;
         write_json(&folder.join("outcomes.json"), &outcomes)?;
+        write_jsonl(folder.join("scores.jsonl"), &self.scores(run, judgements)?)?;
         let counts = serde_json::json!({"systems": report.systems.len(), "warnings": evaluator.warnings()});
-        Ok(Made { outputs: vec!["report.json", "report.md", "outcomes.json"], counts })
+        Ok(Made { outputs: FILES.to_vec(), counts })
     }
 }
 
@@ -100,8 +120,14 @@ pub(crate) fn seed_report(run: &SeedRun<'_>) -> Result<(SeedReport, Outcomes), P
     Ok((report, read_json(&folder.join("outcomes.json"))?))
 }
 
+/// The prompts that a system answered, and all systems' responses with their scores.
+pub(crate) fn scored_responses(run: &SeedRun<'_>) -> Result<(Vec<Response>, Vec<ScoredResponse>), PipelineError> {
+    let answered = responses(run, run.recipe.start_system(), None)?;
+    Ok((answered, read_jsonl(run.stage(REPORT).join("scores.jsonl"))?))
+}
+
 impl Comparing<'_> {
-    fn build(&self, run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<(Report, Outcomes), PipelineError> {
+    fn build(&self, run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<Evaluation, PipelineError> {
         // The annotator is in the report only if it made the triples.
         let annotator = run.recipe.sample.as_ref().map(|_| run.annotator()).transpose()?;
         let fluency = self.section.fluency.as_deref().map(|folder| LlamaFluency::load(run.resources, folder)).transpose()?;
@@ -145,7 +171,22 @@ impl Comparing<'_> {
                 report = report.dropped(format!("annotate: {reason}"), count.as_u64().unwrap_or(0) as usize);
             }
         }
-        Ok(report.build_with_outcomes(evaluator)?)
+        Ok(report.evaluate(evaluator)?)
+    }
+
+    /// Every response with its judgement, system by system.
+    fn scores(&self, run: &SeedRun<'_>, judgements: Vec<Vec<Judgement>>) -> Result<Vec<ScoredResponse>, PipelineError> {
+        let mut rows = Vec::new();
+        for (system, judgements) in self.systems.iter().zip(judgements) {
+            let scored = |(response, judgement): (Response, Judgement)| ScoredResponse {
+                prompt_id: response.prompt_id().to_owned(),
+                model: (*system).to_owned(),
+                response: response.text,
+                judgement,
+            };
+            rows.extend(responses(run, system, None)?.into_iter().zip(judgements).map(scored));
+        }
+        Ok(rows)
     }
 }
 
