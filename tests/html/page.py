@@ -52,14 +52,14 @@ def run(adpo: str, folder: Path) -> Path:
     assert str(folder / "run" / "report.html") in said, said
 
     # What no tiny model says by itself: as if one had.
-    scores, manifest = folder / "run/seed-1/report/scores.jsonl", folder / "run/seed-1/report/manifest.json"
-    rows = [json.loads(line) for line in scores.read_text().splitlines()]
+    samples, manifest = folder / "run/seed-1/report/samples.jsonl", folder / "run/seed-1/report/manifest.json"
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
     rows[0].update(response=f"worst of all {HOSTILE}", toxicity=0.99)
     rows[1].update(response=f"plain as it is {HOSTILE}", toxicity=0.0)
-    rows[2] = {key: rows[2][key] for key in ("prompt_id", "model", "response")} | {"state": "unparsed", "raw": HOSTILE}
-    scores.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows[2] = {key: rows[2][key] for key in ("prompt_id", "prompt", "model", "response")} | {"state": "unparsed", "raw": HOSTILE}
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
     made = json.loads(manifest.read_text())
-    made["outputs"]["scores.jsonl"] = hashlib.sha256(scores.read_bytes()).hexdigest()
+    made["outputs"]["samples.jsonl"] = hashlib.sha256(samples.read_bytes()).hexdigest()
     manifest.write_text(json.dumps(made))
     again = subprocess.run(command, check=True, text=True, capture_output=True).stderr
     assert "[" not in again.split("the run is in")[0], f"a finished stage was run again: {again}"

@@ -22,6 +22,7 @@ mod pairwise;
 mod report;
 mod response;
 pub mod rubric;
+mod scored;
 pub mod statistics;
 mod text;
 mod token_form;
@@ -46,5 +47,6 @@ pub use report::{
     SeedDifference, SeedValues, SystemOutcomes, SystemReport, TokenEffect, TokenRates, Verdict, WorstCase,
 };
 pub use response::{Responder, Response, Responses, read_responses, write_response, write_responses};
+pub use scored::ScoredResponse;
 pub use statistics::Interval;
 pub use token_form::TokenForm;

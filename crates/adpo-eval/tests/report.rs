@@ -250,7 +250,8 @@ fn what_makes_responses_hard_to_compare_is_noted() {
 fn run(rude: usize) -> (Report, adpo_eval::Outcomes) {
     let responses = |rude: usize| responses(&(0..40).map(|i| if i < rude { "rude" } else { "fine" }).collect::<Vec<_>>());
     let builder = ReportBuilder::new("run").system("base", responses(30)).system("new", responses(rude)).baseline("base");
-    builder.build_with_outcomes(&judge()).expect("a report")
+    let evaluation = builder.evaluate(&judge()).expect("a report");
+    (evaluation.report, evaluation.outcomes)
 }
 
 #[test]

@@ -94,6 +94,6 @@ pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, until: 
     let report = RunReport::new(recipe.name.clone(), reports);
     manifest::write_json(&folder.join("report.json"), &report)?;
     adpo_data::write_file(folder.join("report.md"), report.markdown())?;
-    adpo_data::write_file(folder.join("report.html"), page::html(&report, &seeds, resources.show_harmful)?)?;
+    adpo_data::write_file(folder.join("report.html"), page::html(&report, &seeds)?)?;
     Ok(RunResult::Report(Box::new(report)))
 }

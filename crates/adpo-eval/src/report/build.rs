@@ -13,6 +13,7 @@ use crate::diversity::count_words;
 use crate::error::EvalError;
 use crate::judge::{Exchange, Judge, Judgement, Scores};
 use crate::response::{Response, Responses};
+use crate::scored::ScoredResponse;
 use crate::token_form::TokenForm;
 
 /// Resamples for intervals, and sign patterns for tests.
@@ -23,10 +24,10 @@ const DRAWS: usize = 10_000;
 pub struct Evaluation {
     /// The report.
     pub report: Report,
-    /// The outcomes of each prompt.
+    /// The outcomes of each prompt that its tests rest on: what [`super::OverSeeds`] is made of.
     pub outcomes: Outcomes,
-    /// For each system the judgements of its responses, both in the order given.
-    pub judgements: Vec<Vec<Judgement>>,
+    /// Every response of every system with what the judge made of it, in the order given; those to the control token left out.
+    pub samples: Vec<ScoredResponse>,
 }
 
 /// Collects what a report is made of; [`ReportBuilder::build`] judges and computes.
@@ -158,14 +159,6 @@ impl<'a> ReportBuilder<'a> {
         Ok(self.evaluate(judge)?.report)
     }
 
-    /// The report, and the outcomes of each prompt that its tests rest on: what [`super::OverSeeds`] is made of.
-    ///
-    /// # Errors
-    /// As [`ReportBuilder::build`].
-    pub fn build_with_outcomes(&self, judge: &dyn Judge) -> Result<(Report, Outcomes), EvalError> {
-        self.evaluate(judge).map(|evaluation| (evaluation.report, evaluation.outcomes))
-    }
-
     /// The report with all that it rests on.
     ///
     /// # Errors
@@ -236,7 +229,10 @@ impl<'a> ReportBuilder<'a> {
             dropped: self.dropped.clone(),
             environment,
         };
-        Ok(Evaluation { report, outcomes, judgements: judged })
+        let samples = said.iter().flat_map(|(name, responses, judgements)| {
+            responses.iter().zip(*judgements).map(|(response, judgement)| ScoredResponse::new(name, response, judgement))
+        });
+        Ok(Evaluation { report, outcomes, samples: samples.collect() })
     }
 
     /// What the responses themselves make hard to compare.

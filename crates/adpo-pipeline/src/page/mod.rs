@@ -29,9 +29,9 @@ const SCRIPT: &str = concat!(
     include_str!("page.js"),
 );
 
-/// The page of a run; with `show`, text that would be covered is open.
-pub(crate) fn html(report: &RunReport, seeds: &[SeedRows], show: bool) -> Result<String, PipelineError> {
-    page(&data::Data::new(report, seeds, show)?)
+/// The page of a run. Harmful text is in it, behind a click.
+pub(crate) fn html(report: &RunReport, seeds: &[SeedRows]) -> Result<String, PipelineError> {
+    page(&data::Data::new(report, seeds)?)
 }
 
 fn page(data: &impl Serialize) -> Result<String, PipelineError> {

@@ -2,17 +2,17 @@
 
 /** Systems in the order of the report, with what each seed measured of one of them. */
 function measured(data) {
-  const systems = data.report.seeds[0].report.systems.map((system) => system.name);
-  const rows = data.report.seeds.flatMap(({ seed, report }) => report.systems.map((system) => ({ seed, system: systems.indexOf(system.name), report: system })));
-  return { systems, rows: rows.filter((row) => row.system >= 0).sort((a, b) => a.system - b.system) };
+  const names = data.seeds[0].systems.map((system) => system.name);
+  const rows = data.seeds.flatMap(({ seed, systems }) => systems.map((system) => ({ seed, system: names.indexOf(system.name), report: system })));
+  return { systems: names, rows: rows.filter((row) => row.system >= 0).sort((a, b) => a.system - b.system) };
 }
 
 /** The difference of each system from the baseline in toxic responses, with its interval. */
 function differences(data, systems) {
-  const { seeds } = data.report;
-  const baseline = seeds[0].report.baseline;
+  const { seeds } = data;
+  const { baseline } = seeds[0];
   const line = (name) => {
-    const each = seeds.flatMap(({ seed, report }) => report.comparisons.filter((one) => one.system === name && one.measure === "toxic").map((one) => ({ seed, ...one })));
+    const each = seeds.flatMap(({ seed, toxic }) => toxic.filter((one) => one.system === name).map((one) => ({ seed, ...one })));
     if (!each.length) return null;
     const points = ({ estimate, low, high }) => `${signed(percent(estimate))} points [${signed(percent(low))}, ${signed(percent(high))}]`;
     const told = each.map((one) => (each.length > 1 ? `${points(one.difference)} in seed ${one.seed}` : points(one.difference)));
@@ -33,33 +33,31 @@ function together(said, several) {
 
 /** What came out, and what speaks against it. */
 function headline(data, systems) {
-  const { seeds } = data.report;
+  const { seeds } = data;
   const several = seeds.length > 1;
-  const name = several ? `${visible(data.report.recipe)}: ${seeds.length} seeds` : visible(seeds[0].report.title);
+  const name = several ? `${visible(data.recipe)}: ${seeds.length} seeds` : visible(seeds[0].title);
   document.title = `${name} \u2013 ADPO report`;
-  const doubts = seeds.flatMap(({ seed, report }, at) => {
-    const seen = report.prompts_seen_by_judge;
+  const doubts = seeds.flatMap(({ seed, circular, doubt, prompts_seen_by_judge: seen, notes }) => {
     const told = [
-      report.circular && `**CIRCULAR**: ${report.circular}.`,
-      data.seeds[at].doubt,
+      circular && `**CIRCULAR**: ${circular}.`,
+      doubt,
       seen > 0 && `**SEEN**: the judge was trained on ${seen} of these prompts; its agreement figures do not hold for them.`,
-      ...report.notes.map((note) => `Note: ${note}.`),
+      ...notes.map((note) => `Note: ${note}.`),
     ];
     return told.filter(Boolean).map((text) => [seed, text]);
   });
-  const { report } = seeds[0];
-  const [scope] = report.systems;
-  const known = ["weights", "temperature", "commit", "device", "time"].filter((name) => report.environment[name] != null);
-  const facts = known.map((name) => `${name} ${visible(report.environment[name])}`);
+  const { systems: [scope], judge, environment } = seeds[0];
+  const known = ["weights", "temperature", "commit", "device", "time"].filter((name) => environment[name] != null);
+  const facts = known.map((name) => `${name} ${visible(environment[name])}`);
   return element(
     "header",
     {},
     element("h1", {}, name),
     element("p", { class: "result" }, ...sentence(data.result)),
     differences(data, systems),
-    ...(several ? [element("h2", {}, "Within each seed"), ...data.seeds.map((one, at) => element("p", {}, `Seed ${seeds[at].seed}. `, ...sentence(one.result.replace("**Result.** ", ""))))] : []),
+    ...(several ? [element("h2", {}, "Within each seed"), ...seeds.map((one) => element("p", {}, `Seed ${one.seed}. `, ...sentence(one.result.replace("**Result.** ", ""))))] : []),
     ...together(doubts, several),
-    element("p", { class: "facts" }, `${scope.prompts} prompts (${scope.harmful_prompts} marked harmful), ${systems.length} systems. Judge: ${visible(report.judge.name)}, fingerprint ${visible(report.judge.fingerprint)}. ${facts.join(" \u00b7 ")}. report.md has the tests, the judge's errors and the instruments; report.json has every figure.`),
+    element("p", { class: "facts" }, `${scope.prompts} prompts (${scope.harmful_prompts} marked harmful), ${systems.length} systems. Judge: ${visible(judge.name)}, fingerprint ${visible(judge.fingerprint)}. ${facts.join(" \u00b7 ")}. report.md has the tests, the judge's errors and the instruments; report.json has every figure.`),
   );
 }
 
@@ -75,12 +73,12 @@ const COLUMNS = [
 
 /** The numbers behind the planes. */
 function numbers(data, rows) {
-  const several = data.report.seeds.length > 1;
+  const several = data.seeds.length > 1;
   const columns = COLUMNS.filter(([, cell]) => rows.some(({ report }) => cell(report)));
   const cells = (report) => columns.map(([, cell]) => cell(report) ?? "\u2013");
   const seed = (of) => (several ? [String(of)] : []);
   const own = rows.map((row) => [outside(row.report.name), ...seed(row.seed), ...cells(row.report)]);
-  const known = data.report.seeds.flatMap((one) => one.report.sanity.map((report) => [element("i", {}, outside(report.name)), ...seed(one.seed), ...cells(report)]));
+  const known = data.seeds.flatMap((one) => one.sanity.map((report) => [element("i", {}, outside(report.name)), ...seed(one.seed), ...cells(report)]));
   const caption = ["Each system", several ? " in each seed" : "", ", with 95\u00a0% intervals. ", element("i", {}, "In italics"), ", to see what a figure is worth: the same judge on responses whose worth is known."];
   const made = table(caption, ["system", ...(several ? ["seed"] : []), ...columns.map(([name]) => name)], [...own, ...known]);
   return several ? element("details", { open: true }, element("summary", {}, "The numbers"), made) : made;
@@ -90,7 +88,7 @@ const INTERVALS = "A mark is a system, and the lines through it are its 95\u00a0
 const SEEDS = "With several seeds, a small mark is one seed and a large one the mean of the seeds; the mean has no interval here. ";
 
 function planes(data, systems, rows) {
-  const told = data.report.seeds.length > 1 ? INTERVALS + SEEDS : INTERVALS;
+  const told = data.seeds.length > 1 ? INTERVALS + SEEDS : INTERVALS;
   const plot = (label, x, y) => {
     const has = rows.filter((row) => x.of(row.report) && y.of(row.report));
     const title = (row) => `${visible(row.report.name)}, seed ${row.seed}: ${x.name} ${x.show(x.of(row.report))}, ${y.name} ${y.show(y.of(row.report))}`;
@@ -129,12 +127,12 @@ function training(data, systems) {
   if (!curves.length) return [];
   const policies = curves.filter((curve) => curve.policy);
   const start = curves.filter((curve) => !curve.policy);
-  const several = data.report.seeds.length > 1;
+  const several = data.seeds.length > 1;
   const every = Math.max(...curves.map((curve) => curve.every));
   const thin = every > 1 ? ` Long trainings are thinned: a point is the mean of up to ${every} steps.` : "";
   const seeds = several ? " Thin lines are single seeds, the thick line is their mean." : "";
   const kl = ({ training: name, seed }) => {
-    const nats = data.report.seeds.find((one) => one.seed === seed)?.report.systems.find((system) => system.name === name)?.kl_policy;
+    const nats = data.seeds.find((one) => one.seed === seed)?.systems.find((system) => system.name === name)?.kl_policy;
     return nats == null ? "\u2013" : nats.toFixed(4);
   };
   return [
@@ -165,15 +163,14 @@ function training(data, systems) {
 
 function draw(data) {
   const { systems, rows } = measured(data);
-  const { report } = data.report.seeds[0];
+  const { baseline, judge } = data.seeds[0];
   const responses = responseTable({
     prompts: data.prompts,
     responses: data.responses,
     systems,
-    seeds: data.report.seeds.map((one) => one.seed),
-    baseline: report.baseline,
-    thresholds: report.judge.thresholds,
-    show: data.show,
+    seeds: data.seeds.map((one) => one.seed),
+    baseline,
+    thresholds: judge.thresholds,
   });
   document.getElementById("page").append(
     headline(data, systems),

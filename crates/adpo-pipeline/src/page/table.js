@@ -59,7 +59,7 @@ function choice(label, options, onchange) {
 }
 
 /** The controls and the table of all prompts. */
-function responseTable({ prompts, responses, systems, seeds, baseline, thresholds, show }) {
+function responseTable({ prompts, responses, systems, seeds, baseline, thresholds }) {
   const is = verdicts(thresholds);
   const haystack = (texts) => texts.join("\n").normalize("NFKC").toLowerCase();
   const all = prompts.map((prompt, order) => ({ ...prompt, order, asked: haystack([prompt.id, ...prompt.turns.map((turn) => turn.content)]), responses: [] }));
@@ -76,7 +76,7 @@ function responseTable({ prompts, responses, systems, seeds, baseline, threshold
   const marked = choice("Prompts", [["", "all"], ["yes", "marked harmful"], ["no", "not marked harmful"]], changed);
   const categories = [...new Set(prompts.map((prompt) => prompt.category).filter((category) => category != null))].sort();
   const category = choice("Category", [["", "all"], ...categories.map((name, at) => [at, name])], changed);
-  const open = element("input", { type: "checkbox", checked: show, onchange: changed });
+  const open = element("input", { type: "checkbox", onchange: changed });
   const controls = element(
     "form",
     { class: "controls", role: "search", onsubmit: (event) => event.preventDefault() },

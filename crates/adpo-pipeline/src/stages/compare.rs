@@ -5,10 +5,9 @@ use std::path::Path;
 
 use adpo_data::{read_jsonl, write_file, write_jsonl};
 use adpo_eval::{
-    EmbeddedJudge, Evaluation, Judge, Judgement, KlByRole, Outcomes, Report, ReportBuilder, Responder, Response, SCHEMA, TokenForm,
+    EmbeddedJudge, Evaluation, Judge, KlByRole, Outcomes, Report, ReportBuilder, Responder, Response, SCHEMA, ScoredResponse, TokenForm,
     read_responses,
 };
-use serde::{Deserialize, Serialize};
 
 use super::asking;
 use super::evaluate::{PolicyKl, RESPONSES, ways};
@@ -31,18 +30,10 @@ const WORST_CASES: usize = 3;
 const REPORT: &str = "report";
 
 /// What it makes. A folder of an earlier build that lacks one of them is made again.
-const FILES: [&str; 4] = ["report.json", "report.md", "outcomes.json", "scores.jsonl"];
+const FILES: [&str; 4] = ["report.json", "report.md", "outcomes.json", SAMPLES];
 
-/// A line of `scores.jsonl`: a response to a prompt as it is, and what the judge made of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ScoredResponse {
-    pub prompt_id: String,
-    /// The system.
-    pub model: String,
-    pub response: String,
-    #[serde(flatten)]
-    pub judgement: Judgement,
-}
+/// Every system's responses with their scores.
+const SAMPLES: &str = "samples.jsonl";
 
 pub(super) fn stages<'a>(run: &'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>> {
     let Some(section) = &run.recipe.evaluate else { return Vec::new() };
@@ -97,12 +88,12 @@ impl Stage for Comparing<'_> {
 
     fn work(&self, run: &SeedRun<'_>, done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
         let evaluator = run.judge(&self.section.judge, EmbeddedJudge::evaluator)?;
-        let Evaluation { report, outcomes, judgements } = self.build(run, done, evaluator.as_ref())?;
+        let Evaluation { report, outcomes, samples } = self.build(run, done, evaluator.as_ref())?;
         still_there("compare", evaluator.as_ref())?;
         write_file(folder.join("report.json"), &(report.json()? + "\n"))?;
         write_file(folder.join("report.md"), report.markdown())?;
         write_json(&folder.join("outcomes.json"), &outcomes)?;
-        write_jsonl(folder.join("scores.jsonl"), &self.scores(run, judgements)?)?;
+        write_jsonl(folder.join(SAMPLES), &samples)?;
         let counts = serde_json::json!({"systems": report.systems.len(), "warnings": evaluator.warnings()});
         Ok(Made { outputs: FILES.to_vec(), counts })
     }
@@ -120,10 +111,9 @@ pub(crate) fn seed_report(run: &SeedRun<'_>) -> Result<(SeedReport, Outcomes), P
     Ok((report, read_json(&folder.join("outcomes.json"))?))
 }
 
-/// The prompts that a system answered, and all systems' responses with their scores.
-pub(crate) fn scored_responses(run: &SeedRun<'_>) -> Result<(Vec<Response>, Vec<ScoredResponse>), PipelineError> {
-    let answered = responses(run, run.recipe.start_system(), None)?;
-    Ok((answered, read_jsonl(run.stage(REPORT).join("scores.jsonl"))?))
+/// All systems' responses with their scores.
+pub(crate) fn samples(run: &SeedRun<'_>) -> Result<Vec<ScoredResponse>, PipelineError> {
+    Ok(read_jsonl(run.stage(REPORT).join(SAMPLES))?)
 }
 
 impl Comparing<'_> {
@@ -172,21 +162,6 @@ impl Comparing<'_> {
             }
         }
         Ok(report.evaluate(evaluator)?)
-    }
-
-    /// Every response with its judgement, system by system.
-    fn scores(&self, run: &SeedRun<'_>, judgements: Vec<Vec<Judgement>>) -> Result<Vec<ScoredResponse>, PipelineError> {
-        let mut rows = Vec::new();
-        for (system, judgements) in self.systems.iter().zip(judgements) {
-            let scored = |(response, judgement): (Response, Judgement)| ScoredResponse {
-                prompt_id: response.prompt_id().to_owned(),
-                model: (*system).to_owned(),
-                response: response.text,
-                judgement,
-            };
-            rows.extend(responses(run, system, None)?.into_iter().zip(judgements).map(scored));
-        }
-        Ok(rows)
     }
 }
 
