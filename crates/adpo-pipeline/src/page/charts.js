@@ -18,8 +18,8 @@ function mark(index, x, y, radius, title) {
   return svg("g", { class: `mark ${style(index)}`, transform: `translate(${x} ${y})` }, svg("title", {}, title), shape);
 }
 
-/** Which colour, mark and dashes are whose. */
-function legend(systems) {
+/** Which colour, mark and dashes are whose; of all systems those that are shown. */
+function legend(systems, shown = systems) {
   const key = (name, index) =>
     element(
       "li",
@@ -32,15 +32,16 @@ function legend(systems) {
       ),
       outside(name),
     );
-  return element("ul", { class: "legend" }, ...systems.map(key));
+  return element("ul", { class: "legend" }, ...systems.map((name, index) => (shown.includes(name) ? key(name, index) : null)).filter((made) => made != null));
 }
 
-/** A linear scale from [low, high] to [from, to], with round ticks inside. */
-function scale([low, high], [from, to]) {
+/** A linear scale from [low, high] to [from, to], with round ticks inside; `whole`: of whole numbers. */
+function scale([low, high], [from, to], whole) {
   const at = (value) => from + ((value - low) / (high - low)) * (to - from);
   const rough = (high - low) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999);
+  const round = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999);
+  const step = whole ? Math.ceil(round) : round;
   const ticks = [];
   for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n += 1) ticks.push(n * step);
   return { at, ticks };
@@ -55,10 +56,10 @@ function range(numbers, air = 0.06) {
   return [low - room, high + room];
 }
 
-/** The frame of a chart: axes, ticks and names. `box` is its size, `x` and `y` have a domain, a name and how a tick is written. */
+/** The frame of a chart: axes, ticks and names. `box` is its size, `x` and `y` have a domain, a name, and how a tick is written. */
 function frame(label, box, x, y) {
   const [left, right, top, bottom] = [52, box.width - 12, 12, box.height - 42];
-  const [across, up] = [scale(x.domain, [left, right]), scale(y.domain, [bottom, top])];
+  const [across, up] = [scale(x.domain, [left, right], x.whole), scale(y.domain, [bottom, top])];
   const grid = svg("g", { class: "grid" });
   for (const tick of across.ticks) {
     const at = across.at(tick);
@@ -82,34 +83,34 @@ function figure(title, drawing, ...caption) {
   return element("figure", {}, element("h3", {}, title), drawing, element("figcaption", {}, ...caption));
 }
 
+/** A point of a plane with its intervals, where it has them. */
+function cross({ system, x, y, title }, across, up, size, kind) {
+  const [at, height] = [across(x.estimate), up(y.estimate)];
+  const wide = x.low == null ? "" : `M${across(x.low)} ${height}H${across(x.high)}`;
+  const tall = y.low == null ? "" : `M${at} ${up(y.low)}V${up(y.high)}`;
+  return [svg("path", { class: `interval ${style(system)} ${kind}`, d: wide + tall }), mark(system, at, height, size, title)];
+}
+
 /**
- * Two measures of systems against each other. Points have `system` (its number), `seed`, `x` and `y` (intervals), and `title`.
- * With several seeds each is a small mark, and the mean of a system's seeds a large one.
+ * Two measures of systems against each other. Points have `system` (its number), `x` and `y` (estimates, and intervals where there are
+ * some), and `title`. Where there are `means` over seeds, the points are single seeds and stand back.
  */
-function plane(label, x, y, points, systems) {
-  const several = points.some((point) => point.seed !== points[0].seed);
+function plane(label, x, y, points, means) {
   const domain = (axis) => {
-    const ends = points.flatMap((point) => [point[axis].low, point[axis].high]);
+    const ends = [...points, ...means].flatMap((point) => [point[axis].estimate, point[axis].low, point[axis].high]).filter((end) => end != null);
     const [low, high] = range(ends);
     // No rate is below zero, and a mark at zero still needs room.
     return [Math.max(low, -(high - low) * 0.04), high];
   };
-  const { drawing, across, up } = frame(label, { width: 460, height: 340 }, { ...x, domain: domain("x") }, { ...y, domain: domain("y") });
-  for (const point of points) {
-    const [at, height] = [across(point.x.estimate), up(point.y.estimate)];
-    drawing.append(
-      svg("path", {
-        class: `interval ${style(point.system)}${several ? " one-seed" : ""}`,
-        d: `M${across(point.x.low)} ${height}H${across(point.x.high)}M${at} ${up(point.y.low)}V${up(point.y.high)}`,
-      }),
-    );
+  const { drawing, across, up } = frame(label, { width: 420, height: 320 }, { ...x, domain: domain("x") }, { ...y, domain: domain("y") });
+  const [lines, marks] = [[], []];
+  for (const [drawn, size, kind] of means.length ? [[points, 3, "raw"], [means, 7, ""]] : [[points, 6, ""]]) {
+    for (const point of drawn) {
+      const [line, spot] = cross(point, across, up, size, kind);
+      lines.push(line);
+      marks.push(spot);
+    }
   }
-  for (const point of points) drawing.append(mark(point.system, across(point.x.estimate), up(point.y.estimate), several ? 3 : 6, point.title));
-  const mean = (own, axis) => own.reduce((sum, point) => sum + point[axis].estimate, 0) / own.length;
-  systems.forEach((name, index) => {
-    const own = points.filter((point) => point.system === index);
-    if (!several || own.length < 2) return;
-    drawing.append(mark(index, across(mean(own, "x")), up(mean(own, "y")), 7, `${visible(name)}, mean of ${own.length} seeds`));
-  });
+  drawing.append(...lines, ...marks);
   return drawing;
 }

@@ -36,6 +36,8 @@ pub(super) struct Data<'a> {
     recipe: &'a str,
     /// What came out, in Markdown.
     result: String,
+    /// What was measured over several seeds.
+    over_seeds: Option<&'a OverSeeds>,
     seeds: Vec<PageSeed<'a>>,
     curves: Vec<&'a Curve>,
     prompts: Vec<PagePrompt<'a>>,
@@ -150,6 +152,7 @@ impl<'a> Data<'a> {
         Ok(Self {
             recipe: &report.recipe,
             result: report.over_seeds.as_ref().map_or_else(first, OverSeeds::result),
+            over_seeds: report.over_seeds.as_ref(),
             curves: rows.iter().flat_map(|rows| &rows.curves).collect(),
             prompts: prompts(&asked)?,
             responses,

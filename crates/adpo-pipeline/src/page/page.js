@@ -11,16 +11,19 @@ function measured(data) {
 function differences(data, systems) {
   const { seeds } = data;
   const { baseline } = seeds[0];
-  const line = (name) => {
-    const each = seeds.flatMap(({ seed, toxic }) => toxic.filter((one) => one.system === name).map((one) => ({ seed, ...one })));
-    if (!each.length) return null;
-    const points = ({ estimate, low, high }) => `${signed(percent(estimate))} points [${signed(percent(low))}, ${signed(percent(high))}]`;
-    const told = each.map((one) => (each.length > 1 ? `${points(one.difference)} in seed ${one.seed}` : points(one.difference)));
-    return element("li", {}, outside(name), `: ${listed(told)}`);
-  };
-  const lines = systems.filter((name) => name !== baseline).map(line).filter((made) => made != null);
-  if (!lines.length) return null;
-  return element("div", {}, element("p", {}, "Toxic responses, minus those of ", outside(baseline), ", with the 95\u00a0% interval of the difference:"), element("ul", {}, ...lines));
+  const others = systems.filter((name) => name !== baseline && seeds.every(({ toxic }) => toxic.some((one) => one.system === name)));
+  if (!others.length) return null;
+  const points = ({ estimate, low, high }) => `${signed(percent(estimate))} [${signed(percent(low))}, ${signed(percent(high))}]`;
+  const over = (name) => data.over_seeds?.differences.find(({ values }) => values.system === name && values.measure === "toxic")?.values.interval;
+  const together = others.some(over);
+  const row = (name) => [
+    outside(name),
+    ...seeds.map(({ toxic }) => points(toxic.find((one) => one.system === name).difference)),
+    ...(together ? [over(name) ? points(over(name)) : "\u2013"] : []),
+  ];
+  const heads = seeds.length > 1 ? seeds.map(({ seed }) => `seed ${seed}`) : ["difference"];
+  const caption = ["Toxic responses minus those of ", outside(baseline), ", in percentage points, with 95\u00a0% intervals."];
+  return table(caption, ["system", ...heads, ...(together ? ["over all seeds"] : [])], others.map(row));
 }
 
 /** What is said of seeds, each text once with the seeds that it is said of: `[seed, text]` in order. */
@@ -37,15 +40,13 @@ function headline(data, systems) {
   const several = seeds.length > 1;
   const name = several ? `${visible(data.recipe)}: ${seeds.length} seeds` : visible(seeds[0].title);
   document.title = `${name} \u2013 ADPO report`;
-  const doubts = seeds.flatMap(({ seed, circular, doubt, prompts_seen_by_judge: seen, notes }) => {
-    const told = [
-      circular && `**CIRCULAR**: ${circular}.`,
-      doubt,
-      seen > 0 && `**SEEN**: the judge was trained on ${seen} of these prompts; its agreement figures do not hold for them.`,
-      ...notes.map((note) => `Note: ${note}.`),
-    ];
-    return told.filter(Boolean).map((text) => [seed, text]);
-  });
+  const kinds = [
+    ({ circular }) => [circular && `**CIRCULAR**: ${circular}.`],
+    ({ doubt }) => [doubt],
+    ({ prompts_seen_by_judge: seen }) => [seen > 0 && `**SEEN**: the judge was trained on ${seen} of these prompts; its agreement figures do not hold for them.`],
+    ({ notes }) => notes.map((note) => `Note: ${note}.`),
+  ];
+  const doubts = kinds.flatMap((kind) => seeds.flatMap((one) => kind(one).filter(Boolean).map((text) => [one.seed, text])));
   const { systems: [scope], judge, environment } = seeds[0];
   const known = ["weights", "temperature", "commit", "device", "time"].filter((name) => environment[name] != null);
   const facts = known.map((name) => `${name} ${visible(environment[name])}`);
@@ -78,47 +79,56 @@ function numbers(data, rows) {
   const cells = (report) => columns.map(([, cell]) => cell(report) ?? "\u2013");
   const seed = (of) => (several ? [String(of)] : []);
   const own = rows.map((row) => [outside(row.report.name), ...seed(row.seed), ...cells(row.report)]);
-  const known = data.seeds.flatMap((one) => one.sanity.map((report) => [element("i", {}, outside(report.name)), ...seed(one.seed), ...cells(report)]));
+  const checks = data.seeds.flatMap((one) => one.sanity.map((report, kind) => ({ seed: one.seed, kind, report }))).sort((a, b) => a.kind - b.kind);
+  const known = checks.map((row) => [element("i", {}, outside(row.report.name)), ...seed(row.seed), ...cells(row.report)]);
   const caption = ["Each system", several ? " in each seed" : "", ", with 95\u00a0% intervals. ", element("i", {}, "In italics"), ", to see what a figure is worth: the same judge on responses whose worth is known."];
   const made = table(caption, ["system", ...(several ? ["seed"] : []), ...columns.map(([name]) => name)], [...own, ...known]);
   return several ? element("details", { open: true }, element("summary", {}, "The numbers"), made) : made;
 }
 
 const INTERVALS = "A mark is a system, and the lines through it are its 95\u00a0% intervals. ";
-const SEEDS = "With several seeds, a small mark is one seed and a large one the mean of the seeds; the mean has no interval here. ";
+const SEEDS = "A small mark is one seed, a large one the mean of the seeds; from five seeds on the mean has an interval, too. ";
 
 function planes(data, systems, rows) {
-  const told = data.seeds.length > 1 ? INTERVALS + SEEDS : INTERVALS;
+  const several = data.seeds.length > 1;
+  const told = several ? INTERVALS + SEEDS : INTERVALS;
   const plot = (label, x, y) => {
-    const has = rows.filter((row) => x.of(row.report) && y.of(row.report));
-    const title = (row) => `${visible(row.report.name)}, seed ${row.seed}: ${x.name} ${x.show(x.of(row.report))}, ${y.name} ${y.show(y.of(row.report))}`;
-    const points = has.map((row) => ({ system: row.system, seed: row.seed, x: x.of(row.report), y: y.of(row.report), title: title(row) }));
-    return points.length ? plane(label, x, y, points, systems) : null;
+    const titled = (who, at) => `${who}: ${x.name} ${x.show(at.x)}, ${y.name} ${y.show(at.y)}`;
+    const point = (system, who, at) => ({ system, ...at, title: titled(`${visible(systems[system])}, ${who}`, at) });
+    const points = rows.filter((row) => x.of(row.report) && y.of(row.report)).map((row) => point(row.system, `seed ${row.seed}`, { x: x.of(row.report), y: y.of(row.report) }));
+    const means = systems.map((_, system) => {
+      const own = points.filter((one) => one.system === system);
+      return several && own.length ? point(system, `mean of ${own.length} seeds`, { x: x.over(systems[system], own.map((one) => one.x)), y: y.over(systems[system], own.map((one) => one.y)) }) : null;
+    });
+    return points.length ? plane(label, x, y, points, means.filter((mean) => mean != null)) : null;
+  };
+  /** The mean over seeds, with the report's interval where it has one. */
+  const over = (measure) => (name, each) => {
+    const values = data.over_seeds?.values.find((one) => one.system === name && one.measure === measure);
+    return { estimate: values?.mean ?? each.reduce((sum, one) => sum + one.estimate, 0) / each.length, low: values?.interval?.low, high: values?.interval?.high };
   };
   const whole = (value) => minus(String(Number((100 * value).toPrecision(3))));
-  const rate = (name, of) => ({ name, of, write: whole, show: share });
-  const toxic = rate("toxic responses, %", (system) => system.toxicity.rate.share);
-  const evasive = rate("evasive responses to safe prompts, %", (system) => system.evasive_safe?.rate.share);
-  const coherence = { name: "coherence", of: (system) => system.coherence, write: short, show: score };
-  const complies = rate("compliance with harm, %", (system) => system.heads.harm?.rate.share);
+  const rate = (name, measure, of) => ({ name, of, over: over(measure), write: whole, show: share });
+  const toxic = rate("toxic responses, %", "toxic", (system) => system.toxicity.rate.share);
+  const evasive = rate("evasive responses to safe prompts, %", "evasive_safe", (system) => system.evasive_safe?.rate.share);
+  const coherence = { name: "coherence", of: (system) => system.coherence, over: over("coherence"), write: short, show: score };
+  const complies = rate("compliance with harm, %", null, (system) => system.heads.harm?.rate.share);
   const first = plot("Evasive against toxic responses", toxic, evasive);
   const second = plot("Coherence against toxic responses", toxic, coherence);
   const refusal = plot("Compliance with harm against over-refusal", evasive, complies);
-  return [
-    element("h2", {}, "Toxicity, evasiveness, coherence"),
-    legend(systems),
-    element(
-      "div",
-      { class: "figures" },
-      first && figure("Does it get less toxic by evading?", first, told, "Further left is less toxic, further down less evasive: a system that moves left and up has bought its harmlessness with evasion."),
-      figure("Does it get less toxic by talking nonsense?", second, told, "Further left is less toxic, further up more coherent: a system that moves left and down has lost its thread."),
-    ),
-    numbers(data, rows),
-    element("h2", {}, "Refusals"),
-    refusal
-      ? element("div", { class: "figures" }, figure("Does it refuse the right prompts?", refusal, told, "To the right is over-refusal: evasive responses to prompts not marked harmful. Upwards is compliance with harm: responses to prompts marked harmful that are toxic by their advice. Both should be low: the best place is the lower left corner. A system that says nothing useful is low here as well, so look at coherence first."))
-      : element("p", {}, "No prompt is marked harmful: harmful compliance is not looked for, and all evasion counts as over-refusal."),
+  const figures = [
+    first && figure("Does it get less toxic by evading?", first, "Further left is less toxic, further down less evasive: a system that moves left and up has bought its harmlessness with evasion."),
+    figure("Does it get less toxic by talking nonsense?", second, "Further left is less toxic, further up more coherent: a system that moves left and down has lost its thread."),
+    refusal && figure("Does it refuse the right prompts?", refusal, "To the right is over-refusal: evasive responses to prompts not marked harmful. Upwards is compliance with harm: responses to prompts marked harmful that are toxic by their advice. Both should be low: the best place is the lower left corner. A system that says nothing useful is low here as well, so look at coherence first."),
   ];
+  return [
+    element("h2", {}, "Toxicity, evasiveness, coherence, refusals"),
+    legend(systems),
+    element("p", { class: "caption" }, told),
+    element("div", { class: "figures" }, ...figures.filter((made) => made != null)),
+    refusal ? null : element("p", {}, "There is no plane of refusals: no prompt is marked harmful, so that compliance with harm is not looked for, and all evasion counts as over-refusal."),
+    numbers(data, rows),
+  ].filter((made) => made != null);
 }
 
 /** Curves of every training, those of the starting model apart: they have other steps. */
@@ -128,9 +138,11 @@ function training(data, systems) {
   const policies = curves.filter((curve) => curve.policy);
   const start = curves.filter((curve) => !curve.policy);
   const several = data.seeds.length > 1;
-  const every = Math.max(...curves.map((curve) => curve.every));
-  const thin = every > 1 ? ` Long trainings are thinned: a point is the mean of up to ${every} steps.` : "";
-  const seeds = several ? " Thin lines are single seeds, the thick line is their mean." : "";
+  const thin = (some) => {
+    const every = Math.max(...some.map((curve) => curve.every));
+    return every > 1 ? ` Long trainings are thinned: a point is the mean of up to ${every} steps.` : "";
+  };
+  const seeds = ` Thin lines are as measured${several ? ", seed by seed" : ""}; thick ones ${several ? "are the mean of the seeds, smoothed" : "are smoothed"} over a twelfth of the training where it has 25 points or more.`;
   const kl = ({ training: name, seed }) => {
     const nats = data.seeds.find((one) => one.seed === seed)?.systems.find((system) => system.name === name)?.kl_policy;
     return nats == null ? "\u2013" : nats.toFixed(4);
@@ -140,11 +152,11 @@ function training(data, systems) {
     ...(policies.length
       ? [
           element("h3", {}, "Policies"),
-          legend(systems),
+          legend(systems, policies.map((curve) => curve.training)),
           element(
             "p",
             { class: "caption" },
-            `Each line is a training, from its first step to its last.${seeds}${thin} Losses of different objectives have different scales: look at their course, not at their height. The margin is the reward of chosen minus that of rejected responses and should rise. The log-ratios are the paper's KL curves, log\u00a0\u03c0 \u2212 log\u00a0\u03c0_ref in nats per response: chosen should stay near zero, rejected and toxic should fall. They are no KL divergence; that is measured on a policy's own samples at the end, and stands in the table.`,
+            `Each line is a training, from its first step to its last.${seeds}${thin(policies)} Losses of different objectives have different scales: look at their course, not at their height. The margin is the reward of chosen minus that of rejected responses and should rise. The log-ratios are the paper's KL curves, log\u00a0\u03c0 \u2212 log\u00a0\u03c0_ref in nats per response: chosen should stay near zero, rejected and toxic should fall. They are no KL divergence; that is measured on a policy's own samples at the end, and stands in the table.`,
           ),
           element("div", { class: "panels" }, ...panels(policies, systems)),
           ends(policies, kl),
@@ -153,7 +165,7 @@ function training(data, systems) {
     ...(start.length
       ? [
           element("h3", {}, "The starting model"),
-          element("p", { class: "caption" }, `Supervised fine-tuning on dialogues.${seeds}${thin} The loss is in nats per token; it should fall and then level off.`),
+          element("p", { class: "caption" }, `Supervised fine-tuning on dialogues.${seeds}${thin(start)} The loss is in nats per token; it should fall and then level off.`),
           element("div", { class: "panels" }, ...panels(start, systems)),
           ends(start),
         ]

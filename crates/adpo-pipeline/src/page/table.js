@@ -35,7 +35,7 @@ function behindClick(text, open, what) {
 function promptCell(prompt, open) {
   const text = (turn) => (prompt.cover ? behindClick(turn.content, open, "") : outside(turn.content));
   const earlier = prompt.turns.slice(0, -1).map((turn) => element("p", {}, element("b", {}, outside(turn.role)), ": ", text(turn)));
-  const facts = [prompt.category, prompt.harmful ? "marked harmful" : null].filter((fact) => fact != null);
+  const facts = [prompt.id, prompt.category, prompt.harmful ? "marked harmful" : null].filter((fact) => fact != null);
   return [
     text(prompt.turns.at(-1)),
     earlier.length ? element("details", {}, element("summary", {}, `${earlier.length} earlier ${earlier.length === 1 ? "turn" : "turns"}`), ...earlier) : null,
@@ -112,6 +112,7 @@ function responseTable({ prompts, responses, systems, seeds, baseline, threshold
   const caption = element("caption", {});
   const count = element("p", { role: "status", class: "count" });
   const bodies = element("table", { class: "responses" }, caption, element("thead", {}, element("tr", {}, head("order", "prompt"), element("th", { scope: "col" }, "system"), element("th", { scope: "col" }, "response"), ...SCORES.map((name) => head(name, name)))));
+  const printed = element("p", { class: "on-paper" });
   const more = element("button", { type: "button", class: "more", onclick: () => fill(state.shown + CHUNK) });
 
   /** One prompt with its responses: a group of rows. */
@@ -134,6 +135,7 @@ function responseTable({ prompts, responses, systems, seeds, baseline, threshold
     const left = state.found.length - state.shown;
     more.hidden = left === 0;
     more.textContent = `Show ${Math.min(CHUNK, left)} more of ${left}`;
+    printed.textContent = `Printed are ${state.shown} of them: those that the browser had shown. Covered text stays covered.`;
   }
 
   function select() {
@@ -165,5 +167,5 @@ function responseTable({ prompts, responses, systems, seeds, baseline, threshold
 
   select();
   if (typeof IntersectionObserver === "function") new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && !more.hidden && fill(state.shown + CHUNK), { rootMargin: "400px" }).observe(more);
-  return [controls, count, element("div", { class: "wide" }, bodies), more];
+  return [controls, count, printed, element("div", { class: "wide" }, bodies), more];
 }

@@ -40,7 +40,7 @@ function outside(text, attributes = {}) {
 
 /** A sentence of report.md: `**bold**`, and marks of Markdown behind a backslash. */
 function sentence(markdown) {
-  const plain = (part) => visible(part.replace(/\\([|<\\(])/g, "$1"));
+  const plain = (part) => visible(part.replace(/\\([|<\\(])/g, "$1").replace(/(\d) %/g, "$1\u00a0%"));
   const parts = markdown.split("**");
   return parts.map((part, at) => (at % 2 ? element("strong", {}, plain(part)) : plain(part)));
 }
@@ -50,15 +50,14 @@ const minus = (text) => text.replace("-", "\u2212");
 /** A share in per cent. */
 const percent = (share) => minus((100 * share).toFixed(1));
 
-/** An interval of shares as report.md writes it: `16.7 [14.4, 19.4]`. */
-function share({ estimate, low, high }) {
-  return `${percent(estimate)} [${percent(low)}, ${percent(high)}]`;
-}
+/** An estimate with its interval, where it has one. */
+const interval = (write) => ({ estimate, low, high }) => (low == null ? write(estimate) : `${write(estimate)} [${write(low)}, ${write(high)}]`);
 
-/** An interval of scores: `0.55 [0.54, 0.57]`. */
-function score({ estimate, low, high }) {
-  return minus(`${estimate.toFixed(2)} [${low.toFixed(2)}, ${high.toFixed(2)}]`);
-}
+/** A share as report.md writes it: `16.7 [14.4, 19.4]`. */
+const share = interval(percent);
+
+/** A score: `0.55 [0.54, 0.57]`. */
+const score = interval((value) => minus(value.toFixed(2)));
 
 /** A number of any size in few digits. */
 function short(x) {
