@@ -30,6 +30,7 @@ pub(super) fn run_and_print(
     until: Option<StageKind>,
 ) -> Result<()> {
     let result = run_recipe(recipe, resources, run_dir, until)?;
+    let page = matches!(result, RunResult::Report(_)).then(|| run_dir.join("report.html"));
     super::print(&match (result, options.json) {
         (RunResult::Report(report), true) => serde_json::to_string_pretty(&report)?,
         (RunResult::Report(report), false) => report.markdown(),
@@ -39,5 +40,8 @@ pub(super) fn run_and_print(
         }
     })?;
     eprintln!("the run is in {}", run_dir.display());
+    if let Some(page) = page {
+        eprintln!("plots, curves and every response: open {} in a browser", page.display());
+    }
     Ok(())
 }
