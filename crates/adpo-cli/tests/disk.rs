@@ -31,7 +31,7 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         let entries = std::fs::read_dir(folder).expect("readable").map(|entry| entry.expect("readable").path());
         entries.flat_map(|path| if path.is_dir() { below(&path) } else { vec![path] }).collect()
     }
-    let clocked = ["report.json", "report.md"].map(|name| folder.join(name));
+    let clocked = ["report.json", "report.md", "report.html"].map(|name| folder.join(name));
     let files = below(folder).into_iter().filter(|path| !path.ends_with("timings.jsonl") && !clocked.contains(path));
     files.map(|path| (path.strip_prefix(folder).expect("below").to_owned(), std::fs::read(&path).expect("readable"))).collect()
 }

@@ -15,6 +15,8 @@ mod judging;
 mod llama_chat;
 mod lora;
 mod manifest;
+mod own_data;
+mod page;
 mod plan;
 mod pretrain;
 mod recipe;
@@ -44,13 +46,14 @@ pub use judge_choice::JudgeChoice;
 pub use llama_chat::LlamaChat;
 pub use lora::Lora;
 pub use manifest::Manifest;
+pub use own_data::OwnData;
 pub use plan::{
     Compute, Counts, FORMULA, Knob, MemoryItem, Plan, PlanOptions, ReferenceMemory, SampleMemory, SamplingPlan, StepMemory, TrainingPlan,
     plan,
 };
 pub use pretrain::{BaseData, BaseEvaluation, BaseRecipe, BaseShape, BaseTokenizer, pretrain};
 pub use recipe::{
-    Annotate, Base, Control, Encoding, Evaluate, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,
+    Annotate, Base, Control, Encoding, Evaluate, Override, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,
 };
 pub use report::{RunReport, SeedReport};
 pub use resources::{EmbeddedCheckpoint, Resources};
@@ -81,13 +84,14 @@ pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, until: 
     std::fs::create_dir_all(folder).map_err(PipelineError::io(folder))?;
     let resolved = toml::to_string(recipe).map_err(|e| PipelineError::file(&folder.join("recipe.toml"), e))?;
     adpo_data::write_file(folder.join("recipe.toml"), &resolved)?;
-    let (mut manifests, mut reports) = (Vec::new(), Vec::new());
+    let (mut manifests, mut reports, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
     for (number, seed) in recipe.seeds.iter().enumerate() {
         let run = SeedRun::new(recipe, resources, *seed, folder)?;
         // All seeds have the same data.
         manifests.extend(stages::run(&run, until, number == 0)?);
         if recipe.evaluate.is_some() && until.is_none_or(|until| until == StageKind::Compare) {
             reports.push(stages::seed_report(&run)?);
+            seeds.push(page::SeedRows::read(&run)?);
         }
     }
     if reports.is_empty() {
@@ -96,5 +100,6 @@ pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, until: 
     let report = RunReport::new(recipe.name.clone(), reports);
     manifest::write_json(&folder.join("report.json"), &report)?;
     adpo_data::write_file(folder.join("report.md"), report.markdown())?;
+    adpo_data::write_file(folder.join("report.html"), page::html(&report, &seeds)?)?;
     Ok(RunResult::Report(Box::new(report)))
 }

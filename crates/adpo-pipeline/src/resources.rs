@@ -8,6 +8,7 @@ use burn::tensor::Device;
 
 use crate::PipelineError;
 use crate::manifest::{hash_bytes, hash_file};
+use crate::recipe::Source;
 
 /// The files of a checkpoint that is part of the program.
 #[derive(Debug, Clone, Copy)]
@@ -220,11 +221,19 @@ impl Resources {
         })
     }
 
-    /// The file behind a data id.
-    pub(crate) fn data_file(&self, id: &str) -> Result<PathBuf, PipelineError> {
-        let problem = |problem: String| PipelineError::Data { id: id.to_owned(), problem };
+    /// The file behind a source of rows.
+    pub(crate) fn data_file(&self, source: &Source) -> Result<PathBuf, PipelineError> {
+        let problem = |problem: String| PipelineError::Data { id: source.name().to_owned(), problem };
+        if let Some(file) = &source.file {
+            let path = PathBuf::from(file);
+            return if path.is_file() {
+                Ok(path)
+            } else {
+                Err(problem("is no file; check the path, relative to the working folder".into()))
+            };
+        }
         let folder = self.data_dir.as_ref().ok_or_else(|| problem("no data folder is known; pass --data-dir or set ADPO_DATA".into()))?;
-        let path = folder.join(id);
+        let path = folder.join(source.name());
         if path.is_file() {
             Ok(path)
         } else {

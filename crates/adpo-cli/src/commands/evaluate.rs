@@ -13,7 +13,7 @@ const WORST_CASES: usize = 3;
 /// Judges the responses in files and prints their report.
 pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let responses = read_responses(&args.responses)?;
-    let resources = super::resources(None, args.stage.show, args.stage.device.device)?;
+    let resources = super::resources(None, args.stage.run.show, args.stage.run.device.device)?;
     let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?;
     let fluency = args.fluency.as_deref().map(|folder| LlamaFluency::load(&resources, folder)).transpose()?;
     let evaluation = evaluate(responses, args, judge.as_ref(), fluency.as_ref());
@@ -22,14 +22,14 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     if let Some(file) = &args.log_samples {
         write_jsonl(file, &samples)?;
     }
-    super::print(&if args.stage.json { report.json()? } else { report.markdown() })
+    super::print(&if args.stage.run.json { report.json()? } else { report.markdown() })
 }
 
 fn evaluate(responses: Responses, args: &EvaluateArgs, judge: &dyn Judge, fluency: Option<&LlamaFluency>) -> Result<Evaluation> {
     let names: Vec<&str> = responses.models().collect();
     let mut report = ReportBuilder::new(names.join(", "))
         .seed("bootstrap", args.seed.unwrap_or(0))
-        .worst(WORST_CASES, args.stage.show)
+        .worst(WORST_CASES, args.stage.run.show)
         .environment("adpo", env!("CARGO_PKG_VERSION"));
     if let Some(fluency) = fluency {
         report = report.fluency(fluency);

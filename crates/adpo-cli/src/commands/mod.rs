@@ -5,6 +5,7 @@ mod diff;
 mod evaluate;
 mod evaluators;
 mod export;
+mod own_data;
 mod plan;
 mod pretrain;
 mod runs;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use adpo_eval::Judge;
 use adpo_model::DeviceChoice;
-use adpo_pipeline::{Recipe, Resources, StageKind};
+use adpo_pipeline::{Override, Recipe, Resources, StageKind};
 
 use crate::args::{BenchCommand, Command, DataCommand, EvaluatorsCommand};
 use crate::assets;
@@ -34,11 +35,15 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => stage::run(&args.stage, args.until),
         Command::Compare(args) => stage::run(&args, Some(StageKind::Compare)),
-        Command::Sft(args) => stage::run(&args, Some(StageKind::Sft)),
+        Command::Sft(args) if args.own.model.is_some() => own_data::train(&args.own, None, &args.stage.run),
+        Command::Sft(args) => stage::run(&args.stage, Some(StageKind::Sft)),
+        Command::Dpo(args) => own_data::train(&args.own, Some("dpo"), &args.run),
+        Command::Adpo(args) => own_data::train(&args.own, Some("adpo"), &args.run),
         Command::Sample(args) => sample::run(&args),
         Command::Annotate(args) => stage::run(&args, Some(StageKind::Annotate)),
         Command::Plan(args) => plan::run(&args),
-        Command::Train(args) => stage::run(&args, Some(StageKind::Train)),
+        Command::Train(args) if args.own.model.is_some() => own_data::train_by(&args),
+        Command::Train(args) => stage::run(&args.stage, Some(StageKind::Train)),
         Command::Evaluate(args) if args.responses.is_empty() => stage::run(&args.stage, Some(StageKind::Evaluate)),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
@@ -83,12 +88,13 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The recipe in a file, or the embedded quickstart, and the folder that its run is kept in.
-fn recipe(file: Option<&Path>, run_dir: Option<&Path>) -> anyhow::Result<(Recipe, PathBuf)> {
+/// The recipe in a file, or the embedded quickstart, with these values in it, and the folder that its run is kept in.
+fn recipe(file: Option<&Path>, overrides: &[Override], run_dir: Option<&Path>) -> anyhow::Result<(Recipe, PathBuf)> {
     let recipe = match file {
         Some(path) => Recipe::from_file(path)?,
         None => Recipe::from_toml(assets::QUICKSTART, "quickstart (embedded)")?,
-    };
+    }
+    .with_overrides(overrides)?;
     let run_dir = run_dir.map_or_else(|| Path::new("runs").join(&recipe.name), Path::to_path_buf);
     Ok((recipe, run_dir))
 }

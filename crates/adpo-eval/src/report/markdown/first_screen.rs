@@ -62,7 +62,7 @@ fn head(out: &mut String, report: &Report) {
 }
 
 /// Every difference that passed all rules, in one sentence.
-fn result(report: &Report) -> String {
+pub(super) fn result(report: &Report) -> String {
     let Some(baseline) = report.baseline.as_deref() else {
         return "No baseline was named: nothing is tested, and no difference between two systems is claimed.".to_owned();
     };
@@ -157,7 +157,7 @@ fn examples(out: &mut String, examples: &[Example]) {
 }
 
 /// Where the judge's errors could take back a difference in toxic responses, and under which condition the others hold.
-fn judge_errors(report: &Report) -> Option<String> {
+pub(super) fn judge_errors(report: &Report) -> Option<String> {
     let winners: Vec<&Comparison> = report.comparisons.iter().filter(|c| c.verdict != Verdict::NotDistinguishable).collect();
     let mut told = Vec::new();
     if let (Some(baseline), true) = (&report.baseline, winners.iter().any(|c| c.measure == Measure::Toxic)) {

@@ -27,6 +27,16 @@ impl Report {
         instruments::provenance(&mut out, self);
         out
     }
+
+    /// The report's result: every difference that passed all rules, in a sentence of Markdown.
+    pub fn result(&self) -> String {
+        first_screen::result(self)
+    }
+
+    /// Where the judge's errors could take back the result, and below which bias it holds, in Markdown; nothing where they cannot.
+    pub fn doubt(&self) -> Option<String> {
+        first_screen::judge_errors(self)
+    }
 }
 
 pub(super) fn push(out: &mut String, text: impl AsRef<str>) {

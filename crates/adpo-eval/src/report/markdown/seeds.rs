@@ -34,7 +34,8 @@ impl OverSeeds {
         systems
     }
 
-    fn result(&self) -> String {
+    /// What came out over all seeds, in a few sentences of Markdown.
+    pub fn result(&self) -> String {
         let n = self.seeds.len();
         let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
         let mean = |v: &SeedValues| format!("{} {}", line(&v.system), value(Measure::Toxic, v.mean));
