@@ -161,11 +161,12 @@ impl<'a> Data<'a> {
     }
 }
 
-/// Covered are prompts that are marked harmful, and those with a turn that the embedded evaluator calls toxic, as if a model had said it.
-/// It is asked whoever judged the responses: it costs nothing, and this decides over no number.
+/// Covered are prompts that are marked harmful, and those with a turn that the embedded evaluator calls toxic, or half so, as if a model
+/// had said it. It is asked whoever judged the responses: it costs nothing, and this decides over no number.
 fn prompts<'a>(asked: &[&'a ScoredResponse]) -> Result<Vec<PagePrompt<'a>>, PipelineError> {
     let judge = EmbeddedJudge::evaluator()?;
-    let threshold = judge.thresholds().toxicity;
+    // A cover too many costs a click.
+    let threshold = judge.thresholds().toxicity / 2.0;
     let unmarked: Vec<Prompt> = asked.iter().map(|row| Prompt::from(row.prompt.dialogue.clone())).collect();
     let turns =
         unmarked.iter().enumerate().flat_map(|(number, prompt)| prompt.dialogue.turns.iter().map(move |turn| (number, prompt, turn)));
