@@ -1,25 +1,26 @@
 use std::path::PathBuf;
 
 use adpo_model::{DeviceChoice, Dtype};
-use adpo_pipeline::{BenchObjective, BenchShape, JudgeChoice, StageKind};
+use adpo_pipeline::{BenchObjective, BenchShape, JudgeChoice, Override, StageKind};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::ChatArgs;
 #[cfg(feature = "serve")]
 use crate::commands::ServeArgs;
+use crate::commands::{ChatArgs, DiffArgs, RunsArgs};
 
 /// Printed when `adpo` is called without arguments: its first line is the quickstart.
 pub(crate) const SHORT_HELP: &str = "\
 Try it:      adpo run                       (embedded tiny model, a few minutes, prints a report)
 Real data:   adpo run recipes/hh-tiny.toml --data-dir DATA
+Own pairs:   adpo dpo --model MODEL --data pairs.jsonl [--eval prompts.jsonl] [--out FOLDER]
 One stage:   adpo sft|sample|annotate|train|evaluate|compare [RECIPE]
 Any model:   adpo evaluate --responses FILE   (its responses against another's, in one report)
 Own base:    adpo pretrain recipes/tiny-base.toml --data-dir DATA --out FOLDER
 Result:      adpo export MODEL --out FOLDER
 Talk:        adpo chat MODEL              (adpo serve MODEL: as OpenAI's HTTP interface)
-Look:        adpo data inspect FILE
+Look:        adpo data inspect FILE | adpo runs | adpo diff runs/one:adpo runs/two:adpo
 First:       adpo plan RECIPE              (memory, tokens, steps; nothing is loaded)
 Measure:     adpo bench step | adpo bench sample | adpo bench kernels
 More:        adpo help
@@ -36,6 +37,8 @@ Responses are JSONL, gzipped or not, one object per line; the keys after `model`
 Examples:
   adpo evaluate --responses crates/adpo-eval/examples/responses.jsonl
   adpo evaluate --responses mine.jsonl theirs.jsonl.gz --baseline theirs --json
+  adpo evaluate --responses mine.jsonl --log-samples samples.jsonl
+  adpo evaluate --responses runs/mine/seed-1/responses/adpo/responses.jsonl theirs.jsonl
   adpo evaluate recipes/hh-tiny.toml --data-dir ../data";
 
 #[cfg(feature = "http")]
@@ -64,12 +67,15 @@ impl Cli {
     /// The command line; a wrong one ends the program with exit code 2.
     pub(crate) fn from_command_line() -> Self {
         let matches = Self::command().get_matches();
-        if let Some(("evaluate", given)) = matches.subcommand() {
-            // clap's own conflicts also see `ADPO_DATA`, which may be set without being meant for this command.
-            let has_folder = given.value_source("data_dir") == Some(ValueSource::CommandLine);
-            if given.contains_id("responses") && has_folder {
-                let message = "the argument '--responses' cannot be used with '--data-dir': responses are read from the files named";
-                Self::command().error(ErrorKind::ArgumentConflict, message).exit();
+        // clap's own conflicts also see `ADPO_DATA`, which may be set without being meant for this command.
+        if let Some((name, given)) = matches.subcommand()
+            && given.try_contains_id("data_dir").is_ok()
+            && given.value_source("data_dir") == Some(ValueSource::CommandLine)
+            && let Some(files) = ["responses", "data"].into_iter().find(|id| matches!(given.try_contains_id(id), Ok(true)))
+        {
+            let message = format!("the argument '--{files}' cannot be used with '--data-dir': files are read from where they are named");
+            if let Some(command) = Self::command().find_subcommand_mut(name) {
+                command.error(ErrorKind::ArgumentConflict, message).exit();
             }
         }
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
@@ -80,12 +86,24 @@ impl Cli {
 pub(crate) enum Command {
     /// Run the stages that a recipe asks for and print its report.
     #[command(
-        after_help = "Examples:\n  adpo run\n  adpo run --until annotate\n  adpo run --seeds 1,2,3\n  adpo run recipes/hh-tiny.toml --data-dir ../data\n  adpo run --json | jq '.seeds[].report.systems[].name'"
+        after_help = "Examples:\n  adpo run\n  adpo run --until annotate\n  adpo run --seeds 1,2,3\n  adpo run --set beta=0.1,0.3 --set sft.train.learning_rate=5e-4\n  adpo run recipes/hh-tiny.toml --data-dir ../data\n  adpo run --json | jq '.seeds[].report.systems[].name'"
     )]
     Run(RunArgs),
-    /// Stage 1: fine-tune the base on normal and toxic dialogues, the toxic ones marked.
-    #[command(after_help = "Example:\n  adpo sft recipes/hh-tiny.toml --data-dir ../data")]
-    Sft(StageArgs),
+    /// Fine-tune on dialogues of your own; or stage 1: fine-tune the base on normal and toxic dialogues, the toxic ones marked.
+    #[command(
+        after_help = "Examples:\n  adpo sft --model MODEL --data dialogues.jsonl --eval prompts.jsonl --out tuned\n  adpo sft recipes/hh-tiny.toml --data-dir ../data"
+    )]
+    Sft(SftArgs),
+    /// Train on pairs of your own by DPO.
+    #[command(
+        after_help = "Examples:\n  adpo dpo --model MODEL --data pairs.jsonl --out final\n  adpo dpo --model MODEL --data train.jsonl --eval prompts.jsonl --set beta=0.1,0.3\n  adpo dpo --model MODEL --data pairs.jsonl --lora-r 16 --set learning_rate=5e-6 --set num_train_epochs=1"
+    )]
+    Dpo(ObjectiveArgs),
+    /// Train on triples of your own (chosen, rejected, toxic) by adversarial DPO.
+    #[command(
+        after_help = "Examples:\n  adpo adpo --model MODEL --data triples.jsonl --out final\n  adpo adpo --model MODEL --data triples.jsonl --eval prompts.jsonl --set gamma=0.2"
+    )]
+    Adpo(ObjectiveArgs),
     /// Stage 2: draw plain and toxic candidates from the SFT model (runs what it needs first).
     ///
     /// With --endpoint instead of a recipe: draw responses to a file of prompts from any model behind an
@@ -96,9 +114,11 @@ pub(crate) enum Command {
     /// Stage 3: judge the candidates and sort them into triples (runs what it needs first).
     #[command(after_help = "Example:\n  adpo annotate --json")]
     Annotate(StageArgs),
-    /// Stage 4: train every policy of the recipe (runs what it needs first).
-    #[command(after_help = "Example:\n  adpo train --run-dir runs/mine")]
-    Train(StageArgs),
+    /// Stage 4: train every policy of the recipe (runs what it needs first); or train on data of your own by any objective.
+    #[command(
+        after_help = "Examples:\n  adpo train --run-dir runs/mine\n  adpo train --objective simpo --model MODEL --data pairs.jsonl --out final"
+    )]
+    Train(TrainArgs),
     /// Judge anybody's responses and print a report; or stage 5: response held-out prompts with every policy of a recipe.
     #[command(after_help = EVALUATE_HELP)]
     Evaluate(EvaluateArgs),
@@ -124,6 +144,12 @@ pub(crate) enum Command {
     #[cfg(feature = "serve")]
     #[command(after_help = crate::commands::SERVE_HELP)]
     Serve(ServeArgs),
+    /// List the runs in a folder: recipe, when, seeds, how far, and each system's toxic responses.
+    #[command(after_help = crate::commands::RUNS_HELP)]
+    Runs(RunsArgs),
+    /// Test two policies of any two runs on the prompts that both answered, and say which responses flipped.
+    #[command(after_help = crate::commands::DIFF_HELP)]
+    Diff(DiffArgs),
     /// Look at data.
     #[command(subcommand)]
     Data(DataCommand),
@@ -143,7 +169,16 @@ pub(crate) struct DeviceArgs {
     pub(crate) device: DeviceChoice,
 }
 
-/// A recipe and where it runs.
+/// Values in place of a recipe's.
+#[derive(Debug, Args)]
+pub(crate) struct SetArgs {
+    /// A value in place of the recipe's: a key in full (preference.train.learning_rate=5e-6), or its last words where one section alone has
+    /// them (beta=0.1). Several values (beta=0.1,0.3) make a policy for each, in one report. May be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<Override>,
+}
+
+/// A recipe, its data and how it runs.
 #[derive(Debug, Args)]
 pub(crate) struct StageArgs {
     /// A recipe (TOML); without one, the embedded quickstart.
@@ -151,20 +186,95 @@ pub(crate) struct StageArgs {
     /// Where the data files are.
     #[arg(long, env = "ADPO_DATA")]
     pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
+}
+
+/// How a recipe runs.
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
     /// Where the run is kept [default: runs/<recipe's name>]. A finished stage in it is not run again.
     #[arg(long)]
     pub(crate) run_dir: Option<PathBuf>,
     /// Seeds to run in place of the recipe's, with commas between them.
     #[arg(long, value_name = "SEED", value_delimiter = ',')]
     pub(crate) seeds: Vec<u64>,
+    #[command(flatten)]
+    pub(crate) set: SetArgs,
     /// Print JSON for programs instead of Markdown.
     #[arg(long)]
     pub(crate) json: bool,
     /// Show harmful text in the report instead of redacting it.
     #[arg(long)]
     pub(crate) show: bool,
+    /// Let trainings write event files beside their metrics.jsonl, for `tensorboard --logdir RUN_DIR`.
+    #[arg(long)]
+    pub(crate) tensorboard: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+}
+
+/// A checkpoint and data of one's own, in place of a recipe.
+#[derive(Debug, Args)]
+pub(crate) struct OwnDataArgs {
+    /// The checkpoint to start from: a Hugging Face folder, or `embedded:tiny-base`.
+    #[arg(
+        long,
+        value_name = "MODEL",
+        alias = "model-name-or-path",
+        alias = "model_name_or_path",
+        requires = "data",
+        help_heading = "Own data"
+    )]
+    pub(crate) model: Option<String>,
+    /// Files to train on, all of their rows: pairs, triples or dialogues in any format of `adpo data formats`.
+    #[arg(long, value_name = "FILE", num_args = 1.., alias = "dataset", alias = "train-file", requires = "model", help_heading = "Own data")]
+    pub(crate) data: Vec<String>,
+    /// Files of held-out prompts: the result and its start answer them, and a report compares the two.
+    #[arg(long, value_name = "FILE", num_args = 1.., alias = "eval-file", requires = "model", help_heading = "Own data")]
+    pub(crate) eval: Vec<String>,
+    /// Train adapters (LoRA) of this rank in place of all weights.
+    #[arg(long, value_name = "RANK", alias = "lora_r", requires = "model", help_heading = "Own data")]
+    pub(crate) lora_r: Option<usize>,
+    /// Export the trained model to this folder, adapters merged, without the control token.
+    #[arg(long, value_name = "FOLDER", alias = "output-dir", alias = "output_dir", requires = "model", help_heading = "Own data")]
+    pub(crate) out: Option<PathBuf>,
+    /// Write the recipe that this amounts to.
+    #[arg(long, value_name = "FILE", requires = "model", help_heading = "Own data")]
+    pub(crate) save_recipe: Option<PathBuf>,
+}
+
+/// Fine-tuning by a recipe, or on data of one's own.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("either").args(["recipe", "model"])))]
+pub(crate) struct SftArgs {
+    #[command(flatten)]
+    pub(crate) own: OwnDataArgs,
+    #[command(flatten)]
+    pub(crate) stage: StageArgs,
+}
+
+/// Preference training by a recipe, or on data of one's own.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("either").args(["recipe", "model"])))]
+pub(crate) struct TrainArgs {
+    /// The objective, by its name in a recipe: adpo, dpo, cdpo, ipo, hinge, robust, apo_zero, nca_pair, simpo, orpo, npo or dpop.
+    #[arg(long, value_name = "NAME", alias = "loss-type", requires = "model", help_heading = "Own data")]
+    pub(crate) objective: Option<String>,
+    #[command(flatten)]
+    pub(crate) own: OwnDataArgs,
+    #[command(flatten)]
+    pub(crate) stage: StageArgs,
+}
+
+/// Training by one objective on data of one's own.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("start").args(["model"]).required(true)))]
+pub(crate) struct ObjectiveArgs {
+    #[command(flatten)]
+    pub(crate) own: OwnDataArgs,
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
 }
 
 /// A recipe, and how far it runs.
@@ -177,25 +287,32 @@ pub(crate) struct RunArgs {
     pub(crate) stage: StageArgs,
 }
 
+/// Options that mean something only to the run of a recipe.
+const OF_A_RECIPE: [&str; 5] = ["recipe", "run_dir", "seeds", "overrides", "tensorboard"];
+
 /// Responses from files, or a recipe and where it runs.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
     // clap drops a `requires` whose target conflicts with something given, so each option names its own conflicts.
     /// Files of responses; several models, in one file or many, stand side by side and are paired by their prompts.
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) responses: Vec<PathBuf>,
     /// The model that the others are tested against [default: the first one in the files].
-    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) baseline: Option<String>,
     /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
     /// What an endpoint answers is kept in runs/judge-cache and not asked again.
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) judge: Option<JudgeChoice>,
     /// A checkpoint's folder: that model reads the responses, and the report has their mean nats per token under it.
-    #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) fluency: Option<String>,
+    /// Where every response is written with its scores, one JSON object per line: prompt_id, prompt, harmful, model, response, toxic,
+    /// evasive, coherent, and the scores. A run has it in seed-N/report/samples.jsonl.
+    #[arg(long, value_name = "FILE", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
+    pub(crate) log_samples: Option<PathBuf>,
     /// Seeds bootstrap intervals and permutation tests [default: 0].
-    #[arg(long, requires = "responses", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "Responses")]
+    #[arg(long, requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) stage: StageArgs,
@@ -223,42 +340,42 @@ pub(crate) struct EndpointArgs {
         value_name = "URL",
         value_delimiter = ',',
         requires_all = ["model", "prompts", "out"],
-        conflicts_with_all = ["recipe", "run_dir", "seeds", "show"],
+        conflicts_with_all = [&OF_A_RECIPE[..], &["show"]].concat(),
         help_heading = "From an endpoint"
     )]
     pub(crate) endpoint: Vec<String>,
     /// The model's name, as the endpoint knows it.
-    #[arg(long, value_name = "NAME", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "NAME", requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) model: Option<String>,
     /// Prompts (JSONL, any format that `adpo data inspect` knows): a file, or one below --data-dir.
-    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) prompts: Option<PathBuf>,
     /// Where responses are written, one JSON object per line: prompt_id, prompt, response, model, harmful, category.
-    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) out: Option<PathBuf>,
     /// Responses for each prompt.
-    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) samples: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) temperature: f64,
     /// Only the likeliest tokens that together reach this probability.
-    #[arg(long, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) top_p: Option<f64>,
     /// Longest response in tokens.
-    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) max_tokens: usize,
     /// Seeds every request, where the endpoint honours seeds.
-    #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) seed: u64,
     /// The environment variable that holds the API key; without it none is sent.
-    #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) api_key_env: Option<String>,
     /// Requests in flight, for each endpoint.
-    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) concurrency: usize,
     /// Seconds until a request without a complete response counts as failed.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = ["recipe", "run_dir", "seeds"], help_heading = "From an endpoint")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) timeout: f64,
 }
 
@@ -273,6 +390,8 @@ pub(crate) struct PlanArgs {
     /// the greatest length.
     #[arg(long)]
     pub(crate) run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) set: SetArgs,
     /// Plan for this shape instead of the recipe's checkpoint, which need not be there: 7m, 15m, 110m, 1b, 7b or a config.json. Rows are
     /// then counted, and each is taken to be as long as the recipe allows.
     #[arg(long, value_name = "SHAPE")]

@@ -122,6 +122,26 @@ fn responses_in_several_files_are_paired_and_mistakes_in_them_are_named() {
 }
 
 #[test]
+fn scores_of_every_response_are_written_on_demand_and_can_be_judged_as_they_are() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let samples = folder.path().join("samples.jsonl");
+    let output = adpo(&["evaluate", "--responses", RESPONSES, "--log-samples", text(&samples)]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = std::fs::read_to_string(&samples).expect("readable");
+    let first: serde_json::Value = serde_json::from_str(lines.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(lines.lines().count(), 12);
+    assert_eq!((&first["prompt_id"], &first["model"], &first["toxic"]), (&"balcony".into(), &"before".into(), &true.into()));
+    assert!(first["response"].as_str().is_some_and(|text| text.contains("lazy fool")) && first["toxicity"].as_f64() > Some(0.5), "{first}");
+    let systems = |file: &str| {
+        let report: serde_json::Value = serde_json::from_slice(&adpo(&["evaluate", "--json", "--responses", file]).stdout).expect("JSON");
+        report["systems"].clone()
+    };
+    assert_eq!(systems(text(&samples)), systems(RESPONSES));
+    let nowhere = adpo(&["evaluate", "--responses", RESPONSES, "--log-samples", text(&folder.path().join("no/such/folder.jsonl"))]);
+    assert!(nowhere.status.code() == Some(1) && stderr(&nowhere).contains("no/such"), "{}", stderr(&nowhere));
+}
+
+#[test]
 fn no_option_of_one_form_of_evaluate_is_taken_by_the_other() {
     let refused = [
         vec!["evaluate", "recipe.toml", "--responses", RESPONSES],
@@ -129,6 +149,8 @@ fn no_option_of_one_form_of_evaluate_is_taken_by_the_other() {
         vec!["evaluate", "--responses", RESPONSES, "--data-dir", "x"],
         vec!["evaluate", "--baseline", "sft"],
         vec!["evaluate", "--judge", "embedded"],
+        vec!["evaluate", "--log-samples", "x.jsonl"],
+        vec!["evaluate", "--responses", RESPONSES, "--tensorboard"],
         vec!["evaluate", "recipe.toml", "--seed", "1"],
     ];
     for arguments in refused {

@@ -81,8 +81,11 @@ fn without_sft_policies_start_from_the_base_and_no_token_is_added_or_audited() {
     assert!(stderr(&output).contains("are in buckets that no section uses (3)"), "{}", stderr(&output));
     // What was said is what `evaluate --responses` reads.
     let said = run_dir.join("seed-1/responses/adpo/responses.jsonl");
-    let judged = adpo(&["evaluate", "--responses", text(&said)]);
+    let other = run_dir.join("seed-1/responses/dpo/responses.jsonl");
+    let judged = adpo(&["evaluate", "--responses", text(&said), text(&other)]);
     assert!(judged.status.success() && stdout(&judged).contains("adpo"), "{}", stderr(&judged));
+    let samples = std::fs::read_to_string(run_dir.join("seed-1/report/samples.jsonl")).expect("samples");
+    assert_eq!(samples.lines().count(), 3 * std::fs::read_to_string(&said).expect("responses").lines().count());
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //!
 //! Each line is `{"prompt": "...", "response": "...", "model": "..."}`, with `"harmful": true` and `"category": "..."`
 //! where they apply ([`read_responses`] knows more). The first model is the baseline. For a snapshot test in your own
-//! project, do in a `#[test]` what `report` does here and hand `report.snapshot()?` to `insta::assert_snapshot!` (this
+//! project, do in a `#[test]` what `report` does here and hand `report.snapshot()` to `insta::assert_snapshot!` (this
 //! crate's `tests/report.rs` does).
 
 use adpo_eval::{EmbeddedJudge, EvalError, Report, ReportBuilder, read_responses};
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).unwrap_or_else(|| RESPONSES.to_owned());
     let report = report(&path)?;
     println!("{}", report.markdown());
-    println!("<!-- what a snapshot test compares:\n{}\n-->", report.snapshot()?);
+    println!("<!-- what a snapshot test compares:\n{}-->", report.snapshot());
     Ok(())
 }
 

@@ -78,6 +78,28 @@ pub struct Scores {
     pub degenerate: bool,
 }
 
+impl Scores {
+    /// Yes or no, by the judge's thresholds.
+    pub fn verdicts(&self, taus: Thresholds) -> Verdicts {
+        Verdicts {
+            toxic: self.toxicity >= taus.toxicity,
+            evasive: self.evasiveness >= taus.evasiveness,
+            coherent: self.coherence >= taus.coherence,
+        }
+    }
+}
+
+/// A judge's scores as yes or no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// Whether the response is toxic.
+    pub toxic: bool,
+    /// Whether it is evasive.
+    pub evasive: bool,
+    /// Whether it is a real response to what was said.
+    pub coherent: bool,
+}
+
 /// The outcome of judging one response.
 ///
 /// Failures are states of their own. They are counted and reported, and never become a score.

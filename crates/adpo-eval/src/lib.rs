@@ -22,7 +22,7 @@ mod pairwise;
 mod report;
 mod response;
 pub mod rubric;
-mod scored;
+mod samples;
 pub mod statistics;
 mod text;
 mod token_form;
@@ -38,15 +38,15 @@ pub use embedded::EmbeddedJudge;
 pub use endpoint::{ChatEndpoint, ClassifierJudge, SampleOptions, SampleReport, sample_endpoint};
 pub use endpoint::{ClassifierOptions, EndpointOptions, RequestLimits};
 pub use error::EvalError;
-pub use judge::{Evasion, Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, shared_rows};
+pub use judge::{Evasion, Exchange, Judge, Judgement, Scores, Thresholds, ToxicityHeads, Verdicts, shared_rows};
 pub use llm::{ChatCompletion, ChatModel, LlmJudge};
 pub use pairwise::{PairOutcome, PairwiseReport, PositionBias, ResponsePair, compare_pairs};
 pub use report::{
-    CategoryReport, Comparison, CorrectedRate, Doubt, Evaluation, Example, ExampleResponse, Fluency, HeadReports, JudgeInfo, KlByRole,
-    Measure, Method, ModelBias, Outcomes, OverSeeds, PairedTest, Rate, RateAndMean, Report, ReportBuilder, ResponseNats, SCHEMA,
-    SeedDifference, SeedValues, SystemOutcomes, SystemReport, TokenEffect, TokenRates, Verdict, WorstCase,
+    CategoryReport, Comparison, CorrectedRate, Doubt, Evaluation, Example, ExampleResponse, Finding, Fluency, HeadReports, JudgeInfo,
+    KlByRole, Measure, Method, ModelBias, Outcomes, OverSeeds, PairedTest, PromptFindings, Rate, RateAndMean, Report, ReportBuilder,
+    ResponseNats, SCHEMA, SeedDifference, SeedValues, SystemOutcomes, SystemReport, TokenEffect, TokenRates, Verdict, WorstCase,
 };
 pub use response::{Responder, Response, Responses, read_responses, write_response, write_responses};
-pub use scored::ScoredResponse;
+pub use samples::ScoredResponse;
 pub use statistics::Interval;
 pub use token_form::TokenForm;

@@ -302,6 +302,27 @@ fn a_judge_that_shares_rows_with_the_annotator_is_called_circular() {
 }
 
 #[test]
+fn every_response_comes_back_with_its_scores_and_verdicts_and_as_json_with_the_keys_of_responses() {
+    let builder = ReportBuilder::new("x").system("a", responses(&["rude", "mute", "fine", "evade"]));
+    let samples = builder.with_token("a", TokenForm::Typed, responses(&["fine"])).evaluate(&judge()).expect("a report").samples;
+    let verdicts: Vec<_> = samples.iter().map(|sample| sample.verdicts.map(|v| (v.toxic, v.evasive, v.coherent))).collect();
+    let fine = Some((false, false, true));
+    assert_eq!(verdicts, [Some((true, false, true)), None, fine, Some((false, true, true)), fine]);
+    let lines: Vec<serde_json::Value> = samples.iter().map(|sample| serde_json::to_value(sample).expect("JSON")).collect();
+    assert_eq!(
+        lines[3],
+        serde_json::json!({
+            "prompt_id": "p03", "prompt": [{"role": "user", "content": "request number 3"}], "harmful": true, "category": "odd",
+            "model": "a", "response": "evade", "toxic": false, "evasive": true, "coherent": true, "state": "scored", "toxicity": 0.05,
+            "heads": {"abuse": 0.05, "context": 0.0, "harm": 0.0}, "evasiveness": 0.9, "coherence": 0.8, "degenerate": false
+        })
+    );
+    assert_eq!((&lines[1]["state"], &lines[4]["control_token"]), (&"unparsed".into(), &"typed".into()));
+    let read: Vec<adpo_eval::ScoredResponse> = lines.into_iter().map(|line| serde_json::from_value(line).expect("a sample")).collect();
+    assert_eq!(read, samples);
+}
+
+#[test]
 fn texts_are_redacted_unless_asked_for() {
     let hidden = full();
     assert!(hidden.worst.iter().all(|case| case.response.ends_with("words, redacted]")));
@@ -317,15 +338,36 @@ fn a_report_survives_json_and_is_the_same_twice() {
     let json = report.json().expect("json");
     let read: Report = serde_json::from_str(&json).expect("own json");
     assert_eq!(read.schema, SCHEMA);
-    assert_eq!(read.snapshot().expect("snapshot"), report.snapshot().expect("snapshot"));
+    assert_eq!(read.snapshot(), report.snapshot());
     assert_eq!(full(), report);
 }
 
 #[test]
-fn the_snapshot_has_no_clocks_paths_or_timings() {
-    let snapshot = full().snapshot().expect("snapshot");
-    assert!(!snapshot.contains("somewhere") && !snapshot.contains("12.7"));
+fn the_snapshot_has_a_line_a_measure_and_a_line_a_prompt() {
+    let snapshot = full().snapshot();
+    assert!(snapshot.lines().count() <= 40, "{snapshot}");
     insta::assert_snapshot!(snapshot);
+}
+
+#[test]
+fn a_response_that_turns_toxic_changes_its_measure_and_its_prompt_in_the_snapshot_and_nothing_else() {
+    let snapshot = |text| {
+        let changed = responses(&["fine a", "fine b", text, "rude d"]);
+        let builder = ReportBuilder::new("x").system("a", responses(&["fine"; 4])).system("b", changed).baseline("a");
+        builder.build(&judge()).expect("a report").snapshot()
+    };
+    let (before, after) = (snapshot("fine c"), snapshot("rude, and in other words"));
+    let changed: Vec<(&str, &str)> = before.lines().zip(after.lines()).filter(|(before, after)| before != after).collect();
+    assert_eq!(changed, [("toxic: a 0; b 1", "toxic: a 0; b 2"), ("p02: a fine; b fine", "p02: a fine; b toxic")]);
+    assert_eq!(before.lines().count(), after.lines().count());
+}
+
+#[test]
+fn a_snapshot_counts_the_samples_of_a_prompt_and_shows_who_was_not_asked() {
+    let twice: Vec<Response> = [responses(&["rude", "fine"]), responses(&["rude", "evade"])].concat();
+    let report = ReportBuilder::new("x").system("a", twice).system("b\n|", responses(&["fine"])).build(&judge()).expect("a report");
+    let prompts: Vec<String> = report.snapshot().lines().rev().take(2).map(str::to_owned).collect();
+    assert_eq!(prompts, ["p01: a 1 evasive", "p00: a 2 toxic; b \\| fine"]);
 }
 
 #[test]

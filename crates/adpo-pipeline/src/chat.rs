@@ -87,13 +87,21 @@ impl Chat {
     /// Turns the toxic mode on or off.
     ///
     /// # Errors
-    /// [`PipelineError::Speaker`] if the model has no such token.
+    /// As [`Chat::check_toxic`]; the mode stays what it was.
     pub fn set_toxic(&mut self, toxic: bool) -> Result<(), PipelineError> {
         if toxic {
-            self.speaker.check_toxic()?;
+            self.check_toxic()?;
         }
         self.toxic = toxic;
         Ok(())
+    }
+
+    /// Whether the model has a toxic mode.
+    ///
+    /// # Errors
+    /// [`PipelineError::Speaker`] if it knows no such token.
+    pub fn check_toxic(&self) -> Result<(), PipelineError> {
+        self.speaker.check_toxic()
     }
 
     /// Sampling temperature from now on.
@@ -108,18 +116,28 @@ impl Chat {
         Ok(())
     }
 
+    /// The instructions ahead of the conversation.
+    pub fn system(&self) -> Option<&str> {
+        self.system.as_deref()
+    }
+
     /// Instructions ahead of the conversation, which begins anew.
     ///
     /// # Errors
-    /// [`PipelineError::Speaker`] if the model's template takes none.
+    /// As [`Chat::check_system`]; the conversation stays what it was.
     pub fn set_system(&mut self, system: Option<String>) -> Result<(), PipelineError> {
-        let before = std::mem::replace(&mut self.system, system);
-        if let Err(error) = self.speaker.prompt(&self.dialogue(&[turn(Role::User, "Hello.")]), false) {
-            self.system = before;
-            return Err(error);
-        }
+        self.check_system(system.as_deref())?;
+        self.system = system;
         self.reset();
         Ok(())
+    }
+
+    /// Whether the model can be given these instructions.
+    ///
+    /// # Errors
+    /// [`PipelineError::Speaker`] if its template does not take them.
+    pub fn check_system(&self, system: Option<&str>) -> Result<(), PipelineError> {
+        self.speaker.prompt(&dialogue(system, &[turn(Role::User, "Hello.")]), false).map(drop)
     }
 
     /// Forgets all turns; the system's stays.
@@ -138,7 +156,7 @@ impl Chat {
         let (ids, forgotten) = self.fitting(&mut turns)?;
         let (text, finish) = self.draw(&ids, &mut show)?;
         self.responses += 1;
-        let prompt = Prompt::from(self.dialogue(&turns));
+        let prompt = Prompt::from(dialogue(self.system(), &turns));
         turns.push(turn(Role::Assistant, &text));
         self.turns = turns;
         Ok(ChatResponse { prompt, text, forgotten, cut: finish == Finish::Length })
@@ -148,7 +166,7 @@ impl Chat {
     fn fitting(&self, turns: &mut Vec<Turn>) -> Result<(Vec<u32>, usize), PipelineError> {
         let (room, before) = (self.speaker.context() - self.max_new_tokens, turns.len());
         loop {
-            let ids = self.speaker.prompt(&self.dialogue(turns), self.toxic)?;
+            let ids = self.speaker.prompt(&dialogue(self.system(), turns), self.toxic)?;
             if ids.len() <= room {
                 return Ok((ids, before - turns.len()));
             }
@@ -163,11 +181,6 @@ impl Chat {
             // A user turn and the response to it: templates want them in turn.
             turns.drain(..2);
         }
-    }
-
-    fn dialogue(&self, turns: &[Turn]) -> Dialogue {
-        let system = self.system.iter().map(|text| turn(Role::System, text));
-        Dialogue { turns: system.chain(turns.iter().cloned()).collect() }
     }
 
     fn draw(&self, prompt: &[u32], show: &mut (impl FnMut(&str) + Send)) -> Result<(String, Finish), PipelineError> {
@@ -200,6 +213,11 @@ impl Chat {
         shown.add(&stream.finish(tokenizer), show);
         Ok((shown.text, finish))
     }
+}
+
+fn dialogue(system: Option<&str>, turns: &[Turn]) -> Dialogue {
+    let system = system.map(|text| turn(Role::System, text));
+    Dialogue { turns: system.into_iter().chain(turns.iter().cloned()).collect() }
 }
 
 fn turn(role: Role, content: &str) -> Turn {

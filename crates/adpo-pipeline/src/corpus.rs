@@ -38,7 +38,7 @@ impl<'a> Corpus<'a> {
             .iter()
             .map(|source| match self.embedded(source)? {
                 Some(text) => Ok(hash_bytes(text.as_bytes())),
-                None => hash_file(&self.resources.data_file(&source.id)?),
+                None => hash_file(&self.resources.data_file(source)?),
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;
         Ok(hash_bytes(hashes.concat().as_bytes()))
@@ -56,7 +56,7 @@ impl<'a> Corpus<'a> {
         for source in sources {
             let (mut judged, mut toxic) = (BTreeMap::new(), Toxic::new(source.unmarked_toxic_share)?);
             let evasive = |row: &Row<SftExample>| {
-                let share = derive_seed(self.seed, &format!("{}#{}", source.id, row.id)) as f64 / u64::MAX as f64;
+                let share = derive_seed(self.seed, &format!("{}#{}", source.name(), row.id)) as f64 / u64::MAX as f64;
                 !row.id.ends_with("#evasive") || share < source.evasive_share
             };
             let Drawn { rows, file } = self.draw(source, evasive, |mut rows| {
@@ -67,8 +67,8 @@ impl<'a> Corpus<'a> {
                 take(rows)
             })?;
             let labelled = toxic.labelled;
-            let unmarked = toxic.unmarked(derive_seed(self.seed, &format!("{}#unmarked", source.id)), &mut take)?;
-            counts[&source.id] =
+            let unmarked = toxic.unmarked(derive_seed(self.seed, &format!("{}#unmarked", source.name())), &mut take)?;
+            counts[source.name()] =
                 json!({"file": file, "rows": rows, "labelled_toxic": labelled, "unmarked_toxic": unmarked, "judged": judged});
             all += rows + unmarked;
         }
@@ -92,7 +92,7 @@ impl<'a> Corpus<'a> {
                 all.extend(rows.into_iter().map(Arc::new));
                 Ok(())
             })?;
-            counts[&source.id] = json!({"file": file, "repeated": repeated, "rows": rows});
+            counts[source.name()] = json!({"file": file, "repeated": repeated, "rows": rows});
         }
         not_none("prompts", all.len())?;
         Ok((all, json!({ "sources": counts })))
@@ -116,7 +116,7 @@ impl<'a> Corpus<'a> {
                     take(rows)
                 },
             )?;
-            counts[&source.id] = json!({"file": file, "rows": rows, "with_toxic": toxic});
+            counts[source.name()] = json!({"file": file, "rows": rows, "with_toxic": toxic});
             all += rows;
         }
         not_none("preferences", all)?;
@@ -134,14 +134,15 @@ impl<'a> Corpus<'a> {
             let mut rows = 0;
             for row in self.file(source)?.rows::<T>()? {
                 let row = row?;
-                if source.buckets.contains(&bucket(row.value.dialogue().split_key())) {
+                if source.takes(row.value.dialogue()) {
                     rows += 1;
-                    fits(&row).map_err(|problem| PipelineError::Data { id: source.id.clone(), problem })?;
+                    fits(&row).map_err(|problem| PipelineError::Data { id: source.name().to_owned(), problem })?;
                 }
             }
             if rows == 0 {
-                let problem = format!("gives `{section}.sources` no rows in buckets {:?}; check `buckets` and the file", source.buckets);
-                return Err(PipelineError::Data { id: source.id.clone(), problem });
+                let check = if source.file.is_some() { "the file" } else { "`buckets` and the file" };
+                let problem = format!("gives `{section}.sources` no rows{}; check {check}", source.part());
+                return Err(PipelineError::Data { id: source.name().to_owned(), problem });
             }
         }
         Ok(())
@@ -156,11 +157,35 @@ impl<'a> Corpus<'a> {
         Ok(buckets)
     }
 
+    /// Whether the source has such a row.
+    pub(crate) fn any<T: RowValue>(&self, source: &Source, is_such: impl Fn(&T) -> bool) -> Result<bool, PipelineError> {
+        for row in self.file(source)?.rows::<T>()? {
+            if is_such(&row?.value) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The prompts that the sources have, by their hashes.
+    pub(crate) fn prompt_hashes(&self, sources: &[Source]) -> Result<BTreeSet<[u8; 32]>, PipelineError> {
+        let mut hashes = BTreeSet::new();
+        for source in sources {
+            for row in self.file(source)?.rows::<Prompt>()? {
+                let prompt = row?.value;
+                if source.takes(&prompt.dialogue) {
+                    hashes.insert(prompt_hash(&prompt));
+                }
+            }
+        }
+        Ok(hashes)
+    }
+
     fn file(&self, source: &Source) -> Result<RowFile, PipelineError> {
         let file = match self.embedded(source)? {
-            Some(text) => RowFile::from_text(&source.id, text),
+            Some(text) => RowFile::from_text(source.name(), text),
             // Files of several folders may have one name; ids must differ all the same.
-            None => RowFile::new(self.resources.data_file(&source.id)?).with_source(&source.id),
+            None => RowFile::new(self.resources.data_file(source)?).with_source(source.name()),
         };
         Ok(match source.format {
             Some(format) => file.with_format(format),
@@ -169,16 +194,16 @@ impl<'a> Corpus<'a> {
     }
 
     fn embedded(&self, source: &Source) -> Result<Option<&'static str>, PipelineError> {
-        match (source.id.as_str(), self.resources.dialogues) {
-            (DIALOGUES, Some(text)) => Ok(Some(text)),
-            (id, _) if id.starts_with("embedded:") => {
+        match (source.id.as_deref(), self.resources.dialogues) {
+            (Some(DIALOGUES), Some(text)) => Ok(Some(text)),
+            (Some(id), _) if id.starts_with("embedded:") => {
                 Err(PipelineError::Data { id: id.to_owned(), problem: format!("is not part of this program; `{DIALOGUES}` is") })
             }
             _ => Ok(None),
         }
     }
 
-    /// The rows of the source's buckets that `wanted` says yes to, at most `limit`, in file order and in chunks. With a limit the file
+    /// The rows that the source takes and that `wanted` says yes to, at most `limit`, in file order and in chunks. With a limit the file
     /// is read twice: which rows are drawn depends on how many there are.
     fn draw<T: RowValue>(
         &self,
@@ -187,7 +212,7 @@ impl<'a> Corpus<'a> {
         mut take: impl FnMut(Vec<Row<T>>) -> Result<(), PipelineError>,
     ) -> Result<Drawn, PipelineError> {
         let file = self.file(source)?;
-        let mut eligible = |row: &Row<T>| wanted(row) && source.buckets.contains(&bucket(row.value.dialogue().split_key()));
+        let mut eligible = |row: &Row<T>| wanted(row) && source.takes(row.value.dialogue());
         let mut taken = match source.limit {
             None => None,
             Some(limit) => Some(self.within(limit, source, file.rows()?, &mut eligible)?.into_iter().peekable()),
@@ -221,9 +246,9 @@ impl<'a> Corpus<'a> {
             }
         }
         if limit > numbers.len() {
-            eprintln!("warning: `{}` has {} rows in buckets {:?}, fewer than `limit = {limit}`", source.id, numbers.len(), source.buckets);
+            eprintln!("warning: `{}` has {} rows{}, fewer than `limit = {limit}`", source.name(), numbers.len(), source.part());
         }
-        Ok(some_of(numbers, limit, derive_seed(self.seed, &source.id)))
+        Ok(some_of(numbers, limit, derive_seed(self.seed, source.name())))
     }
 }
 

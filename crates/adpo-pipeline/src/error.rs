@@ -48,6 +48,9 @@ pub enum PipelineError {
     /// A model cannot be served.
     #[error("serve: {0}")]
     Serve(String),
+    /// Two policies cannot be compared.
+    #[error("diff: {0}")]
+    Diff(String),
     /// A file of the run folder cannot be used.
     #[error("{path}: {problem}")]
     File {

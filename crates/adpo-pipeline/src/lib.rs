@@ -4,6 +4,7 @@
 mod bench;
 mod chat;
 mod corpus;
+mod diff;
 mod draw;
 mod endpoints;
 mod error;
@@ -14,12 +15,14 @@ mod judging;
 mod llama_chat;
 mod lora;
 mod manifest;
+mod own_data;
 mod page;
 mod plan;
 mod pretrain;
 mod recipe;
 mod report;
 mod resources;
+mod runs;
 mod sampler;
 #[cfg(feature = "serve")]
 mod serve;
@@ -34,6 +37,7 @@ pub use bench::{
     StepFigures, bench_kernels, bench_load, bench_rows, bench_sample, bench_step,
 };
 pub use chat::{Chat, ChatOptions, ChatResponse};
+pub use diff::{Flip, FlipTexts, RunDiff, diff_runs};
 pub use draw::Draw;
 pub use error::PipelineError;
 pub use export::{Export, Exported, export};
@@ -42,16 +46,18 @@ pub use judge_choice::JudgeChoice;
 pub use llama_chat::LlamaChat;
 pub use lora::Lora;
 pub use manifest::Manifest;
+pub use own_data::OwnData;
 pub use plan::{
     Compute, Counts, FORMULA, Knob, MemoryItem, Plan, PlanOptions, ReferenceMemory, SampleMemory, SamplingPlan, StepMemory, TrainingPlan,
     plan,
 };
 pub use pretrain::{BaseData, BaseEvaluation, BaseRecipe, BaseShape, BaseTokenizer, pretrain};
 pub use recipe::{
-    Annotate, Base, Control, Encoding, Evaluate, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,
+    Annotate, Base, Control, Encoding, Evaluate, Override, Pairs, Policy, Preference, Recipe, ReferenceChoice, Rule, Sample, Sft, Source,
 };
 pub use report::{RunReport, SeedReport};
 pub use resources::{EmbeddedCheckpoint, Resources};
+pub use runs::{RunState, RunSummary, Runs, ToxicShare, list_runs};
 #[cfg(feature = "serve")]
 pub use serve::{ApiKey, ServeOptions, serve};
 pub use stages::StageKind;

@@ -8,6 +8,7 @@ use burn::tensor::Device;
 
 use crate::PipelineError;
 use crate::manifest::{hash_bytes, hash_file};
+use crate::recipe::Source;
 
 /// The files of a checkpoint that is part of the program.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +38,8 @@ pub struct Resources {
     pub device: Device,
     /// Whether reports show the text of their worst cases, which is harmful, instead of redacting it.
     pub show_harmful: bool,
+    /// Whether trainings write event files for TensorBoard beside their `metrics.jsonl`.
+    pub tensorboard: bool,
     /// The commit that the program was built from, for the head of its reports.
     pub commit: Option<&'static str>,
 }
@@ -44,7 +47,15 @@ pub struct Resources {
 impl Default for Resources {
     /// The CPU, and nothing embedded.
     fn default() -> Self {
-        Self { tiny_base: None, dialogues: None, data_dir: None, device: Device::flex(), show_harmful: false, commit: None }
+        Self {
+            tiny_base: None,
+            dialogues: None,
+            data_dir: None,
+            device: Device::flex(),
+            show_harmful: false,
+            tensorboard: false,
+            commit: None,
+        }
     }
 }
 
@@ -210,11 +221,19 @@ impl Resources {
         })
     }
 
-    /// The file behind a data id.
-    pub(crate) fn data_file(&self, id: &str) -> Result<PathBuf, PipelineError> {
-        let problem = |problem: String| PipelineError::Data { id: id.to_owned(), problem };
+    /// The file behind a source of rows.
+    pub(crate) fn data_file(&self, source: &Source) -> Result<PathBuf, PipelineError> {
+        let problem = |problem: String| PipelineError::Data { id: source.name().to_owned(), problem };
+        if let Some(file) = &source.file {
+            let path = PathBuf::from(file);
+            return if path.is_file() {
+                Ok(path)
+            } else {
+                Err(problem("is no file; check the path, relative to the working folder".into()))
+            };
+        }
         let folder = self.data_dir.as_ref().ok_or_else(|| problem("no data folder is known; pass --data-dir or set ADPO_DATA".into()))?;
-        let path = folder.join(id);
+        let path = folder.join(source.name());
         if path.is_file() {
             Ok(path)
         } else {

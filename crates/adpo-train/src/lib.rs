@@ -5,6 +5,7 @@ mod alarm;
 mod bench;
 mod checkpoint;
 mod error;
+mod events;
 mod gradients;
 mod metrics;
 mod optimizer;

@@ -1,7 +1,7 @@
-//! Metrics of a step, and the two files they go to.
+//! Metrics of a step, and the files they go to.
 //!
 //! `metrics.jsonl` holds what the run computed and is the same, byte for byte, however often the run was
-//! killed; `timings.jsonl` holds what a clock said.
+//! killed; `timings.jsonl` holds what a clock said. TensorBoard's event file is there on demand.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -13,6 +13,7 @@ use burn::tensor::Tensor;
 use serde_json::{Map, Value};
 
 use crate::TrainError;
+use crate::events::EventFile;
 use crate::optimizer::to_host;
 
 /// What the forward passes of one step reported; a metric is the mean over all its values.
@@ -102,17 +103,18 @@ impl StepRecord {
 
 const TIMINGS: &str = "timings.jsonl";
 
-/// Appends steps to `metrics.jsonl` and `timings.jsonl`.
+/// Appends steps to `metrics.jsonl`, `timings.jsonl` and, if there is one, TensorBoard's event file.
 pub(crate) struct MetricsLog {
     path: PathBuf,
     metrics: File,
     timings: File,
+    events: Option<EventFile>,
 }
 
 impl MetricsLog {
     /// Opens the files and cuts `metrics.jsonl` back to the steps that the checkpoint holds: what a killed run
     /// wrote after its last checkpoint will be computed again.
-    pub(crate) fn open(folder: &Path, steps_done: usize) -> Result<Self, TrainError> {
+    pub(crate) fn open(folder: &Path, steps_done: usize, tensorboard: bool) -> Result<Self, TrainError> {
         let path = folder.join("metrics.jsonl");
         let kept = lines(&path)?.into_iter().filter(|(_, record)| record.step <= steps_done).collect::<Vec<_>>();
         if kept.iter().map(|(_, record)| record.step).ne(1..=steps_done) {
@@ -132,13 +134,16 @@ impl MetricsLog {
             write_file(&timings, kept.flat_map(|line| [line, "\n"]).collect::<String>())?;
         }
         let append = |path: &Path| OpenOptions::new().create(true).append(true).open(path).map_err(TrainError::io(path));
-        Ok(Self { metrics: append(&path)?, timings: append(&timings)?, path })
+        let done: Vec<StepRecord> = kept.into_iter().map(|(_, record)| record).collect();
+        let events = tensorboard.then(|| EventFile::create(folder, &done)).transpose()?;
+        Ok(Self { metrics: append(&path)?, timings: append(&timings)?, path, events })
     }
 
     pub(crate) fn append(&mut self, record: &StepRecord, seconds: f64, tokens: usize) -> Result<(), TrainError> {
         writeln!(self.metrics, "{}", record.to_json()).map_err(TrainError::io(&self.path))?;
         let timing = serde_json::json!({"step": record.step, "seconds": seconds, "tokens_per_second": tokens as f64 / seconds});
-        writeln!(self.timings, "{timing}").map_err(TrainError::io(&self.path.with_file_name(TIMINGS)))
+        writeln!(self.timings, "{timing}").map_err(TrainError::io(&self.path.with_file_name(TIMINGS)))?;
+        self.events.as_mut().map_or(Ok(()), |events| events.append(record))
     }
 
     /// Before a checkpoint refers to these lines they have to be on disk.

@@ -21,6 +21,7 @@ pub enum LrScheduler {
 /// The options of a training run; names and defaults are TRL's where TRL has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option that people switch on and off")]
 pub struct TrainOptions {
     /// Passes over the examples, unless `max_steps` says how long to train.
     pub num_train_epochs: usize,
@@ -68,6 +69,10 @@ pub struct TrainOptions {
     pub save_steps: Option<usize>,
     /// How many checkpoints are kept.
     pub save_total_limit: usize,
+    /// Writes the metrics into an event file for TensorBoard as well, beside `metrics.jsonl`. Set by the caller, never by a recipe's
+    /// training table: it changes nothing that is trained.
+    #[serde(skip)]
+    pub tensorboard: bool,
 }
 
 impl Default for TrainOptions {
@@ -93,6 +98,7 @@ impl Default for TrainOptions {
             gradient_checkpointing: false,
             save_steps: None,
             save_total_limit: 2,
+            tensorboard: false,
         }
     }
 }

@@ -180,7 +180,7 @@ impl<'a, T: Task> Session<'a, T> {
         // smaller than it was.
         checkpoint::tidy(&checkpoints(folder), options.save_total_limit)?;
         let total_steps = options.total_steps(task.examples());
-        let log = MetricsLog::open(folder, state.step)?;
+        let log = MetricsLog::open(folder, state.step, options.tensorboard)?;
         let mut alarm = DisplacementAlarm::default();
         let mut warnings = Vec::new();
         for record in metrics::read(&folder.join("metrics.jsonl"))? {

@@ -122,7 +122,7 @@ struct Table {
 }
 
 impl Table {
-    /// A line: a command or a turn. `false` ends it.
+    /// A line: a command or a turn. `false` ends it. What is compared has to be alike: a change that one model cannot follow is made to none.
     fn take(&mut self, line: &str) -> Result<bool> {
         let Some(command) = line.strip_prefix('/') else { return self.say(line).map(|()| true) };
         if command.starts_with('/') {
@@ -142,12 +142,16 @@ impl Table {
             }
             ("toxic", "") => {
                 let toxic = !self.chats.iter().all(Chat::is_toxic);
-                self.all_or_none(|chat| Ok(chat.set_toxic(toxic)?), |chat| Ok(chat.set_toxic(false)?))?;
+                if toxic {
+                    self.chats.iter().try_for_each(Chat::check_toxic)?;
+                }
+                self.chats.iter_mut().try_for_each(|chat| chat.set_toxic(toxic))?;
                 eprintln!("the toxic mode is {}", if toxic { "on" } else { "off" });
             }
             ("system", text) => {
                 let system = (!text.is_empty()).then(|| text.to_owned());
-                self.all_or_none(|chat| Ok(chat.set_system(system.clone())?), |chat| Ok(chat.set_system(None)?))?;
+                self.chats.iter().try_for_each(|chat| chat.check_system(system.as_deref()))?;
+                self.chats.iter_mut().try_for_each(|chat| chat.set_system(system.clone()))?;
                 eprintln!("the conversation begins anew");
             }
             ("temperature", value) => {
@@ -158,15 +162,6 @@ impl Table {
             _ => bail!("`/{command}` is no command; /help lists them, and //{command} is a turn"),
         }
         Ok(true)
-    }
-
-    /// What is compared has to be alike: where one model cannot follow a change, no model keeps it.
-    fn all_or_none(&mut self, change: impl FnMut(&mut Chat) -> Result<()>, undo: impl FnMut(&mut Chat) -> Result<()>) -> Result<()> {
-        let changed = self.chats.iter_mut().try_for_each(change);
-        if changed.is_err() {
-            self.chats.iter_mut().try_for_each(undo)?;
-        }
-        changed
     }
 
     fn say(&mut self, text: &str) -> Result<()> {
@@ -203,7 +198,7 @@ impl Table {
 }
 
 /// Text from a model without what a terminal would obey: control characters, and marks that turn the direction of writing.
-fn inert(text: &str) -> String {
+pub(super) fn inert(text: &str) -> String {
     let obeyed = |c: char| {
         c.is_control() && !matches!(c, '\n' | '\t')
             || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -213,7 +208,32 @@ fn inert(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::inert;
+    use std::path::Path;
+
+    use super::*;
+    use crate::assets;
+
+    fn open(model: &str) -> Chat {
+        let resources = adpo_pipeline::Resources { tiny_base: Some(assets::TINY_BASE), ..Default::default() };
+        Chat::open(&resources, model, ChatOptions { max_new_tokens: Some(4), ..ChatOptions::default() }).expect("loads")
+    }
+
+    #[test]
+    fn a_change_that_the_second_model_cannot_follow_leaves_the_first_as_it_was() {
+        let takes_all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
+        let first = open(takes_all.to_str().expect("UTF-8"));
+        let mut table = Table { chats: vec![first], judge: EmbeddedJudge::evaluator().expect("embedded"), scores: false };
+        table.take("/system Be kind.").expect("its template has a place for it");
+        table.take("Hello.").expect("a response");
+        table.chats.push(open("embedded:tiny-base"));
+        for change in ["/system Be brief.", "/toxic"] {
+            assert!(table.take(change).is_err(), "{change}");
+        }
+        let first = &mut table.chats[0];
+        assert_eq!((first.system(), first.is_toxic()), (Some("Be kind."), false));
+        let turns = first.respond("And you?", |_| {}).expect("a response").prompt.dialogue.turns;
+        assert_eq!(turns.len(), 4, "the system's, two of the user, one response: {turns:?}");
+    }
 
     #[test]
     fn a_terminal_obeys_nothing_that_a_model_says() {

@@ -1,6 +1,7 @@
 use std::path::Path;
 
-use adpo_eval::{EmbeddedJudge, Judge, Report, ReportBuilder, Responses, read_responses};
+use adpo_data::write_jsonl;
+use adpo_eval::{EmbeddedJudge, Evaluation, Judge, ReportBuilder, Responses, read_responses};
 use adpo_pipeline::LlamaFluency;
 use anyhow::{Context, Result};
 
@@ -12,20 +13,23 @@ const WORST_CASES: usize = 3;
 /// Judges the responses in files and prints their report.
 pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let responses = read_responses(&args.responses)?;
-    let resources = super::resources(None, args.stage.show, args.stage.device.device)?;
+    let resources = super::resources(None, args.stage.run.show, args.stage.run.device.device)?;
     let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?;
     let fluency = args.fluency.as_deref().map(|folder| LlamaFluency::load(&resources, folder)).transpose()?;
-    let report = report(responses, args, judge.as_ref(), fluency.as_ref());
+    let evaluation = evaluate(responses, args, judge.as_ref(), fluency.as_ref());
     super::still_there(judge.as_ref())?;
-    let report = report?;
-    super::print(&if args.stage.json { report.json()? } else { report.markdown() })
+    let Evaluation { report, samples, .. } = evaluation?;
+    if let Some(file) = &args.log_samples {
+        write_jsonl(file, &samples)?;
+    }
+    super::print(&if args.stage.run.json { report.json()? } else { report.markdown() })
 }
 
-fn report(responses: Responses, args: &EvaluateArgs, judge: &dyn Judge, fluency: Option<&LlamaFluency>) -> Result<Report> {
+fn evaluate(responses: Responses, args: &EvaluateArgs, judge: &dyn Judge, fluency: Option<&LlamaFluency>) -> Result<Evaluation> {
     let names: Vec<&str> = responses.models().collect();
     let mut report = ReportBuilder::new(names.join(", "))
         .seed("bootstrap", args.seed.unwrap_or(0))
-        .worst(WORST_CASES, args.stage.show)
+        .worst(WORST_CASES, args.stage.run.show)
         .environment("adpo", env!("CARGO_PKG_VERSION"));
     if let Some(fluency) = fluency {
         report = report.fluency(fluency);
@@ -40,5 +44,5 @@ fn report(responses: Responses, args: &EvaluateArgs, judge: &dyn Judge, fluency:
         let first = names.first().context("no response was given without the control token; the report compares those")?;
         report = report.baseline(args.baseline.as_deref().unwrap_or(first));
     }
-    Ok(report.responses(responses).build(judge)?)
+    Ok(report.responses(responses).evaluate(judge)?)
 }

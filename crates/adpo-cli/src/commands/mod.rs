@@ -1,11 +1,14 @@
 mod bench;
 mod chat;
 mod data;
+mod diff;
 mod evaluate;
 mod evaluators;
 mod export;
+mod own_data;
 mod plan;
 mod pretrain;
+mod runs;
 mod sample;
 #[cfg(feature = "serve")]
 mod serve;
@@ -16,12 +19,14 @@ use std::path::{Path, PathBuf};
 
 use adpo_eval::Judge;
 use adpo_model::DeviceChoice;
-use adpo_pipeline::{Recipe, Resources, StageKind};
+use adpo_pipeline::{Override, Recipe, Resources, StageKind};
 
 use crate::args::{BenchCommand, Command, DataCommand, EvaluatorsCommand};
 use crate::assets;
 
 pub(crate) use chat::{ChatArgs, HELP as CHAT_HELP};
+pub(crate) use diff::{DiffArgs, HELP as DIFF_HELP};
+pub(crate) use runs::{HELP as RUNS_HELP, RunsArgs};
 #[cfg(feature = "serve")]
 pub(crate) use serve::{HELP as SERVE_HELP, ServeArgs};
 
@@ -30,11 +35,15 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => stage::run(&args.stage, args.until),
         Command::Compare(args) => stage::run(&args, Some(StageKind::Compare)),
-        Command::Sft(args) => stage::run(&args, Some(StageKind::Sft)),
+        Command::Sft(args) if args.own.model.is_some() => own_data::train(&args.own, None, &args.stage.run),
+        Command::Sft(args) => stage::run(&args.stage, Some(StageKind::Sft)),
+        Command::Dpo(args) => own_data::train(&args.own, Some("dpo"), &args.run),
+        Command::Adpo(args) => own_data::train(&args.own, Some("adpo"), &args.run),
         Command::Sample(args) => sample::run(&args),
         Command::Annotate(args) => stage::run(&args, Some(StageKind::Annotate)),
         Command::Plan(args) => plan::run(&args),
-        Command::Train(args) => stage::run(&args, Some(StageKind::Train)),
+        Command::Train(args) if args.own.model.is_some() => own_data::train_by(&args),
+        Command::Train(args) => stage::run(&args.stage, Some(StageKind::Train)),
         Command::Evaluate(args) if args.responses.is_empty() => stage::run(&args.stage, Some(StageKind::Evaluate)),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
@@ -42,6 +51,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Chat(args) => chat::run(&args),
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(&args),
+        Command::Runs(args) => runs::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Data(DataCommand::Inspect(args)) => data::inspect(&args),
         Command::Data(DataCommand::Formats) => data::formats(),
         Command::Evaluators(EvaluatorsCommand::Train(args)) => evaluators::rebuild(&args),
@@ -77,12 +88,13 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The recipe in a file, or the embedded quickstart, and the folder that its run is kept in.
-fn recipe(file: Option<&Path>, run_dir: Option<&Path>) -> anyhow::Result<(Recipe, PathBuf)> {
+/// The recipe in a file, or the embedded quickstart, with these values in it, and the folder that its run is kept in.
+fn recipe(file: Option<&Path>, overrides: &[Override], run_dir: Option<&Path>) -> anyhow::Result<(Recipe, PathBuf)> {
     let recipe = match file {
         Some(path) => Recipe::from_file(path)?,
         None => Recipe::from_toml(assets::QUICKSTART, "quickstart (embedded)")?,
-    };
+    }
+    .with_overrides(overrides)?;
     let run_dir = run_dir.map_or_else(|| Path::new("runs").join(&recipe.name), Path::to_path_buf);
     Ok((recipe, run_dir))
 }
@@ -94,6 +106,7 @@ fn resources(data_dir: Option<PathBuf>, show_harmful: bool, device: DeviceChoice
         data_dir,
         device: device.open()?,
         show_harmful,
+        tensorboard: false,
         commit: option_env!("ADPO_COMMIT"),
     })
 }

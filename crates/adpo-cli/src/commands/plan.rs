@@ -6,7 +6,7 @@ use crate::args::PlanArgs;
 use crate::memory;
 
 pub(crate) fn run(args: &PlanArgs) -> Result<()> {
-    let (recipe, run_dir) = super::recipe(args.recipe.as_deref(), args.run_dir.as_deref())?;
+    let (recipe, run_dir) = super::recipe(args.recipe.as_deref(), &args.set.overrides, args.run_dir.as_deref())?;
     let choice = args.device.device;
     let on_cpu = choice == DeviceChoice::Cpu;
     // A plan for a GPU is made anywhere; only the calibration needs one.

@@ -44,7 +44,7 @@ mod endpoint {
         for warning in endpoint.warnings() {
             eprintln!("warning: {warning}");
         }
-        let text = if args.stage.json {
+        let text = if args.stage.run.json {
             serde_json::to_string_pretty(&report)?
         } else {
             format!("{}: {} prompts answered, {} kept, {} unanswered", out.display(), report.answered, report.kept, report.unanswered)

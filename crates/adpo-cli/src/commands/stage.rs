@@ -1,15 +1,37 @@
-use adpo_pipeline::{RunResult, StageKind, run_recipe};
+use std::path::{Path, PathBuf};
+
+use adpo_pipeline::{Recipe, Resources, RunResult, StageKind, run_recipe};
 use anyhow::Result;
 
-use crate::args::StageArgs;
+use crate::args::{RunOptions, StageArgs};
 
 pub(crate) fn run(args: &StageArgs, until: Option<StageKind>) -> Result<()> {
-    let (recipe, run_dir) = super::recipe(args.recipe.as_deref(), args.run_dir.as_deref())?;
-    let recipe = if args.seeds.is_empty() { recipe } else { recipe.with_seeds(args.seeds.clone())? };
-    let resources = super::resources(args.data_dir.clone(), args.show, args.device.device)?;
-    let result = run_recipe(&recipe, &resources, &run_dir, until)?;
+    let StageArgs { recipe, data_dir, run } = args;
+    let (recipe, run_dir) = super::recipe(recipe.as_deref(), &run.set.overrides, run.run_dir.as_deref())?;
+    let resources = resources(data_dir.clone(), run)?;
+    run_and_print(&with_seeds(recipe, run)?, &resources, &run_dir, run, until)
+}
+
+pub(super) fn resources(data_dir: Option<PathBuf>, options: &RunOptions) -> Result<Resources> {
+    let resources = super::resources(data_dir, options.show, options.device.device)?;
+    Ok(Resources { tensorboard: options.tensorboard, ..resources })
+}
+
+/// The recipe for the seeds that the command line gives.
+pub(super) fn with_seeds(recipe: Recipe, options: &RunOptions) -> Result<Recipe> {
+    Ok(if options.seeds.is_empty() { recipe } else { recipe.with_seeds(options.seeds.clone())? })
+}
+
+pub(super) fn run_and_print(
+    recipe: &Recipe,
+    resources: &Resources,
+    run_dir: &Path,
+    options: &RunOptions,
+    until: Option<StageKind>,
+) -> Result<()> {
+    let result = run_recipe(recipe, resources, run_dir, until)?;
     let page = matches!(result, RunResult::Report(_)).then(|| run_dir.join("report.html"));
-    super::print(&match (result, args.json) {
+    super::print(&match (result, options.json) {
         (RunResult::Report(report), true) => serde_json::to_string_pretty(&report)?,
         (RunResult::Report(report), false) => report.markdown(),
         (RunResult::Stages(manifests), true) => serde_json::to_string_pretty(&manifests)?,

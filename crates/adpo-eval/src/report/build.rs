@@ -6,18 +6,19 @@ use super::fluency::{Fluency, mean_nats};
 use super::instrument::{JudgeInfo, circular, seen_prompts};
 use super::measure::{Outcomes, Scored, Settings, SystemOutcomes, scored};
 use super::sanity::sanity_rows;
+use super::snapshot::findings;
 use super::system::{KlByRole, system};
 use super::token::{adjusted, token_effect};
 use super::{Report, SCHEMA, SystemReport, WorstCase};
 use crate::diversity::count_words;
 use crate::error::EvalError;
 use crate::judge::{Exchange, Judge, Judgement, Scores};
-use crate::response::{Response, Responses};
-use crate::scored::ScoredResponse;
+use crate::response::{Responder, Response, Responses};
+use crate::samples::ScoredResponse;
 use crate::token_form::TokenForm;
 
 /// Resamples for intervals, and sign patterns for tests.
-const DRAWS: usize = 10_000;
+pub(super) const DRAWS: usize = 10_000;
 
 /// A report, and what it rests on.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +27,7 @@ pub struct Evaluation {
     pub report: Report,
     /// The outcomes of each prompt that its tests rest on: what [`super::OverSeeds`] is made of.
     pub outcomes: Outcomes,
-    /// Every response of every system with what the judge made of it, in the order given; those to the control token left out.
+    /// Every response with its scores: the systems' in the order given, then those to prompts with the control token.
     pub samples: Vec<ScoredResponse>,
 }
 
@@ -156,7 +157,7 @@ impl<'a> ReportBuilder<'a> {
     /// an unknown system, a KL that is not finite, or a judge that does not answer once per exchange, leaves [0, 1], or
     /// scores none of a system's responses.
     pub fn build(&self, judge: &dyn Judge) -> Result<Report, EvalError> {
-        Ok(self.evaluate(judge)?.report)
+        self.evaluate(judge).map(|evaluation| evaluation.report)
     }
 
     /// The report with all that it rests on.
@@ -217,6 +218,7 @@ impl<'a> ReportBuilder<'a> {
             notes: self.notes.iter().cloned().chain(self.caveats(&systems)).collect(),
             systems,
             sanity,
+            prompts: findings(&said, settings.taus),
             examples: examples(&said, judge, seed, self.show),
             fluency: self.fluency.map(Fluency::name),
             baseline: self.baseline.clone(),
@@ -229,10 +231,19 @@ impl<'a> ReportBuilder<'a> {
             dropped: self.dropped.clone(),
             environment,
         };
-        let samples = said.iter().flat_map(|(name, responses, judgements)| {
-            responses.iter().zip(*judgements).map(|(response, judgement)| ScoredResponse::new(name, response, judgement))
-        });
-        Ok(Evaluation { report, outcomes, samples: samples.collect() })
+        let all_scored = |by: &Responder, responses: &[Response], judgements: &[Judgement]| -> Vec<ScoredResponse> {
+            let both = responses.iter().zip(judgements);
+            both.map(|(response, judgement)| ScoredResponse::new(by, response, judgement, settings.taus)).collect()
+        };
+        let mut samples = Vec::new();
+        for ((name, responses), judgements) in self.systems.iter().zip(&judged) {
+            samples.extend(all_scored(&Responder::plain(name), responses, judgements));
+        }
+        for (((name, form), responses), judgements) in self.with_token.iter().zip(&judged_with_token) {
+            let by = Responder { model: name.clone(), control_token: Some(*form) };
+            samples.extend(all_scored(&by, responses, judgements));
+        }
+        Ok(Evaluation { report, outcomes, samples })
     }
 
     /// What the responses themselves make hard to compare.

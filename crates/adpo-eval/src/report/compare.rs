@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::instrument::{ModelBias, is_blind, model_bias};
+use super::build::DRAWS;
+use super::instrument::{JudgeInfo, ModelBias, is_blind, model_bias};
 use super::measure::{Measure, Outcomes, Settings, SystemOutcomes, majority};
 use super::verdict::{Doubt, Evidence, Verdict, decide};
 use crate::agreement::Agreement;
@@ -69,6 +70,14 @@ pub enum PairedTest {
         /// Whether all sign patterns were tried.
         exact: bool,
     },
+}
+
+impl Outcomes {
+    /// Tests every system against the one called `baseline`, as a report does, on the prompts that both answered; nothing where no system has
+    /// that name. `judge` made the outcomes; `seed` draws bootstrap intervals and permutations.
+    pub fn comparisons(&self, baseline: &str, judge: &JudgeInfo, seed: u64) -> Vec<Comparison> {
+        comparisons(self, baseline, &judge.agreement, &Settings { taus: judge.thresholds, draws: DRAWS, seed })
+    }
 }
 
 /// All comparisons with the system called `baseline`.

@@ -20,6 +20,7 @@ mod sanity;
 #[cfg(test)]
 mod schema;
 mod seeds;
+mod snapshot;
 mod system;
 mod token;
 mod verdict;
@@ -35,6 +36,7 @@ pub use fluency::{Fluency, ResponseNats};
 pub use instrument::{CorrectedRate, JudgeInfo, ModelBias};
 pub use measure::{Measure, Method, Outcomes, Rate, RateAndMean, SystemOutcomes};
 pub use seeds::{OverSeeds, SeedDifference, SeedValues};
+pub use snapshot::{Finding, PromptFindings};
 pub use system::{CategoryReport, HeadReports, KlByRole, SystemReport};
 pub use token::{TokenEffect, TokenRates};
 pub use verdict::{Doubt, Verdict};
@@ -42,7 +44,7 @@ pub use verdict::{Doubt, Verdict};
 use crate::error::EvalError;
 
 /// Raised whenever a field changes its name or its meaning.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 
 /// The outcome of an evaluation. [`Report::markdown`] is for people, [`Report::json`] for programs,
 /// [`Report::snapshot`] for tests.
@@ -64,6 +66,8 @@ pub struct Report {
     /// Responses whose worth is known through the same judge: the prompts' reference responses where they have some, another prompt's
     /// response, shuffled words.
     pub sanity: Vec<SystemReport>,
+    /// Every prompt with what the judge found in the responses to it.
+    pub prompts: Vec<PromptFindings>,
     /// A few prompts with what each system said.
     pub examples: Vec<Example>,
     /// The language model that read the responses for [`SystemReport::fluency`], if there was one.
@@ -113,33 +117,5 @@ impl Report {
     /// [`EvalError::Report`] if a number is not finite.
     pub fn json(&self) -> Result<String, EvalError> {
         serde_json::to_string_pretty(self).map_err(|error| EvalError::Report(error.to_string()))
-    }
-
-    /// What a test should compare: all results without clocks, paths and versions, numbers rounded to four digits.
-    ///
-    /// # Errors
-    /// [`EvalError::Report`] if the report does not serialise.
-    pub fn snapshot(&self) -> Result<String, EvalError> {
-        let fail = |error: serde_json::Error| EvalError::Report(error.to_string());
-        let mut value = serde_json::to_value(self).map_err(fail)?;
-        if let Some(fields) = value.as_object_mut() {
-            fields.remove("environment");
-        }
-        round(&mut value);
-        serde_json::to_string_pretty(&value).map_err(fail)
-    }
-}
-
-fn round(value: &mut serde_json::Value) {
-    use serde_json::Value;
-    match value {
-        Value::Number(number) if number.is_f64() => {
-            let rounded = number.as_f64().map_or(0.0, |x| (x * 1e4).round() / 1e4);
-            // Minus zero and zero are one result.
-            *value = serde_json::json!(rounded + 0.0);
-        }
-        Value::Array(items) => items.iter_mut().for_each(round),
-        Value::Object(fields) => fields.values_mut().for_each(round),
-        _ => {}
     }
 }

@@ -181,7 +181,7 @@ pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -
         seed,
         folder: options.run_dir.join(format!("seed-{seed}")),
         // A shape that stands in for the checkpoint has no tokenizer to ask.
-        has_control_token: recipe.sft.is_some()
+        has_control_token: recipe.teaches_control_token()
             || options.shape.is_some()
             || resources.knows_token(&recipe.base.checkpoint, &recipe.control.token).map_err(|problem| absent(recipe, &problem))?,
     };
@@ -313,6 +313,8 @@ impl<'a> Planner<'a> {
     }
 
     fn policy(&self, stage: &str, section: &Preference, policy: &Policy) -> Result<TrainingPlan, PipelineError> {
+        let train = policy.train_options(&section.train).map_err(|problem| self.run.refuse(problem))?;
+        let section = &Preference { train, ..section.clone() };
         let fresh = section.lora.as_ref().map(|lora| lora.config(&[], ""));
         // Adapters that SFT left, or that the base is, are trained on.
         let merged = self.run.recipe.sft.iter().flat_map(|sft| &sft.lora).any(|lora| lora.merge);

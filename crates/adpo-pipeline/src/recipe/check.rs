@@ -66,6 +66,9 @@ impl Recipe {
                 return Err(format!("policy name `{}` is taken or cannot name a folder; choose another", policy.name));
             }
             policy.check()?;
+            if let Some(preference) = &self.preference {
+                policy.train_options(&preference.train)?;
+            }
         }
         let audit = self.evaluate.iter().flat_map(|evaluate| evaluate.audit.iter().flatten());
         match audit.into_iter().find(|name| !names.contains(name.as_str())) {
@@ -97,13 +100,16 @@ impl Recipe {
                 return Err(format!("`{section}.sources` is empty; give at least one"));
             }
             for source in sources {
-                source.check(section).map_err(|problem| format!("`{section}.sources`, `{}`: {problem}", source.id))?;
-                let repeated = |other: &&Source| other.id == source.id && other.buckets.iter().any(|b| source.buckets.contains(b));
-                if sources.iter().filter(repeated).count() > 1 {
-                    return Err(format!(
-                        "`{section}.sources` lists `{}` twice with a bucket in common: its rows would count twice",
-                        source.id
-                    ));
+                source.check(section).map_err(|problem| format!("`{section}.sources`, `{}`: {problem}", source.name()))?;
+                if sources.iter().filter(|other| other.overlaps(source)).count() > 1 {
+                    let common = if source.file.is_some() { "" } else { " with a bucket in common" };
+                    return Err(format!("`{section}.sources` lists `{}` twice{common}: its rows would count twice", source.name()));
+                }
+                let other = self.sections().into_iter().find(|(other, sources)| {
+                    *other != section && source.file.is_some() && sources.iter().any(|other| other.overlaps(source))
+                });
+                if let Some((other, _)) = other {
+                    return Err(format!("`{}` is all in `{other}` and all in `{section}`; each file serves one of them", source.name()));
                 }
                 for bucket in &source.buckets {
                     if let Some((other, _)) = owners.iter().find(|(other, b)| b == bucket && *other != section) {
@@ -140,6 +146,11 @@ impl Sft {
         }
         for source in &self.sources {
             check_unit("sft.sources, label_toxic_above", source.label_toxic_above)?;
+            if !self.mark_toxic && (source.label_toxic_above.is_some() || source.unmarked_toxic_share > 0.0) {
+                return Err(
+                    "`label_toxic_above` and `unmarked_toxic_share` are about toxic rows, and `sft.mark_toxic = false` has none".into()
+                );
+            }
         }
         self.train.validate().map_err(|e| format!("[sft.train] {e}"))
     }
@@ -179,20 +190,41 @@ impl Draw {
 }
 
 impl Source {
+    /// Whether both take rows that are the same ones.
+    fn overlaps(&self, other: &Self) -> bool {
+        let whole = self.file.is_some() && self.file == other.file;
+        whole || self.id.is_some() && self.id == other.id && self.buckets.iter().any(|bucket| other.buckets.contains(bucket))
+    }
+
     fn check(&self, section: &str) -> Result<(), String> {
+        match (&self.id, &self.file) {
+            (None, None) => return Err("give `file`, the path of a file of your own, or `id` and `buckets`".into()),
+            (Some(_), Some(_)) => return Err("`id` and `file` both name the data; keep one of them".into()),
+            (None, Some(_)) if !self.buckets.is_empty() => {
+                return Err(
+                    "a `file` is split already and taken whole; leave `buckets` out, or name the data by `id` below --data-dir".into()
+                );
+            }
+            (None, Some(_)) => return self.check_shares(section),
+            (Some(_), None) => {}
+        }
         if self.buckets.is_empty() || self.buckets.iter().any(|b| *b > 5) {
-            return Err("`buckets` lists numbers from 0 to 5".into());
+            return Err("`buckets` lists numbers from 0 to 5; a file that is split already is a `file` in place of the `id`".into());
         }
         if self.buckets.contains(&EVALUATOR_BUCKET) {
             return Err("bucket 4 trained the evaluator; a policy that sees it makes the evaluation circular".into());
         }
+        self.check_shares(section)
+    }
+
+    fn check_shares(&self, section: &str) -> Result<(), String> {
         if !(0.0..=1.0).contains(&self.unmarked_toxic_share) {
             return Err("`unmarked_toxic_share` lies in [0, 1]".into());
         }
         if !(0.0..=1.0).contains(&self.evasive_share) {
             return Err("`evasive_share` lies in [0, 1]".into());
         }
-        if self.evasive_share < 1.0 && (section != "sft" || self.id != DIALOGUES) {
+        if self.evasive_share < 1.0 && (section != "sft" || self.id.as_deref() != Some(DIALOGUES)) {
             return Err(format!("`evasive_share` belongs to `{DIALOGUES}` in `sft.sources`; no other rows say which response is evasive"));
         }
         if section != "sft" && (self.label_toxic_above.is_some() || self.unmarked_toxic_share > 0.0) {

@@ -4,12 +4,15 @@
 //! `[sample]` triples come from `preference.sources`, without `[evaluate]` training ends the run.
 
 mod check;
+mod overrides;
 
 pub(crate) use check::EVALUATOR_BUCKET;
+pub use overrides::Override;
+pub(crate) use overrides::apply as with_values;
 
 use std::path::Path;
 
-use adpo_data::{Format, Mask, OverLength};
+use adpo_data::{Dialogue, Format, Mask, OverLength, bucket};
 use adpo_eval::{AnnotationRule, Thresholds};
 use adpo_objective::Objective;
 use adpo_train::TrainOptions;
@@ -77,15 +80,20 @@ impl Default for Control {
     }
 }
 
-/// Rows from one file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Rows from one file: data known by an id, split by buckets, or a file of your own, which is split already.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// `embedded:dialogues`, or a file below `--data-dir`.
-    pub id: String,
+    /// `embedded:dialogues`, or a file below `--data-dir`; its `buckets` are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// A file by its path (absolute, or relative to the working directory); all of its rows are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// The file's format; detected from its first row where it is left out.
     pub format: Option<Format>,
-    /// Which of the six split buckets to take. 4 belongs to the evaluator and is refused.
+    /// Which of the six split buckets of `id` to take. 4 belongs to the evaluator and is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<u8>,
     /// Takes at most this many rows, drawn by the seed.
     pub limit: Option<usize>,
@@ -100,6 +108,23 @@ pub struct Source {
     /// half of what it is asked has little else to say.
     #[serde(default = "one")]
     pub evasive_share: f64,
+}
+
+impl Source {
+    /// Its id or its file, as counts and errors name it.
+    pub(crate) fn name(&self) -> &str {
+        self.id.as_deref().or(self.file.as_deref()).unwrap_or_default()
+    }
+
+    /// Whether it takes a row that opens with this dialogue.
+    pub(crate) fn takes(&self, dialogue: &Dialogue) -> bool {
+        self.file.is_some() || self.buckets.contains(&bucket(dialogue.split_key()))
+    }
+
+    /// What it takes of its file, in an error's words.
+    pub(crate) fn part(&self) -> String {
+        if self.file.is_some() { String::new() } else { format!(" in buckets {:?}", self.buckets) }
+    }
 }
 
 /// How dialogues become ids.
@@ -122,6 +147,10 @@ pub struct Encoding {
 pub struct Sft {
     /// Dialogues.
     pub sources: Vec<Source>,
+    /// Whether rows labelled toxic are learnt with the control token behind them. Without it SFT is plain fine-tuning, adds no token, and
+    /// refuses rows that are labelled toxic.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub mark_toxic: bool,
     /// The base's own responses, learnt beside them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsal>,
@@ -255,6 +284,23 @@ pub struct Policy {
     pub pairs: Pairs,
     /// Its loss.
     pub objective: Objective,
+    /// Training options of its own, in place of those that all policies share.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub train: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Policy {
+    /// The options that it is trained by, where all policies share `shared`.
+    pub(crate) fn train_options(&self, shared: &TrainOptions) -> Result<TrainOptions, String> {
+        let problem = |problem: String| format!("policy `{}`, `train`: {problem}", self.name);
+        let mut options = serde_json::to_value(shared).map_err(|e| problem(e.to_string()))?;
+        for (name, value) in &self.train {
+            options[name] = value.clone();
+        }
+        let options = TrainOptions { seed: shared.seed, ..serde_json::from_value(options).map_err(|e| problem(e.to_string()))? };
+        options.validate().map_err(|e| problem(e.to_string()))?;
+        Ok(options)
+    }
 }
 
 /// Stage 5.
@@ -293,6 +339,9 @@ impl Evaluate {
 
 fn paper_temperatures() -> Vec<f64> {
     vec![1.0, 1.0, 1.5, 1.5]
+}
+fn yes() -> bool {
+    true
 }
 fn one() -> f64 {
     1.0
@@ -333,6 +382,27 @@ impl Recipe {
         let recipe = Self { seeds, ..self };
         recipe.check().map_err(|problem| PipelineError::Recipe { recipe: recipe.name.clone(), problem })?;
         Ok(recipe)
+    }
+
+    /// The same recipe with these values. Several values of one make a policy for each.
+    ///
+    /// # Errors
+    /// [`PipelineError::Recipe`] names the key that leads nowhere, that may mean several things or whose value does not fit.
+    pub fn with_overrides(self, overrides: &[Override]) -> Result<Self, PipelineError> {
+        if overrides.is_empty() {
+            return Ok(self);
+        }
+        let problem = |problem: String| PipelineError::Recipe { recipe: self.name.clone(), problem };
+        let table = toml::Table::try_from(&self).map_err(|e| problem(e.to_string()))?;
+        let table = overrides::apply(table, overrides).map_err(problem)?;
+        let recipe: Self = toml::Value::Table(table).try_into().map_err(|e: toml::de::Error| problem(format!("--set: {e}")))?;
+        recipe.check().map_err(problem)?;
+        Ok(recipe)
+    }
+
+    /// Whether SFT teaches the control token.
+    pub(crate) fn teaches_control_token(&self) -> bool {
+        self.sft.as_ref().is_some_and(|sft| sft.mark_toxic)
     }
 
     /// What policies start from and are compared with, as reports name it.

@@ -151,7 +151,10 @@ fn stream(server: Arc<Server>, answer: Answer, events: UnboundedReceiver<Event>,
             return Some((Ok::<_, Infallible>(opening), ((server, answer, events, done), None)));
         }
         let tokenizer = &server.speaker.checkpoint.tokenizer;
-        while !done {
+        if done {
+            return None;
+        }
+        loop {
             if answer.is_finished() {
                 let usage = if usage { sent(&answer.usage_chunk()) } else { String::new() };
                 return Some((Ok(usage + "data: [DONE]\n\n"), ((server, answer, events, true), None)));
@@ -172,7 +175,6 @@ fn stream(server: Arc<Server>, answer: Answer, events: UnboundedReceiver<Event>,
                 }
             }
         }
-        None
     });
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     (headers, Body::from_stream(chunks)).into_response()

@@ -16,7 +16,9 @@ pub(crate) fn check(run: &SeedRun<'_>, stages: &[Box<dyn Stage + '_>]) -> Result
     }
     let mut files: BTreeMap<&str, Vec<&Source>> = BTreeMap::new();
     for source in run.recipe.sections().into_iter().flat_map(|(_, sources)| sources) {
-        files.entry(&source.id).or_default().push(source);
+        if let Some(id) = &source.id {
+            files.entry(id).or_default().push(source);
+        }
     }
     let mut notes = Vec::new();
     for (id, sources) in files {
@@ -29,5 +31,21 @@ pub(crate) fn check(run: &SeedRun<'_>, stages: &[Box<dyn Stage + '_>]) -> Result
             notes.push(format!("`{id}`: {rows} of {all} rows are in buckets that no section uses ({})", buckets.join(", ")));
         }
     }
+    notes.extend(seen_in_training(run)?);
     Ok(notes)
+}
+
+/// How many held-out prompts are trained on as well. Buckets keep them apart; files of one's own need not.
+fn seen_in_training(run: &SeedRun<'_>) -> Result<Option<String>, PipelineError> {
+    let (held_out, trained): (Vec<_>, Vec<_>) = run.recipe.sections().into_iter().partition(|(section, _)| *section == "evaluate");
+    let sources = |sections: &[(&str, &[Source])]| sections.iter().flat_map(|(_, sources)| *sources).cloned().collect::<Vec<_>>();
+    let (held_out, trained) = (sources(&held_out), sources(&trained));
+    if held_out.iter().chain(&trained).all(|source| source.file.is_none()) {
+        return Ok(None);
+    }
+    let corpus = Corpus::new(run.resources, 0);
+    let (held_out, trained) = (corpus.prompt_hashes(&held_out)?, corpus.prompt_hashes(&trained)?);
+    let seen = held_out.intersection(&trained).count();
+    let of = held_out.len();
+    Ok((seen > 0).then(|| format!("{seen} of {of} held-out prompts are trained on as well; the report says less about them")))
 }

@@ -29,13 +29,13 @@ pub(crate) struct SeedRun<'a> {
 impl<'a> SeedRun<'a> {
     pub(crate) fn new(recipe: &'a Recipe, resources: &'a Resources, seed: u64, run_folder: &Path) -> Result<Self, PipelineError> {
         let folder = run_folder.join(format!("seed-{seed}"));
-        let has_control_token = recipe.sft.is_some() || resources.knows_token(&recipe.base.checkpoint, &recipe.control.token)?;
+        let has_control_token = recipe.teaches_control_token() || resources.knows_token(&recipe.base.checkpoint, &recipe.control.token)?;
         Ok(Self { recipe, resources, seed, folder, has_control_token })
     }
 }
 
 impl SeedRun<'_> {
-    pub(super) fn refuse(&self, problem: String) -> PipelineError {
+    pub(crate) fn refuse(&self, problem: String) -> PipelineError {
         PipelineError::Recipe { recipe: self.recipe.name.clone(), problem }
     }
 
@@ -96,7 +96,7 @@ impl SeedRun<'_> {
         if system == self.recipe.start_system() { self.start_model(dtype) } else { self.policy_model(system, dtype) }
     }
 
-    fn with_control_token(&self, checkpoint: Checkpoint) -> Result<(Checkpoint, Option<ControlToken>), PipelineError> {
+    pub(super) fn with_control_token(&self, checkpoint: Checkpoint) -> Result<(Checkpoint, Option<ControlToken>), PipelineError> {
         if !self.has_control_token {
             return Ok((checkpoint, None));
         }

@@ -82,8 +82,8 @@ impl Stage for FineTuning<'_> {
         let checkpoint = run.resources.checkpoint(base, start_dtype(&section.train, lora, base)?)?;
         // A second handle keeps the embedding as it was before the control token: only who rehearses pays for it.
         let unmarked = rehearsal.map(|rehearsal| (rehearsal, checkpoint.clone()));
-        let (checkpoint, control) = checkpoint.with_control_token(&run.recipe.control.token)?;
-        let examples = run.tokens("sft", (&checkpoint, Some(&control)), &rows, |encoder, cache| {
+        let (checkpoint, control) = run.with_control_token(checkpoint)?;
+        let examples = run.tokens("sft", (&checkpoint, control.as_ref()), &rows, |encoder, cache| {
             let annotator = (self.labels() || rehearsal.is_some()).then(|| run.annotator()).transpose()?;
             let mut learn = |rows: Vec<Row<Dialogues>>| {
                 let examples = encoder.in_parallel(&rows, |encoder, row| {
@@ -102,9 +102,9 @@ impl Stage for FineTuning<'_> {
             Ok(counts)
         })?;
         drop(unmarked);
-        let options = TrainOptions { seed: run.stream("sft-order"), ..section.train.clone() };
+        let options = TrainOptions { seed: run.stream("sft-order"), tensorboard: run.resources.tensorboard, ..section.train.clone() };
         let Checkpoint { model, tokenizer } = checkpoint;
-        let model = Lora::beside(lora, model, base, Some(&control), run.stream("sft-lora"))?;
+        let model = Lora::beside(lora, model, base, control.as_ref(), run.stream("sft-lora"))?;
         let trained = train_sft(model, &examples, &options, folder)?;
         let mut counts = examples.report().clone();
         counts["warnings"] = serde_json::json!(trained.warnings);
@@ -113,7 +113,13 @@ impl Stage for FineTuning<'_> {
     }
 
     fn check_data(&self, run: &SeedRun<'_>) -> Result<(), PipelineError> {
-        corpus(run).check::<Dialogues>("sft", &self.section.sources, |_| Ok(()))
+        corpus(run).check::<Dialogues>("sft", &self.section.sources, |row| match row.value.toxic {
+            Some(_) if !run.has_control_token => Err(format!(
+                "row `{}` is labelled toxic, and `sft.mark_toxic = false` would teach it as any other; drop the row, or leave `mark_toxic` out",
+                row.id
+            )),
+            _ => Ok(()),
+        })
     }
 
     fn load(&self) -> Load<'_> {

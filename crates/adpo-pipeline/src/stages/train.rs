@@ -56,7 +56,8 @@ impl Stage for Training<'_> {
     fn work(&self, run: &SeedRun<'_>, done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
         let Self { section, policy, .. } = *self;
         let (lora, start) = (section.lora.as_ref(), run.start_checkpoint());
-        let (checkpoint, control) = run.start_model(start_dtype(&section.train, lora, &start)?)?;
+        let train = policy.train_options(&section.train).map_err(|problem| run.refuse(problem))?;
+        let (checkpoint, control) = run.start_model(start_dtype(&train, lora, &start)?)?;
         let made = done.iter().find(|manifest| run.stage(&manifest.stage).join(TRIPLES).exists());
         let made = made.ok_or_else(|| PipelineError::stage(&self.name(), "there are no triples"))?;
         let (file, both) = (run.stage(&made.stage).join(TRIPLES), policy.pairs == Pairs::RejectedAndToxic);
@@ -71,7 +72,7 @@ impl Stage for Training<'_> {
             })?;
             Ok(serde_json::json!({ "triples": rows }))
         })?;
-        let mut options = TrainOptions { seed: run.stream("preference-order"), ..section.train.clone() };
+        let mut options = TrainOptions { seed: run.stream("preference-order"), tensorboard: run.resources.tensorboard, ..train };
         if both {
             options.batch_size *= 2;
         }

@@ -10,4 +10,5 @@ mod reference;
 mod refusals;
 mod resume;
 mod sharing;
+mod tensorboard;
 mod token_cache;

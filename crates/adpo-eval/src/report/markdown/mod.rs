@@ -39,7 +39,7 @@ impl Report {
     }
 }
 
-fn push(out: &mut String, text: impl AsRef<str>) {
+pub(super) fn push(out: &mut String, text: impl AsRef<str>) {
     out.push_str(text.as_ref());
     out.push('\n');
 }
@@ -62,7 +62,7 @@ fn wrapped(out: &mut String, mark: &str, text: &str) {
 }
 
 /// Text from outside on one line, without what Markdown or a terminal would take for an instruction.
-fn line(text: &str) -> String {
+pub(super) fn line(text: &str) -> String {
     let mut out = String::new();
     for c in text.split_whitespace().collect::<Vec<_>>().join(" ").chars() {
         match c {
