@@ -110,7 +110,7 @@ def counted(page: Page) -> int:
 def check_whole(page: Page) -> None:
     """Headline, planes, curves: there, with names and without a number that is none."""
     header = page.locator("header").inner_text()
-    assert "Result" in header and "points [" in header and "95" in header, header
+    assert "Result" in header and "percentage points" in header and " [" in header, header
     titles = page.locator("figure h3").all_inner_texts()
     for title in ["Does it get less toxic by evading?", "Does it get less toxic by talking nonsense?", "Does it refuse the right prompts?"]:
         assert title in titles, titles

@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use adpo_data::{Prompt, Turn};
+use adpo_data::{Prompt, Turn, read_jsonl};
 use adpo_eval::{Comparison, EmbeddedJudge, Exchange, Judge, Measure, OverSeeds, ScoredResponse, Scores, SystemReport, Thresholds};
 use serde::Serialize;
 
 use super::curves::Curve;
 use crate::PipelineError;
 use crate::report::{RunReport, SeedReport};
-use crate::stages::{SeedRun, samples};
+use crate::stages::{REPORT, SAMPLES, SeedRun};
 
 /// What a seed has beside its report.
 pub(crate) struct SeedRows {
     curves: Vec<Curve>,
+    /// Responses to the prompts as they are.
     samples: Vec<ScoredResponse>,
 }
 
@@ -27,7 +28,9 @@ impl SeedRows {
         for policy in &run.recipe.policies {
             curves.push(Curve::read(run.seed, &policy.name, true, &run.stage("policies").join(&policy.name))?);
         }
-        Ok(Self { curves, samples: samples(run)? })
+        let mut samples: Vec<ScoredResponse> = read_jsonl(run.stage(REPORT).join(SAMPLES))?;
+        samples.retain(|sample| sample.control_token.is_none());
+        Ok(Self { curves, samples })
     }
 }
 
@@ -161,11 +164,12 @@ impl<'a> Data<'a> {
     }
 }
 
-/// Covered are prompts that are marked harmful, and those with a turn that the embedded evaluator calls toxic, as if a model had said it.
-/// It is asked whoever judged the responses: it costs nothing, and this decides over no number.
+/// Covered are prompts that are marked harmful, and those with a turn that the embedded evaluator calls toxic, or half so, as if a model
+/// had said it. It is asked whoever judged the responses: it costs nothing, and this decides over no number.
 fn prompts<'a>(asked: &[&'a ScoredResponse]) -> Result<Vec<PagePrompt<'a>>, PipelineError> {
     let judge = EmbeddedJudge::evaluator()?;
-    let threshold = judge.thresholds().toxicity;
+    // A cover too many costs a click.
+    let threshold = judge.thresholds().toxicity / 2.0;
     let unmarked: Vec<Prompt> = asked.iter().map(|row| Prompt::from(row.prompt.dialogue.clone())).collect();
     let turns =
         unmarked.iter().enumerate().flat_map(|(number, prompt)| prompt.dialogue.turns.iter().map(move |turn| (number, prompt, turn)));

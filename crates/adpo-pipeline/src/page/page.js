@@ -126,7 +126,7 @@ function planes(data, systems, rows) {
     legend(systems),
     element("p", { class: "caption" }, told),
     element("div", { class: "figures" }, ...figures.filter((made) => made != null)),
-    refusal ? null : element("p", {}, "There is no plane of refusals: no prompt is marked harmful, so that compliance with harm is not looked for, and all evasion counts as over-refusal."),
+    refusal ? null : element("p", {}, "There is no plane of refusals, since no prompt is marked harmful."),
     numbers(data, rows),
   ].filter((made) => made != null);
 }

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use adpo_data::{read_jsonl, write_file, write_jsonl};
 use adpo_eval::{
-    EmbeddedJudge, Evaluation, Judge, KlByRole, Outcomes, Report, ReportBuilder, Responder, Response, SCHEMA, ScoredResponse, TokenForm,
-    read_responses,
+    EmbeddedJudge, Evaluation, Judge, KlByRole, Outcomes, Report, ReportBuilder, Responder, Response, SCHEMA, TokenForm, read_responses,
 };
 
 use super::asking;
@@ -109,11 +108,6 @@ pub(crate) fn seed_report(run: &SeedRun<'_>) -> Result<(SeedReport, Outcomes), P
     report.environment.insert("time".to_owned(), httpdate::fmt_http_date(made));
     let report = SeedReport { seed: run.seed, report };
     Ok((report, read_json(&folder.join("outcomes.json"))?))
-}
-
-/// All systems' responses with their scores.
-pub(crate) fn samples(run: &SeedRun<'_>) -> Result<Vec<ScoredResponse>, PipelineError> {
-    Ok(read_jsonl(run.stage(REPORT).join(SAMPLES))?)
 }
 
 impl Comparing<'_> {

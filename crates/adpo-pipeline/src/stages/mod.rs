@@ -20,7 +20,7 @@ mod tokens;
 mod train;
 
 pub(crate) use asking::put;
-pub(crate) use compare::{REPORT, SAMPLES, samples, seed_report};
+pub(crate) use compare::{REPORT, SAMPLES, seed_report};
 pub(crate) use data_check::check as check_data;
 pub(crate) use list::stages;
 pub(crate) use run::run;
