@@ -6,7 +6,7 @@ use adpo_model::{Dtype, SaveOptions};
 use serde::Serialize;
 
 use crate::PipelineError;
-use crate::resources::{Checkpoint, Resources, adapters};
+use crate::resources::{Checkpoint, Resources};
 
 /// What to do with a checkpoint on its way out.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub struct Exported {
 pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, PipelineError> {
     let Export { model, merge, base, out, control_token, dtype } = *options;
     let name = model.to_string_lossy();
-    match adapters(&name)? {
+    match resources.adapters(&name)? {
         Some(_) if !merge => {
             let problem = "holds adapters; merge them into their base (`--merge`), or give PEFT the folder as it is";
             return Err(PipelineError::file(model, problem));

@@ -14,6 +14,7 @@ mod judging;
 mod llama_chat;
 mod lora;
 mod manifest;
+mod place;
 mod plan;
 mod pretrain;
 mod recipe;
