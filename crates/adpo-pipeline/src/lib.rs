@@ -9,6 +9,7 @@ mod endpoints;
 mod error;
 mod export;
 mod fluency;
+mod hub;
 mod judge_choice;
 mod judging;
 mod llama_chat;

@@ -7,6 +7,7 @@ use adpo_model::{Dtype, GgufFile, Llama, LlamaConfig, LoraConfig, SaveOptions};
 use burn::tensor::Device;
 
 use crate::PipelineError;
+use crate::hub::Extent;
 use crate::manifest::{hash_bytes, hash_file};
 use crate::place::Place;
 
@@ -40,6 +41,8 @@ pub struct Resources {
     pub dialogues: Option<&'static str>,
     /// Below this folder data are found by their ids.
     pub data_dir: Option<PathBuf>,
+    /// Whether models of the hub are taken from its cache alone, and never fetched; `HF_HUB_OFFLINE` says the same.
+    pub offline: bool,
     /// Where models run.
     pub device: Device,
     /// Whether reports show the text of their worst cases, which is harmful, instead of redacting it.
@@ -51,7 +54,7 @@ pub struct Resources {
 impl Default for Resources {
     /// The CPU, and nothing embedded.
     fn default() -> Self {
-        Self { tiny_base: None, dialogues: None, data_dir: None, device: Device::flex(), show_harmful: false, commit: None }
+        Self { tiny_base: None, dialogues: None, data_dir: None, offline: false, device: Device::flex(), show_harmful: false, commit: None }
     }
 }
 
@@ -129,29 +132,32 @@ impl Resources {
             None => self.whole(name, dtype),
             Some(adapters) => {
                 let base = self.base_of(name, &adapters)?;
-                self.with_adapters(Path::new(name), &base, dtype)
+                self.with_adapters(name, &base, dtype)
             }
         }
     }
 
-    /// Loads the adapters in `folder` into the model `base`; without a tokenizer of their own they have the base's.
-    pub(crate) fn with_adapters(&self, folder: &Path, base: &str, dtype: Dtype) -> Result<Checkpoint, PipelineError> {
+    /// Loads the adapters of this name into the model `base`; without a tokenizer of their own they have the base's.
+    pub(crate) fn with_adapters(&self, name: &str, base: &str, dtype: Dtype) -> Result<Checkpoint, PipelineError> {
         if self.adapters(base)?.is_some() {
             return Err(PipelineError::file(
-                folder,
+                Path::new(name),
                 format!(
                     "its base `{base}` holds adapters itself, and adapters are never stacked; merge them first (`adpo export --merge`)"
                 ),
             ));
         }
+        let Place::Folder(folder) = self.place(name, Extent::Whole)? else {
+            return Err(PipelineError::file(Path::new(name), "is no folder of adapters"));
+        };
         let Checkpoint { model, tokenizer } = self.whole(base, dtype)?;
         let own = folder.join("tokenizer.json").exists();
-        let tokenizer = if own { ChatTokenizer::from_folder(folder)? } else { tokenizer };
-        Ok(Checkpoint { model: model.load_adapter(folder)?, tokenizer })
+        let tokenizer = if own { ChatTokenizer::from_folder(&folder)? } else { tokenizer };
+        Ok(Checkpoint { model: model.load_adapter(&folder)?, tokenizer })
     }
 
     fn whole(&self, name: &str, dtype: Dtype) -> Result<Checkpoint, PipelineError> {
-        match self.place(name)? {
+        match self.place(name, Extent::Whole)? {
             Place::Embedded(embedded) => {
                 dtype.check_device(&self.device)?;
                 let model = Llama::load_bytes(embedded.config, embedded.weights, &self.device)?.with_dtype(dtype);
@@ -171,7 +177,7 @@ impl Resources {
         if let Some(adapters) = self.adapters(name)? {
             return self.config(&self.base_of(name, &adapters)?);
         }
-        match self.place(name)? {
+        match self.place(name, Extent::Description)? {
             Place::Embedded(embedded) => Ok(LlamaConfig::from_json(embedded.config, name)?),
             Place::Folder(folder) => {
                 let path = folder.join("config.json");
@@ -184,7 +190,7 @@ impl Resources {
 
     /// A checkpoint's tokenizer, without its weights; adapters without one of their own have their base's.
     pub(crate) fn tokenizer(&self, name: &str) -> Result<ChatTokenizer, PipelineError> {
-        match (self.place(name)?, self.adapters(name)?) {
+        match (self.place(name, Extent::Description)?, self.adapters(name)?) {
             (Place::Embedded(embedded), _) => embedded.tokenizer(),
             (Place::Folder(folder), Some(adapters)) if !folder.join("tokenizer.json").exists() => {
                 self.tokenizer(&self.base_of(name, &adapters)?)
@@ -202,7 +208,7 @@ impl Resources {
 
     /// A hash of everything in the checkpoint.
     pub(crate) fn checkpoint_hash(&self, name: &str) -> Result<String, PipelineError> {
-        match self.place(name)? {
+        match self.place(name, Extent::Whole)? {
             Place::Embedded(embedded) => {
                 let mut all = embedded.weights.to_vec();
                 for text in [embedded.config, embedded.tokenizer, embedded.tokenizer_config, embedded.chat_template] {
@@ -229,7 +235,7 @@ impl Resources {
 
     /// The configuration of a checkpoint that is adapters.
     pub(crate) fn adapters(&self, name: &str) -> Result<Option<LoraConfig>, PipelineError> {
-        match self.place(name)? {
+        match self.place(name, Extent::Description)? {
             Place::Folder(folder) => Ok(LoraConfig::from_folder(&folder)?),
             Place::Embedded(_) | Place::Gguf(_) => Ok(None),
         }
@@ -243,7 +249,7 @@ impl Resources {
                 "names no base; write its folder as `base_model_name_or_path`, or give it to `adpo export` as `--base`".into(),
             ));
         };
-        match self.place(base) {
+        match self.place(base, Extent::Description) {
             Ok(_) => Ok(base.clone()),
             Err(absent) => {
                 // In a run folder that was moved, the SFT model is where it was beside the policy, and likely the one that is meant.

@@ -91,7 +91,7 @@ impl SeedRun<'_> {
         let on_start =
             self.recipe.preference.iter().any(|preference| preference.lora.is_some()) && self.resources.adapters(&name)?.is_some();
         let checkpoint = if on_start {
-            self.resources.with_adapters(&model, &self.start_checkpoint(), dtype)?
+            self.resources.with_adapters(&name, &self.start_checkpoint(), dtype)?
         } else {
             self.resources.checkpoint(&name, dtype)?
         };
