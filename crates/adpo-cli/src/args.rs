@@ -61,6 +61,9 @@ Examples:
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Take models of the hub from its cache alone, as HF_HUB_OFFLINE=1 does.
+    #[arg(long, global = true)]
+    pub(crate) offline: bool,
 }
 
 impl Cli {
@@ -431,8 +434,8 @@ pub(crate) struct PretrainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// A Hugging Face folder, such as `policies/<name>/model` of a run, or with --merge a PEFT folder.
-    pub(crate) model: PathBuf,
+    /// A model, such as the folder `policies/<name>/model` of a run, a `.gguf` file, a model of the hub, or with --merge a PEFT folder.
+    pub(crate) model: String,
     /// The folder to write.
     #[arg(long)]
     pub(crate) out: PathBuf,
@@ -613,7 +616,7 @@ pub(crate) struct BenchRowsArgs {
     /// The file to write.
     #[arg(long)]
     pub(crate) out: PathBuf,
-    /// `embedded:tiny-base`, or a Hugging Face folder: whose tokenizer.
+    /// The checkpoint whose tokenizer is used: a folder, a `.gguf` file, `org/name` on the hub, or `embedded:tiny-base`.
     #[arg(long, default_value = "embedded:tiny-base")]
     pub(crate) checkpoint: String,
     /// Leave out rows of more tokens.

@@ -16,7 +16,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     memory::keep_what_is_freed();
-    match commands::run(Cli::from_command_line().command) {
+    let Cli { command, offline } = Cli::from_command_line();
+    match commands::run(command, offline) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", told(&error));

@@ -58,7 +58,7 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// Loads a model by its name in a recipe: a Hugging Face folder, a PEFT folder, `embedded:tiny-base`.
+    /// Loads a model by its name in a recipe: a Hugging Face folder, a PEFT folder, a `.gguf` file, `org/name` of the hub, `embedded:tiny-base`.
     ///
     /// # Errors
     /// [`PipelineError`] if it cannot be loaded, or if a response of `max_new_tokens` would leave no room for a prompt.

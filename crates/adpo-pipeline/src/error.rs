@@ -13,6 +13,14 @@ pub enum PipelineError {
         /// Field, problem and fix.
         problem: String,
     },
+    /// A checkpoint's name leads nowhere.
+    #[error("checkpoint `{name}`: {problem}")]
+    Checkpoint {
+        /// The name, as the recipe or the command line has it.
+        name: String,
+        /// What was looked for, where, and the fix.
+        problem: String,
+    },
     /// A source of rows cannot be found.
     #[error("data `{id}`: {problem}")]
     Data {

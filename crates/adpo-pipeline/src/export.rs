@@ -6,13 +6,13 @@ use adpo_model::{Dtype, SaveOptions};
 use serde::Serialize;
 
 use crate::PipelineError;
-use crate::resources::{Checkpoint, Resources, adapters};
+use crate::resources::{Checkpoint, Resources};
 
 /// What to do with a checkpoint on its way out.
 #[derive(Debug, Clone)]
 pub struct Export<'a> {
-    /// A Hugging Face folder, such as `policies/<name>/model` of a run, or a PEFT folder.
-    pub model: &'a Path,
+    /// A checkpoint by its name in a recipe, such as the folder `policies/<name>/model` of a run, or a PEFT folder.
+    pub model: &'a str,
     /// Whether the model is adapters, to be merged into their base.
     pub merge: bool,
     /// The base, where it is not the one that the adapters name.
@@ -41,23 +41,24 @@ pub struct Exported {
 /// `out` is the same folder, or if the token is not the tokenizer's last (those after it would have to be renumbered).
 pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, PipelineError> {
     let Export { model, merge, base, out, control_token, dtype } = *options;
-    let name = model.to_string_lossy();
-    match adapters(&name)? {
+    match resources.adapters(model)? {
         Some(_) if !merge => {
             let problem = "holds adapters; merge them into their base (`--merge`), or give PEFT the folder as it is";
-            return Err(PipelineError::file(model, problem));
+            return Err(PipelineError::file(Path::new(model), problem));
         }
-        None if merge => return Err(PipelineError::file(model, "holds no adapters (adapter_config.json) that could be merged")),
+        None if merge => {
+            return Err(PipelineError::file(Path::new(model), "holds no adapters (adapter_config.json) that could be merged"));
+        }
         _ => {}
     }
     std::fs::create_dir_all(out).map_err(PipelineError::io(out))?;
     let canonical = |path: &Path| path.canonicalize().map_err(PipelineError::io(path));
-    if canonical(model)? == canonical(out)? {
+    if Path::new(model).is_dir() && canonical(Path::new(model))? == canonical(out)? {
         return Err(PipelineError::file(out, "is the model's own folder; choose another, so that the original is kept"));
     }
     let mut checkpoint = match base {
         Some(base) => resources.with_adapters(model, base, Dtype::Float32)?,
-        None => resources.checkpoint(&name, Dtype::Float32)?,
+        None => resources.checkpoint(model, Dtype::Float32)?,
     }
     .merged();
     let mut removed_token = None;

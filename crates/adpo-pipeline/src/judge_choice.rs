@@ -26,7 +26,7 @@ pub enum JudgeChoice {
     Embedded,
     /// A Llama checkpoint with the rubric prompt, greedy.
     Llama {
-        /// A Hugging Face folder with a chat template.
+        /// A checkpoint with a chat template, by its name.
         checkpoint: String,
         /// Longest verdict in tokens.
         max_new_tokens: usize,

@@ -70,9 +70,9 @@ impl Lora {
 
 /// A base as its adapters name it. PEFT looks for a relative path from wherever it is started, not from the adapters.
 fn from_anywhere(base: &str) -> String {
-    let folder = Path::new(base);
-    match std::path::absolute(folder) {
-        Ok(absolute) if folder.is_dir() => absolute.to_string_lossy().into_owned(),
+    let path = Path::new(base);
+    match std::path::absolute(path) {
+        Ok(absolute) if path.exists() => absolute.to_string_lossy().into_owned(),
         _ => base.to_owned(),
     }
 }

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use adpo_data::{ChatTokenizer, ControlToken, write_folder};
-use adpo_model::{Dtype, Llama, LlamaConfig, LoraConfig, SaveOptions};
+use adpo_model::{Dtype, GgufFile, Llama, LlamaConfig, LoraConfig, SaveOptions};
 use burn::tensor::Device;
 
 use crate::PipelineError;
+use crate::hub::Extent;
 use crate::manifest::{hash_bytes, hash_file};
+use crate::place::Place;
 use crate::recipe::Source;
 
 /// The files of a checkpoint that is part of the program.
@@ -25,6 +27,12 @@ pub struct EmbeddedCheckpoint {
     pub chat_template: &'static str,
 }
 
+impl EmbeddedCheckpoint {
+    fn tokenizer(&self) -> Result<ChatTokenizer, PipelineError> {
+        Ok(ChatTokenizer::from_parts(self.tokenizer, self.tokenizer_config, Some(self.chat_template))?)
+    }
+}
+
 /// Where a run takes its inputs from.
 #[derive(Debug, Clone)]
 pub struct Resources {
@@ -34,6 +42,8 @@ pub struct Resources {
     pub dialogues: Option<&'static str>,
     /// Below this folder data are found by their ids.
     pub data_dir: Option<PathBuf>,
+    /// Whether models of the hub are taken from its cache alone, and never fetched; `HF_HUB_OFFLINE` says the same.
+    pub offline: bool,
     /// Where models run.
     pub device: Device,
     /// Whether reports show the text of their worst cases, which is harmful, instead of redacting it.
@@ -51,6 +61,7 @@ impl Default for Resources {
             tiny_base: None,
             dialogues: None,
             data_dir: None,
+            offline: false,
             device: Device::flex(),
             show_harmful: false,
             tensorboard: false,
@@ -129,59 +140,75 @@ impl Resources {
     /// Loads a checkpoint by its name in a recipe, with weights of this type. A PEFT folder is loaded into the base that it names;
     /// adapters are f32.
     pub(crate) fn checkpoint(&self, name: &str, dtype: Dtype) -> Result<Checkpoint, PipelineError> {
-        match adapters(name)? {
+        match self.adapters(name)? {
             None => self.whole(name, dtype),
             Some(adapters) => {
-                let base = base_of(name, &adapters)?;
-                self.with_adapters(Path::new(name), &base, dtype)
+                let base = self.base_of(name, &adapters)?;
+                self.with_adapters(name, &base, dtype)
             }
         }
     }
 
-    /// Loads the adapters in `folder` into the model `base`; without a tokenizer of their own they have the base's.
-    pub(crate) fn with_adapters(&self, folder: &Path, base: &str, dtype: Dtype) -> Result<Checkpoint, PipelineError> {
-        if adapters(base)?.is_some() {
+    /// Loads the adapters of this name into the model `base`; without a tokenizer of their own they have the base's.
+    pub(crate) fn with_adapters(&self, name: &str, base: &str, dtype: Dtype) -> Result<Checkpoint, PipelineError> {
+        if self.adapters(base)?.is_some() {
             return Err(PipelineError::file(
-                folder,
+                Path::new(name),
                 format!(
                     "its base `{base}` holds adapters itself, and adapters are never stacked; merge them first (`adpo export --merge`)"
                 ),
             ));
         }
+        let Place::Folder(folder) = self.place(name, Extent::Whole)? else {
+            return Err(PipelineError::file(Path::new(name), "is no folder of adapters"));
+        };
         let Checkpoint { model, tokenizer } = self.whole(base, dtype)?;
         let own = folder.join("tokenizer.json").exists();
-        let tokenizer = if own { ChatTokenizer::from_folder(folder)? } else { tokenizer };
-        Ok(Checkpoint { model: model.load_adapter(folder)?, tokenizer })
+        let tokenizer = if own { ChatTokenizer::from_folder(&folder)? } else { tokenizer };
+        Ok(Checkpoint { model: model.load_adapter(&folder)?, tokenizer })
     }
 
     fn whole(&self, name: &str, dtype: Dtype) -> Result<Checkpoint, PipelineError> {
-        let Some(embedded) = self.embedded(name)? else { return Checkpoint::load(Path::new(name), dtype, &self.device) };
-        dtype.check_device(&self.device)?;
-        let model = Llama::load_bytes(embedded.config, embedded.weights, &self.device)?.with_dtype(dtype);
-        Ok(Checkpoint { model, tokenizer: self.tokenizer(name)? })
+        match self.place(name, Extent::Whole)? {
+            Place::Embedded(embedded) => {
+                dtype.check_device(&self.device)?;
+                let model = Llama::load_bytes(embedded.config, embedded.weights, &self.device)?.with_dtype(dtype);
+                Ok(Checkpoint { model, tokenizer: embedded.tokenizer()? })
+            }
+            Place::Folder(folder) => Checkpoint::load(&folder, dtype, &self.device),
+            Place::Gguf(path) => {
+                // The tokenizer first: it is what a file is most often refused for.
+                let tokenizer = gguf_tokenizer(&path)?;
+                Ok(Checkpoint { model: GgufFile::open(&path)?.contents()?.load_as(dtype, &self.device)?, tokenizer })
+            }
+        }
     }
 
     /// A checkpoint's shape, without its weights.
     pub(crate) fn config(&self, name: &str) -> Result<LlamaConfig, PipelineError> {
-        if let Some(embedded) = self.embedded(name)? {
-            return Ok(LlamaConfig::from_json(embedded.config, name)?);
+        if let Some(adapters) = self.adapters(name)? {
+            return self.config(&self.base_of(name, &adapters)?);
         }
-        if let Some(adapters) = adapters(name)? {
-            return self.config(&base_of(name, &adapters)?);
+        match self.place(name, Extent::Description)? {
+            Place::Embedded(embedded) => Ok(LlamaConfig::from_json(embedded.config, name)?),
+            Place::Folder(folder) => {
+                let path = folder.join("config.json");
+                let text = std::fs::read_to_string(&path).map_err(PipelineError::io(&path))?;
+                Ok(LlamaConfig::from_json(&text, &path.display().to_string())?)
+            }
+            Place::Gguf(path) => Ok(GgufFile::open(&path)?.contents()?.config()?),
         }
-        let path = Path::new(name).join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(PipelineError::io(&path))?;
-        Ok(LlamaConfig::from_json(&text, &path.display().to_string())?)
     }
 
     /// A checkpoint's tokenizer, without its weights; adapters without one of their own have their base's.
     pub(crate) fn tokenizer(&self, name: &str) -> Result<ChatTokenizer, PipelineError> {
-        if let Some(embedded) = self.embedded(name)? {
-            return Ok(ChatTokenizer::from_parts(embedded.tokenizer, embedded.tokenizer_config, Some(embedded.chat_template))?);
-        }
-        match adapters(name)? {
-            Some(adapters) if !Path::new(name).join("tokenizer.json").exists() => self.tokenizer(&base_of(name, &adapters)?),
-            _ => Ok(ChatTokenizer::from_folder(Path::new(name))?),
+        match (self.place(name, Extent::Description)?, self.adapters(name)?) {
+            (Place::Embedded(embedded), _) => embedded.tokenizer(),
+            (Place::Folder(folder), Some(adapters)) if !folder.join("tokenizer.json").exists() => {
+                self.tokenizer(&self.base_of(name, &adapters)?)
+            }
+            (Place::Folder(folder), _) => Ok(ChatTokenizer::from_folder(folder)?),
+            (Place::Gguf(path), _) => gguf_tokenizer(&path),
         }
     }
 
@@ -193,32 +220,58 @@ impl Resources {
 
     /// A hash of everything in the checkpoint.
     pub(crate) fn checkpoint_hash(&self, name: &str) -> Result<String, PipelineError> {
-        if let Some(embedded) = self.embedded(name)? {
-            let mut all = embedded.weights.to_vec();
-            for text in [embedded.config, embedded.tokenizer, embedded.tokenizer_config, embedded.chat_template] {
-                all.extend_from_slice(text.as_bytes());
+        match self.place(name, Extent::Whole)? {
+            Place::Embedded(embedded) => {
+                let mut all = embedded.weights.to_vec();
+                for text in [embedded.config, embedded.tokenizer, embedded.tokenizer_config, embedded.chat_template] {
+                    all.extend_from_slice(text.as_bytes());
+                }
+                Ok(hash_bytes(&all))
             }
-            return Ok(hash_bytes(&all));
+            Place::Folder(folder) => {
+                let io = || PipelineError::io(&folder);
+                let mut files = std::fs::read_dir(&folder)
+                    .map_err(io())?
+                    .map(|entry| entry.map(|entry| entry.path()))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(io())?;
+                files.retain(|path| path.extension().is_some_and(|e| e == "safetensors" || e == "json" || e == "jinja"));
+                files.sort();
+                let hashes = files.iter().map(|path| hash_file(path)).collect::<Result<Vec<_>, _>>()?;
+                let base = self.adapters(name)?.map(|adapters| self.base_of(name, &adapters).and_then(|base| self.checkpoint_hash(&base)));
+                Ok(hash_bytes((hashes.concat() + &base.transpose()?.unwrap_or_default()).as_bytes()))
+            }
+            Place::Gguf(path) => Ok(hash_file(&path)?),
         }
-        let folder = Path::new(name);
-        let entries = std::fs::read_dir(folder).map_err(PipelineError::io(folder))?;
-        let mut files = entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(PipelineError::io(folder))?;
-        files.retain(|path| path.extension().is_some_and(|e| e == "safetensors" || e == "json" || e == "jinja"));
-        files.sort();
-        let hashes = files.iter().map(|path| hash_file(path)).collect::<Result<Vec<_>, _>>()?;
-        let base = adapters(name)?.map(|adapters| base_of(name, &adapters).and_then(|base| self.checkpoint_hash(&base)));
-        Ok(hash_bytes((hashes.concat() + &base.transpose()?.unwrap_or_default()).as_bytes()))
     }
 
-    fn embedded(&self, name: &str) -> Result<Option<EmbeddedCheckpoint>, PipelineError> {
-        if !name.starts_with("embedded:") {
-            return Ok(None);
+    /// The configuration of a checkpoint that is adapters.
+    pub(crate) fn adapters(&self, name: &str) -> Result<Option<LoraConfig>, PipelineError> {
+        match self.place(name, Extent::Description)? {
+            Place::Folder(folder) => Ok(LoraConfig::from_folder(&folder)?),
+            Place::Embedded(_) | Place::Gguf(_) => Ok(None),
         }
-        let known = if name == TINY_BASE { self.tiny_base } else { None };
-        known.map(Some).ok_or_else(|| PipelineError::Recipe {
-            recipe: "[base]".into(),
-            problem: format!("`checkpoint = \"{name}\"` is not part of this program; use `{TINY_BASE}` or a Hugging Face folder"),
-        })
+    }
+
+    /// The name of the base that the adapters in `name` lie on.
+    fn base_of(&self, name: &str, adapters: &LoraConfig) -> Result<String, PipelineError> {
+        let problem = |problem: String| PipelineError::file(&Path::new(name).join("adapter_config.json"), problem);
+        let Some(base) = &adapters.base_model_name_or_path else {
+            return Err(problem(
+                "names no base; write its folder as `base_model_name_or_path`, or give it to `adpo export` as `--base`".into(),
+            ));
+        };
+        match self.place(base, Extent::Description) {
+            Ok(_) => Ok(base.clone()),
+            Err(absent) => {
+                // In a run folder that was moved, the SFT model is where it was beside the policy, and likely the one that is meant.
+                let sft = Path::new(name).join("../../../sft/model");
+                let likely = sft.canonicalize().map(|sft| format!("; it may be {}", sft.display())).unwrap_or_default();
+                Err(problem(format!(
+                    "`base_model_name_or_path`: {absent}; write the base's folder there, or give it to `adpo export` as `--base`{likely}"
+                )))
+            }
+        }
     }
 
     /// The file behind a source of rows.
@@ -242,27 +295,8 @@ impl Resources {
     }
 }
 
-/// The configuration of a checkpoint that is adapters.
-pub(crate) fn adapters(name: &str) -> Result<Option<LoraConfig>, PipelineError> {
-    Ok(LoraConfig::from_folder(Path::new(name))?)
-}
-
-/// The name of the base that the adapters in `name` lie on.
-fn base_of(name: &str, adapters: &LoraConfig) -> Result<String, PipelineError> {
-    let problem = |problem: String| PipelineError::file(&Path::new(name).join("adapter_config.json"), problem);
-    match &adapters.base_model_name_or_path {
-        None => {
-            Err(problem("names no base; write its folder as `base_model_name_or_path`, or give it to `adpo export` as `--base`".into()))
-        }
-        Some(base) if base.starts_with("embedded:") || Path::new(base).is_dir() => Ok(base.clone()),
-        Some(base) => {
-            // In a run folder that was moved, the SFT model is where it was beside the policy, and likely the one that is meant.
-            let sft = Path::new(name).join("../../../sft/model");
-            let likely = sft.canonicalize().map(|sft| format!("; it may be {}", sft.display())).unwrap_or_default();
-            Err(problem(format!(
-                "`base_model_name_or_path` is `{base}`, which is no folder here; write the base's folder, or give it to `adpo export` as \
-                 `--base`{likely}"
-            )))
-        }
-    }
+fn gguf_tokenizer(path: &Path) -> Result<ChatTokenizer, PipelineError> {
+    let parts = GgufFile::open(path)?.contents()?.tokenizer()?;
+    ChatTokenizer::from_parts(&parts.tokenizer, &parts.tokenizer_config, Some(&parts.chat_template))
+        .map_err(|problem| PipelineError::file(path, problem))
 }

@@ -28,7 +28,8 @@ const COMMANDS: &str = "\
 /// A model, and how it is talked to.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// A Hugging Face folder, such as `policies/NAME/model` of a run, a PEFT folder, or `embedded:tiny-base`.
+    /// A Hugging Face folder, such as `policies/NAME/model` of a run, a PEFT folder, a `.gguf` file, `org/name` of a model on the hub, or
+    /// `embedded:tiny-base`.
     model: String,
     /// A second model, which responds to the same turns below the first one.
     #[arg(long, value_name = "OTHER")]

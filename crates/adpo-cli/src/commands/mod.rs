@@ -16,6 +16,7 @@ mod stage;
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use adpo_eval::Judge;
 use adpo_model::DeviceChoice;
@@ -30,8 +31,12 @@ pub(crate) use runs::{HELP as RUNS_HELP, RunsArgs};
 #[cfg(feature = "serve")]
 pub(crate) use serve::{HELP as SERVE_HELP, ServeArgs};
 
+/// Whether nothing is fetched from the hub, whatever the command.
+static OFFLINE: AtomicBool = AtomicBool::new(false);
+
 /// Runs a subcommand.
-pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+pub(crate) fn run(command: Command, offline: bool) -> anyhow::Result<()> {
+    OFFLINE.store(offline, Ordering::Relaxed);
     match command {
         Command::Run(args) => stage::run(&args.stage, args.until),
         Command::Compare(args) => stage::run(&args, Some(StageKind::Compare)),
@@ -104,6 +109,7 @@ fn resources(data_dir: Option<PathBuf>, show_harmful: bool, device: DeviceChoice
         tiny_base: Some(assets::TINY_BASE),
         dialogues: Some(assets::DIALOGUES),
         data_dir,
+        offline: OFFLINE.load(Ordering::Relaxed),
         device: device.open()?,
         show_harmful,
         tensorboard: false,

@@ -35,7 +35,7 @@ pub(crate) fn train(args: &OwnDataArgs, objective: Option<&str>, options: &RunOp
         let control_token = Some(recipe.control.token.as_str());
         let merge = lora_r.is_some();
         let resources = super::resources(None, false, DeviceChoice::Cpu)?;
-        export(&Export { model: trained, merge, base: None, out, control_token, dtype: Dtype::Float32 }, &resources)?;
+        export(&Export { model: &trained.to_string_lossy(), merge, base: None, out, control_token, dtype: Dtype::Float32 }, &resources)?;
         eprintln!("the model is in {}", out.display());
     }
     Ok(())

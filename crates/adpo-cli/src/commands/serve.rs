@@ -17,7 +17,8 @@ Examples:
 /// A model, and how it is served.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// A Hugging Face folder, such as `policies/NAME/model` of a run, a PEFT folder, or `embedded:tiny-base`. Clients name it the same.
+    /// A Hugging Face folder, such as `policies/NAME/model` of a run, a PEFT folder, a `.gguf` file, `org/name` of a model on the hub, or
+    /// `embedded:tiny-base`. Clients name it the same.
     model: String,
     /// Where to listen; beyond the loopback interface better with a key.
     #[arg(long, default_value = "127.0.0.1")]

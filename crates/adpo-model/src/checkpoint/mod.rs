@@ -12,6 +12,7 @@ use burn::tensor::Device;
 
 use crate::{Dtype, Llama, LoraConfig, ModelError};
 
+pub(crate) use read::{Stored, assemble};
 pub use tensors::{StoredTensor, TensorFile};
 
 /// How a checkpoint is written.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype as Stored, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype as StoredDtype, SafeTensors, TensorView};
 
 use super::adapter;
 use super::index::{Index, read_text};
@@ -19,6 +19,17 @@ use crate::{Llama, ModelError};
 
 /// The tensors of a checkpoint by name, still in their files.
 pub(super) type Found<'a> = BTreeMap<String, TensorView<'a>>;
+
+/// A tensor as a file has it.
+pub(crate) trait Stored {
+    fn shape(&self) -> &[usize];
+
+    /// Its type, where that is none that can be read.
+    fn unsupported(&self) -> Option<String>;
+
+    /// Its numbers as memory will have them; all threads read, so that the disk is what they wait for.
+    fn numbers<T: Default + Clone + Send>(&self, rounded: impl Fn(f32) -> T + Sync) -> Vec<T>;
+}
 
 pub(super) fn folder(folder: &Path, dtype: Dtype, device: &Device) -> Result<Llama, ModelError> {
     if adapter::is_there(folder) {
@@ -67,7 +78,12 @@ fn merge<'a>(index: &Index, files: &[(&str, SafeTensors<'a>)], path: &Path) -> R
 }
 
 /// The model that `config` describes, made of `found`.
-fn assemble(config: &LlamaConfig, mut found: Found<'_>, at: &Path, (dtype, device): (Dtype, &Device)) -> Result<Llama, ModelError> {
+pub(crate) fn assemble<S: Stored>(
+    config: &LlamaConfig,
+    mut found: BTreeMap<String, S>,
+    at: &Path,
+    (dtype, device): (Dtype, &Device),
+) -> Result<Llama, ModelError> {
     if config.tie_word_embeddings {
         // Some writers store the tied head again.
         found.remove("lm_head.weight");
@@ -83,14 +99,14 @@ fn assemble(config: &LlamaConfig, mut found: Found<'_>, at: &Path, (dtype, devic
 }
 
 /// Compares names, shapes and types of a model's parameters with what the files hold.
-pub(super) struct Compare<'a, 'd> {
-    found: &'a Found<'d>,
+pub(super) struct Compare<'a, S> {
+    found: &'a BTreeMap<String, S>,
     names: BTreeSet<String>,
     problems: Vec<String>,
 }
 
-impl<'a, 'd> Compare<'a, 'd> {
-    pub(super) fn new(found: &'a Found<'d>) -> Self {
+impl<'a, S> Compare<'a, S> {
+    pub(super) fn new(found: &'a BTreeMap<String, S>) -> Self {
         Self { found, names: BTreeSet::new(), problems: Vec::new() }
     }
 
@@ -102,59 +118,68 @@ impl<'a, 'd> Compare<'a, 'd> {
     }
 }
 
-impl ParameterVisitor for Compare<'_, '_> {
+impl<S: Stored> ParameterVisitor for Compare<'_, S> {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
         self.names.insert(name.to_owned());
         let shape = param.lazy_shape().to_vec();
         match self.found.get(name) {
             None => self.problems.push(format!("`{name}` is missing")),
-            Some(view) if view.shape() != shape => self.problems.push(format!("`{name}` is {:?}, not {shape:?}", view.shape())),
-            Some(view) if !is_supported(view.dtype()) => {
-                self.problems.push(format!("`{name}` is {:?}; F32, F16 and BF16 are supported", view.dtype()));
+            Some(stored) if stored.shape() != shape => self.problems.push(format!("`{name}` is {:?}, not {shape:?}", stored.shape())),
+            Some(stored) => {
+                let unsupported = stored.unsupported();
+                self.problems.extend(unsupported.map(|dtype| format!("`{name}` is {dtype}; F32, F16 and BF16 are supported")));
             }
-            Some(_) => {}
         }
     }
 }
 
 /// Gives each parameter its numbers; [`Compare`] has seen that they are there and fit.
-pub(super) struct Fill<'a, 'd> {
-    pub(super) found: Found<'a>,
+pub(super) struct Fill<'d, S> {
+    pub(super) found: BTreeMap<String, S>,
     pub(super) dtype: Dtype,
     pub(super) device: &'d Device,
 }
 
-impl ParameterMap for Fill<'_, '_> {
+impl<S: Stored> ParameterMap for Fill<'_, S> {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(view) = self.found.remove(name) else { return param };
-        let shape = view.shape().to_vec();
-        let (data, stored) = match self.dtype {
-            Dtype::Float32 => (TensorData::new(numbers(&view, |x| x), shape), DType::F32),
-            Dtype::Float16 => (TensorData::new(numbers(&view, half::f16::from_f32), shape), DType::F16),
-            Dtype::Bfloat16 => (TensorData::new(numbers(&view, half::bf16::from_f32), shape), DType::BF16),
+        let Some(stored) = self.found.remove(name) else { return param };
+        let shape = stored.shape().to_vec();
+        let (data, dtype) = match self.dtype {
+            Dtype::Float32 => (TensorData::new(stored.numbers(|x| x), shape), DType::F32),
+            Dtype::Float16 => (TensorData::new(stored.numbers(half::f16::from_f32), shape), DType::F16),
+            Dtype::Bfloat16 => (TensorData::new(stored.numbers(half::bf16::from_f32), shape), DType::BF16),
         };
-        Param::from_tensor(Tensor::from_data(data, (self.device, stored)))
+        Param::from_tensor(Tensor::from_data(data, (self.device, dtype)))
     }
 }
 
-fn is_supported(dtype: Stored) -> bool {
-    matches!(dtype, Stored::F32 | Stored::F16 | Stored::BF16)
-}
+impl Stored for TensorView<'_> {
+    fn shape(&self) -> &[usize] {
+        TensorView::shape(self)
+    }
 
-/// The numbers of a tensor whose type [`is_supported`], as memory will have them; all threads read, so that the disk is what they
-/// wait for.
-fn numbers<T: Default + Clone + Send>(view: &TensorView<'_>, rounded: impl Fn(f32) -> T + Sync) -> Vec<T> {
-    /// Numbers per thread and turn.
-    const PIECE: usize = 1 << 18;
-    let width = if view.dtype() == Stored::F32 { 4 } else { 2 };
-    let mut values = vec![T::default(); view.data().len() / width];
-    values.par_chunks_mut(PIECE).zip(view.data().par_chunks(PIECE * width)).for_each(|(values, bytes)| {
-        let values = values.iter_mut();
-        match view.dtype() {
-            Stored::BF16 => values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::bf16::from_le_bytes(*b).to_f32())),
-            Stored::F16 => values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::f16::from_le_bytes(*b).to_f32())),
-            _ => values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(f32::from_le_bytes(*b))),
-        }
-    });
-    values
+    fn unsupported(&self) -> Option<String> {
+        let supported = matches!(self.dtype(), StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16);
+        (!supported).then(|| format!("{:?}", self.dtype()))
+    }
+
+    fn numbers<T: Default + Clone + Send>(&self, rounded: impl Fn(f32) -> T + Sync) -> Vec<T> {
+        /// Numbers per thread and turn.
+        const PIECE: usize = 1 << 18;
+        let width = if self.dtype() == StoredDtype::F32 { 4 } else { 2 };
+        let mut values = vec![T::default(); self.data().len() / width];
+        values.par_chunks_mut(PIECE).zip(self.data().par_chunks(PIECE * width)).for_each(|(values, bytes)| {
+            let values = values.iter_mut();
+            match self.dtype() {
+                StoredDtype::BF16 => {
+                    values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::bf16::from_le_bytes(*b).to_f32()));
+                }
+                StoredDtype::F16 => {
+                    values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(half::f16::from_le_bytes(*b).to_f32()));
+                }
+                _ => values.zip(bytes.as_chunks().0).for_each(|(value, b)| *value = rounded(f32::from_le_bytes(*b))),
+            }
+        });
+        values
+    }
 }

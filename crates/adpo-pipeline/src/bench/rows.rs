@@ -24,7 +24,7 @@ pub struct RowsBench<'a> {
     pub source: &'a Path,
     /// The file to write, one JSON object per line.
     pub out: &'a Path,
-    /// `embedded:tiny-base` or a Hugging Face folder: its tokenizer is used.
+    /// A checkpoint by its name: its tokenizer is used.
     pub checkpoint: &'a str,
     /// Rows whose prompt and response have more tokens are left out.
     pub max_length: usize,

@@ -141,7 +141,7 @@ impl<'a> Data<'a> {
         let mut numbers = HashMap::new();
         let mut responses = Vec::new();
         for (seed, rows) in report.seeds.iter().zip(rows) {
-            for row in rows.samples.iter().filter(|row| row.control_token.is_none()) {
+            for row in &rows.samples {
                 let Some(system) = systems.iter().position(|name| *name == row.model) else { continue };
                 let prompt = *numbers.entry(row.prompt_id.as_str()).or_insert_with(|| {
                     asked.push(row);

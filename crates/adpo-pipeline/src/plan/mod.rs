@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::PipelineError;
 use crate::judge_choice::JudgeChoice;
 use crate::recipe::{Pairs, Policy, Preference, Recipe, ReferenceChoice, Sft};
-use crate::resources::{Resources, adapters};
+use crate::resources::Resources;
 use crate::stages::{DrawingLoad, Load, SeedRun, check_data, stages};
 pub use compute::{Compute, FORMULA};
 pub(crate) use compute::{calibrate, seconds};
@@ -292,7 +292,7 @@ impl<'a> Planner<'a> {
         let batch_size = train.map_or(1, |train| train.batch_size);
         let cells = run.recipe.encoding.max_length * batch_size.div_ceil(passes_at_once(options.on_cpu));
         let rate = options.calibrate.map(|device| compute::calibrate(&trainee, cells, device));
-        let adapters = if options.shape.is_none() { adapters(name)? } else { None };
+        let adapters = if options.shape.is_none() { run.resources.adapters(name)? } else { None };
         Ok(Self { run, options, base, adapters, tokenizer, rate })
     }
 

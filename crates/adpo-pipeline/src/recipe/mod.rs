@@ -62,7 +62,8 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Base {
-    /// `embedded:tiny-base`, or a Hugging Face folder (absolute, or relative to the working directory).
+    /// `embedded:tiny-base`; a Hugging Face folder or a `.gguf` file (absolute, or relative to the working directory); or a model of the
+    /// hub, `org/name`.
     pub checkpoint: String,
 }
 

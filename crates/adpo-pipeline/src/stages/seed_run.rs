@@ -13,7 +13,7 @@ use crate::judge_choice::JudgeChoice;
 use crate::lora::Lora;
 use crate::manifest::Inputs;
 use crate::recipe::Recipe;
-use crate::resources::{Checkpoint, Resources, adapters};
+use crate::resources::{Checkpoint, Resources};
 
 /// One seed of a run.
 pub(crate) struct SeedRun<'a> {
@@ -73,6 +73,12 @@ impl SeedRun<'_> {
         Ok(if self.recipe.sft.is_some() { inputs } else { inputs.hash("base", self.resources.checkpoint_hash(base)?) })
     }
 
+    /// The type that a model is loaded in to be trained. Where adapters lie on it, or will, it is frozen and as narrow as it computes;
+    /// where all weights are trained, they move in float32, and the optimiser takes them before they are rounded.
+    pub(super) fn start_dtype(&self, train: &TrainOptions, lora: Option<&Lora>, model: &str) -> Result<Dtype, PipelineError> {
+        Ok(if lora.is_some() || self.resources.adapters(model)?.is_some() { train.dtype } else { Dtype::Float32 })
+    }
+
     pub(super) fn start_model(&self, dtype: Dtype) -> Result<(Checkpoint, Option<ControlToken>), PipelineError> {
         self.with_control_token(self.resources.checkpoint(&self.start_checkpoint(), dtype)?)
     }
@@ -82,9 +88,10 @@ impl SeedRun<'_> {
         let model = self.stage("policies").join(policy).join("model");
         let name = model.to_string_lossy();
         // A policy's adapters lie on this run's starting model, wherever the run's folder was when they were trained.
-        let on_start = self.recipe.preference.iter().any(|preference| preference.lora.is_some()) && adapters(&name)?.is_some();
+        let on_start =
+            self.recipe.preference.iter().any(|preference| preference.lora.is_some()) && self.resources.adapters(&name)?.is_some();
         let checkpoint = if on_start {
-            self.resources.with_adapters(&model, &self.start_checkpoint(), dtype)?
+            self.resources.with_adapters(&name, &self.start_checkpoint(), dtype)?
         } else {
             self.resources.checkpoint(&name, dtype)?
         };
@@ -138,10 +145,4 @@ impl SeedRun<'_> {
             control: control.cloned(),
         }
     }
-}
-
-/// The type that a model is loaded in to be trained. Where adapters lie on it, or will, it is frozen and as narrow as it computes; where
-/// all weights are trained, they move in float32, and the optimiser takes them before they are rounded.
-pub(super) fn start_dtype(train: &TrainOptions, lora: Option<&Lora>, model: &str) -> Result<Dtype, PipelineError> {
-    Ok(if lora.is_some() || adapters(model)?.is_some() { train.dtype } else { Dtype::Float32 })
 }

@@ -7,7 +7,6 @@ use adpo_train::{SftExample, TrainOptions, train_sft};
 
 use super::rehearsal::rehearse;
 use super::seed_run::SeedRun;
-use super::seed_run::start_dtype;
 use super::stage::{Artifact, Load, Stage, StageKind};
 use crate::PipelineError;
 use crate::corpus::Corpus;
@@ -66,7 +65,7 @@ impl Stage for FineTuning<'_> {
             .hash("annotator", self.annotator_fingerprint(run)?)
             .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
             .hash("data", corpus(run).hash(&section.sources)?);
-        let dtype = start_dtype(&section.train, section.lora.as_ref(), &recipe.base.checkpoint)?;
+        let dtype = run.start_dtype(&section.train, section.lora.as_ref(), &recipe.base.checkpoint)?;
         // The control token's row starts as a mean that is rounded.
         Ok(if dtype.is_float32() { inputs } else { inputs.value("loaded", &dtype) })
     }
@@ -79,7 +78,7 @@ impl Stage for FineTuning<'_> {
         let base_hash = rehearsal.map(|_| run.resources.checkpoint_hash(base)).transpose()?;
         let rehearsed = rehearsal.map(|rehearsal| (rehearsal, run.stream("sft-rehearsal"), &base_hash));
         let rows = serde_json::json!([run.stream("sft-rows"), section.sources, annotator, data, rehearsed]);
-        let checkpoint = run.resources.checkpoint(base, start_dtype(&section.train, lora, base)?)?;
+        let checkpoint = run.resources.checkpoint(base, run.start_dtype(&section.train, lora, base)?)?;
         // A second handle keeps the embedding as it was before the control token: only who rehearses pays for it.
         let unmarked = rehearsal.map(|rehearsal| (rehearsal, checkpoint.clone()));
         let (checkpoint, control) = run.with_control_token(checkpoint)?;

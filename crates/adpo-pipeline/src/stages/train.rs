@@ -6,7 +6,6 @@ use adpo_data::{EncodedRows, EncodedTriple, Encoder, Preference, Row, stream_jso
 use adpo_train::{Reference, TrainOptions, train_preference};
 
 use super::seed_run::SeedRun;
-use super::seed_run::start_dtype;
 use super::stage::{Artifact, Load, Stage, StageKind, TRIPLES};
 use crate::PipelineError;
 use crate::corpus::chunks;
@@ -57,7 +56,7 @@ impl Stage for Training<'_> {
         let Self { section, policy, .. } = *self;
         let (lora, start) = (section.lora.as_ref(), run.start_checkpoint());
         let train = policy.train_options(&section.train).map_err(|problem| run.refuse(problem))?;
-        let (checkpoint, control) = run.start_model(start_dtype(&train, lora, &start)?)?;
+        let (checkpoint, control) = run.start_model(run.start_dtype(&train, lora, &start)?)?;
         let made = done.iter().find(|manifest| run.stage(&manifest.stage).join(TRIPLES).exists());
         let made = made.ok_or_else(|| PipelineError::stage(&self.name(), "there are no triples"))?;
         let (file, both) = (run.stage(&made.stage).join(TRIPLES), policy.pairs == Pairs::RejectedAndToxic);
