@@ -131,29 +131,42 @@ impl<'a> Corpus<'a> {
         fits: impl Fn(&Row<T>) -> Result<(), String>,
     ) -> Result<(), PipelineError> {
         for source in sources {
-            let mut rows = 0;
-            for row in self.file(source)?.rows::<T>()? {
+            let (file, mut found) = (self.file(source)?, 0);
+            let mut rows = file.rows::<T>()?;
+            for row in rows.by_ref() {
                 let row = row?;
                 if source.buckets.contains(&bucket(row.value.dialogue().split_key())) {
-                    rows += 1;
+                    found += 1;
                     fits(&row).map_err(|problem| PipelineError::Data { id: source.id.clone(), problem })?;
                 }
             }
-            if rows == 0 {
-                let problem = format!("gives `{section}.sources` no rows in buckets {:?}; check `buckets` and the file", source.buckets);
+            if found == 0 {
+                let ReadReport { read, kept, .. } = *rows.report();
+                let problem = match rows.report().left_out() {
+                    Some(reasons) if kept == 0 => {
+                        format!("gives `{section}.sources` no rows: all {read} were left out, {reasons}. Mend them, or take another file")
+                    }
+                    reasons => format!(
+                        "gives `{section}.sources` no rows in buckets {:?}: its {kept} are in others{}. Add theirs to `buckets`, or leave \
+                         the source out",
+                        source.buckets,
+                        reasons.map_or_else(String::new, |reasons| format!(" (left out: {reasons})"))
+                    ),
+                };
                 return Err(PipelineError::Data { id: source.id.clone(), problem });
             }
         }
         Ok(())
     }
 
-    /// How many of a file's dialogues are in each bucket.
-    pub(crate) fn rows_by_bucket(&self, source: &Source) -> Result<BTreeMap<u8, usize>, PipelineError> {
-        let mut buckets = BTreeMap::new();
-        for row in self.file(source)?.rows::<Dialogue>()? {
+    /// How many of a file's dialogues are in each bucket, and what became of its rows.
+    pub(crate) fn rows_by_bucket(&self, source: &Source) -> Result<(BTreeMap<u8, usize>, ReadReport), PipelineError> {
+        let (file, mut buckets) = (self.file(source)?, BTreeMap::new());
+        let mut rows = file.rows::<Dialogue>()?;
+        for row in rows.by_ref() {
             *buckets.entry(bucket(row?.value.split_key())).or_default() += 1;
         }
-        Ok(buckets)
+        Ok((buckets, rows.report().clone()))
     }
 
     fn file(&self, source: &Source) -> Result<RowFile, PipelineError> {
@@ -221,7 +234,7 @@ impl<'a> Corpus<'a> {
             }
         }
         if limit > numbers.len() {
-            eprintln!("warning: `{}` has {} rows in buckets {:?}, fewer than `limit = {limit}`", source.id, numbers.len(), source.buckets);
+            log::warn!("`{}` has {} rows in buckets {:?}, fewer than `limit = {limit}`", source.id, numbers.len(), source.buckets);
         }
         Ok(some_of(numbers, limit, derive_seed(self.seed, &source.id)))
     }

@@ -1,9 +1,12 @@
 mod bench;
 mod chat;
+mod completions;
 mod data;
+mod env;
 mod evaluate;
 mod evaluators;
 mod export;
+mod next;
 mod plan;
 mod pretrain;
 mod sample;
@@ -22,6 +25,7 @@ use crate::args::{BenchCommand, Command, DataCommand, EvaluatorsCommand};
 use crate::assets;
 
 pub(crate) use chat::{ChatArgs, HELP as CHAT_HELP};
+pub(crate) use data::formats_help;
 #[cfg(feature = "serve")]
 pub(crate) use serve::{HELP as SERVE_HELP, ServeArgs};
 
@@ -52,6 +56,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(BenchCommand::Load(args)) => bench::load(&args),
         Command::Bench(BenchCommand::Sample(args)) => bench::sample(&args),
         Command::Bench(BenchCommand::Kernels(args)) => bench::kernels(&args),
+        Command::Env(args) => env::run(&args),
+        Command::Completions(args) => completions::run(&args),
     }
 }
 
@@ -61,7 +67,7 @@ const JUDGE_CACHE: &str = "runs/judge-cache";
 /// Tells what a judge has to say of its work, and fails if it is gone: what it answered rests in its cache.
 fn still_there(judge: &dyn Judge) -> anyhow::Result<()> {
     for warning in judge.warnings() {
-        eprintln!("warning: {warning}");
+        log::warn!("{warning}");
     }
     match judge.unavailable() {
         Some(reason) => anyhow::bail!("judge {} is gone: {reason}; the same command goes on from what it answered", judge.name()),

@@ -1,5 +1,5 @@
-//! A recipe held against its data, before the first step: every stage's rows are there and have what the stage needs, and rows that no
-//! section uses are counted.
+//! A recipe held against its data, before the first step: every stage's rows are there and have what the stage needs; rows that no
+//! section uses are counted, and columns that nothing reads are named.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,16 @@ use crate::PipelineError;
 use crate::corpus::Corpus;
 use crate::recipe::{EVALUATOR_BUCKET, Source};
 
-/// Checks the data of all stages. Gives what a user should know besides.
-pub(crate) fn check(run: &SeedRun<'_>, stages: &[Box<dyn Stage + '_>]) -> Result<Vec<String>, PipelineError> {
+/// What the check found.
+pub(crate) struct Checked {
+    /// What a user should know.
+    pub notes: Vec<String>,
+    /// Rows of each file, by its id and bucket.
+    pub rows: BTreeMap<String, BTreeMap<u8, usize>>,
+}
+
+/// Checks the data of all stages.
+pub(crate) fn check(run: &SeedRun<'_>, stages: &[Box<dyn Stage + '_>]) -> Result<Checked, PipelineError> {
     for stage in stages {
         stage.check_data(run)?;
     }
@@ -18,16 +26,18 @@ pub(crate) fn check(run: &SeedRun<'_>, stages: &[Box<dyn Stage + '_>]) -> Result
     for source in run.recipe.sections().into_iter().flat_map(|(_, sources)| sources) {
         files.entry(&source.id).or_default().push(source);
     }
-    let mut notes = Vec::new();
+    let mut checked = Checked { notes: Vec::new(), rows: BTreeMap::new() };
     for (id, sources) in files {
-        let by_bucket = Corpus::new(run.resources, 0).rows_by_bucket(sources[0])?;
+        let (by_bucket, report) = Corpus::new(run.resources, 0).rows_by_bucket(sources[0])?;
         let unused = |bucket: &u8| *bucket != EVALUATOR_BUCKET && !sources.iter().any(|source| source.buckets.contains(bucket));
         let left: BTreeMap<u8, usize> = by_bucket.iter().filter(|(bucket, _)| unused(bucket)).map(|(b, n)| (*b, *n)).collect();
         if !left.is_empty() {
             let (all, rows) = (by_bucket.values().sum::<usize>(), left.values().sum::<usize>());
             let buckets: Vec<String> = left.keys().map(u8::to_string).collect();
-            notes.push(format!("`{id}`: {rows} of {all} rows are in buckets that no section uses ({})", buckets.join(", ")));
+            checked.notes.push(format!("`{id}`: {rows} of {all} rows are in buckets that no section uses ({})", buckets.join(", ")));
         }
+        checked.notes.extend(report.columns_not_read().map(|columns| format!("`{id}`: columns that are not read: {columns}")));
+        checked.rows.insert(id.to_owned(), by_bucket);
     }
-    Ok(notes)
+    Ok(checked)
 }
