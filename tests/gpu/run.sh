@@ -40,7 +40,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max
 for dtype in float32 bfloat16; do
   for size in 1b 7b; do
     shape=(--size "$size" --tokens 8192 --seq 2048 --dtype "$dtype")
-    run "kernels-$size-$dtype" "$adpo" bench kernels --device cuda "${shape[@]}"
+    run "kernels-$size-$dtype" "$adpo" bench kernels --json --device cuda "${shape[@]}"
     run "kernels-$size-$dtype-torch" "$python" "$peer/peer_kernels.py" --device cuda "${shape[@]}"
     run "kernels-$size-$dtype-liger" "$python" "$peer/peer_kernels.py" --device cuda "${shape[@]}" --liger
   done
@@ -48,7 +48,7 @@ done
 # Models are f32 in adpo. 7b does not fit a GPU of 80 GB so: 27 GB each for weights, gradients and both moments.
 for size in 110m 1b; do
   step=(--size "$size" --objective adpo --batch 4 --seq 512 --steps 10)
-  run "step-$size" "$adpo" bench step --device cuda "${step[@]}"
+  run "step-$size" "$adpo" bench step --json --device cuda "${step[@]}"
   run "step-$size-torch" "$python" "$peer/peer_step.py" --device cuda --dtype float32 "${step[@]}"
   run "step-$size-torch-bfloat16" "$python" "$peer/peer_step.py" --device cuda --dtype bfloat16 "${step[@]}"
   run "step-$size-liger-bfloat16" "$python" "$peer/peer_step.py" --device cuda --dtype bfloat16 --liger "${step[@]}"

@@ -42,12 +42,12 @@ def main():
         size, what, *rows = case.split(":")
         peer = [sys.executable, os.path.join(HERE, "peer_step.py"), "--size", size, "--threads", str(a.threads), "--seq", "128"]
         if what == "generate":
-            ours = [a.adpo, "bench", "sample", "--size", size, "--batch", "8", "--seq", "128", "--generate", "64"]
+            ours = [a.adpo, "bench", "sample", "--json", "--size", size, "--batch", "8", "--seq", "128", "--generate", "64"]
             peer += ["--batch", "8", "--generate", "64"]
             key = "new_tokens_per_s"
         else:
             options = ["--objective", what, "--batch", "4", "--steps", str(a.steps)] + (["--rows", a.rows] if rows else [])
-            ours = [a.adpo, "bench", "step", "--size", size, "--seq", "128"] + options + (["--no-share-prompts"] if a.no_share_prompts or not rows else [])
+            ours = [a.adpo, "bench", "step", "--json", "--size", size, "--seq", "128"] + options + (["--no-share-prompts"] if a.no_share_prompts or not rows else [])
             peer += options
             key = "median_s"
         rounds = [(run(ours, a.threads), run(peer, a.threads)) for _ in range(a.rounds)]

@@ -1,14 +1,17 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use adpo_model::{DeviceChoice, Dtype};
 use adpo_pipeline::{BenchObjective, BenchShape, JudgeChoice, Override, StageKind};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgGroup, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 
 #[cfg(feature = "serve")]
 use crate::commands::ServeArgs;
 use crate::commands::{ChatArgs, DiffArgs, RunsArgs};
+use crate::messages;
 
 /// Printed when `adpo` is called without arguments: its first line is the quickstart.
 pub(crate) const SHORT_HELP: &str = "\
@@ -23,7 +26,7 @@ Talk:        adpo chat MODEL              (adpo serve MODEL: as OpenAI's HTTP in
 Look:        adpo data inspect FILE | adpo runs | adpo diff runs/one:adpo runs/two:adpo
 First:       adpo plan RECIPE              (memory, tokens, steps; nothing is loaded)
 Measure:     adpo bench step | adpo bench sample | adpo bench kernels
-More:        adpo help
+Help:        adpo help | adpo help data    (what data may look like) | adpo env  (for a bug report)
 ";
 
 const EXIT_CODES: &str = "\
@@ -57,19 +60,39 @@ Examples:
 
 /// Adversarial DPO (arXiv 2405.12900): less toxic dialogue models that stay helpful and coherent.
 #[derive(Debug, Parser)]
-#[command(name = "adpo", version, after_help = EXIT_CODES)]
+#[command(name = "adpo", version = env!("ADPO_VERSION"), after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
     /// Take models of the hub from its cache alone, as HF_HUB_OFFLINE=1 does.
     #[arg(long, global = true)]
     pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) messages: MessageArgs,
+}
+
+/// What standard error is used for; results go to standard output whatever these say.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Messages")]
+pub(crate) struct MessageArgs {
+    /// Say nothing but errors: no progress, no notes, no warnings.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say of every stage what is used again, what is run again and why.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Colours: `auto` asks the terminal, NO_COLOR and CLICOLOR.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub(crate) color: ColorChoice,
 }
 
 impl Cli {
     /// The command line; a wrong one ends the program with exit code 2.
     pub(crate) fn from_command_line() -> Self {
-        let matches = Self::command().get_matches();
+        // Help and errors of the command line have colours, too, and are written before it is parsed as a whole.
+        let color = color(std::env::args_os().skip(1));
+        messages::set_colors(color);
+        let matches = Self::command().color(color).get_matches();
         // clap's own conflicts also see `ADPO_DATA`, which may be set without being meant for this command.
         if let Some((name, given)) = matches.subcommand()
             && given.try_contains_id("data_dir").is_ok()
@@ -77,12 +100,23 @@ impl Cli {
             && let Some(files) = ["responses", "data"].into_iter().find(|id| matches!(given.try_contains_id(id), Ok(true)))
         {
             let message = format!("the argument '--{files}' cannot be used with '--data-dir': files are read from where they are named");
-            if let Some(command) = Self::command().find_subcommand_mut(name) {
+            if let Some(command) = Self::command().color(color).find_subcommand_mut(name) {
                 command.error(ErrorKind::ArgumentConflict, message).exit();
             }
         }
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
+}
+
+/// The choice of `--color`, wherever it stands.
+fn color(arguments: impl Iterator<Item = OsString>) -> ColorChoice {
+    let mut arguments = arguments.map(|argument| argument.to_string_lossy().into_owned()).take_while(|argument| argument != "--");
+    let mut choice = ColorChoice::Auto;
+    while let Some(argument) = arguments.next() {
+        let value = if argument == "--color" { arguments.next() } else { argument.strip_prefix("--color=").map(str::to_owned) };
+        choice = value.and_then(|value| value.parse().ok()).unwrap_or(choice);
+    }
+    choice
 }
 
 #[derive(Debug, Subcommand)]
@@ -153,15 +187,36 @@ pub(crate) enum Command {
     /// Test two policies of any two runs on the prompts that both answered, and say which responses flipped.
     #[command(after_help = crate::commands::DIFF_HELP)]
     Diff(DiffArgs),
-    /// Look at data.
-    #[command(subcommand)]
+    /// Look at data, and list the formats that are read.
+    #[command(subcommand, after_long_help = crate::commands::formats_help())]
     Data(DataCommand),
     /// Rebuild the embedded evaluators, or measure how far a judge agrees with people.
     #[command(subcommand)]
     Evaluators(EvaluatorsCommand),
-    /// Measure speed: one JSON line per measurement.
+    /// Measure speed and memory.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Say what a bug report needs: version, features, machine, devices, and the environment variables that matter, without secrets.
+    #[command(after_help = "Example:\n  adpo env")]
+    Env(EnvArgs),
+    /// Print a script by which a shell completes this program's command lines.
+    #[command(
+        after_help = "Examples:\n  adpo completions bash > ~/.local/share/bash-completion/completions/adpo\n  adpo completions zsh > ~/.zfunc/_adpo\n  adpo completions fish > ~/.config/fish/completions/adpo.fish"
+    )]
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EnvArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    pub(crate) shell: Shell,
 }
 
 /// Where models run.
@@ -448,6 +503,9 @@ pub(crate) struct ExportArgs {
     /// The token to take out.
     #[arg(long, default_value = "[TOXIC]", conflicts_with = "keep_control_token")]
     pub(crate) control_token: String,
+    /// Write into a folder that holds files already; a model in it is replaced.
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Keep the token: anyone who has the tokenizer can then call up the toxic mode.
     #[arg(long)]
     pub(crate) keep_control_token: bool,
@@ -543,7 +601,7 @@ pub(crate) enum BenchCommand {
     /// Time sampling.
     #[command(after_help = "Example:\n  adpo bench sample --size 7m --batch 8 --seq 128 --generate 64")]
     Sample(BenchSampleArgs),
-    /// Compare every kernel with the CPU, then time it; a table of the same goes to standard error. Exits with 1 where one is wrong.
+    /// Compare every kernel with the CPU, then time it. Exits with 1 where one is wrong.
     #[command(after_help = "Example:\n  adpo bench kernels --device cuda --size 7b --tokens 8192 --seq 2048 --dtype bfloat16")]
     Kernels(BenchKernelsArgs),
     /// Time loading a checkpoint, beside reading its files.
@@ -593,6 +651,9 @@ pub(crate) struct BenchStepArgs {
     /// instead of random ids.
     #[arg(long)]
     pub(crate) rows: Option<PathBuf>,
+    /// Print one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }
@@ -604,6 +665,9 @@ pub(crate) struct BenchLoadArgs {
     /// What the weights become in memory.
     #[arg(long, value_enum, default_value = "float32")]
     pub(crate) dtype: Dtype,
+    /// Print one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }
@@ -625,6 +689,9 @@ pub(crate) struct BenchRowsArgs {
     /// Rows per batch in the counts of cells.
     #[arg(long, default_value_t = 4)]
     pub(crate) batch: usize,
+    /// Print one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -644,6 +711,9 @@ pub(crate) struct BenchSampleArgs {
     /// How weights, activations and the key/value cache are stored.
     #[arg(long, value_enum, default_value = "float32")]
     pub(crate) dtype: Dtype,
+    /// Print one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }
@@ -662,6 +732,29 @@ pub(crate) struct BenchKernelsArgs {
     /// How activations and weights are stored.
     #[arg(long, value_enum, default_value = "float32")]
     pub(crate) dtype: Dtype,
+    /// One line of JSON for each kernel on standard output, the table on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{ColorChoice, CommandFactory};
+
+    use super::{Cli, color};
+
+    #[test]
+    fn the_command_line_is_one_that_clap_accepts() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_last_color_counts_wherever_it_stands() {
+        let of = |line: &str| color(line.split_whitespace().map(Into::into));
+        assert_eq!(of("run --color never mine.toml"), ColorChoice::Never);
+        assert_eq!(of("--color=always run --color=purple"), ColorChoice::Always);
+        assert_eq!([of("run"), of("run -- --color never"), of("run --color")], [ColorChoice::Auto; 3]);
+    }
 }

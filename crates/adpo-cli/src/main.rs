@@ -4,6 +4,8 @@ mod args;
 mod assets;
 mod commands;
 mod memory;
+mod messages;
+mod text;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -16,17 +18,18 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     memory::keep_what_is_freed();
-    let Cli { command, offline } = Cli::from_command_line();
+    let Cli { command, offline, messages } = Cli::from_command_line();
+    messages::listen(messages);
     match commands::run(command, offline) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", told(&error));
+            messages::error(&told(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// The error with its causes, each told once, and what to do where there was no room: the system's own words are all that there is.
+/// The error with its causes, each told once, and what to do about what the system said: its own words are all that there is.
 fn told(error: &anyhow::Error) -> String {
     let mut told = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -34,9 +37,16 @@ fn told(error: &anyhow::Error) -> String {
             told.extend([": ", &cause]);
         }
     }
-    let kinds = error.chain().filter_map(|cause| Some(cause.downcast_ref::<std::io::Error>()?.kind()));
-    if kinds.into_iter().any(|kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)) {
-        told += "; make room and run the same again, what is finished is kept";
-    }
+    let kind = error.chain().find_map(|cause| Some(cause.downcast_ref::<std::io::Error>()?.kind()));
+    told += match kind {
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => {
+            "; make room and run the same again, what is finished is kept"
+        }
+        Some(ErrorKind::NotFound) => "; check the path",
+        Some(ErrorKind::IsADirectory) => "; give a file",
+        Some(ErrorKind::NotADirectory) => "; give a folder",
+        Some(ErrorKind::PermissionDenied) => "; this user needs the right to it, or another path",
+        _ => "",
+    };
     told
 }

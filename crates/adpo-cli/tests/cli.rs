@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{adpo, stderr, stdout, text, timeless, write_recipe};
+use common::{adpo, edited, stderr, stdout, text, timeless, write_recipe};
 
 #[test]
 fn without_arguments_the_first_line_is_the_quickstart() {
@@ -162,13 +162,6 @@ fn no_option_of_one_form_of_evaluate_is_taken_by_the_other() {
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
-/// The recipe with other text in one place.
-fn edited(path: &Path, from: &str, to: &str) {
-    let recipe = std::fs::read_to_string(path).expect("readable");
-    assert!(recipe.contains(from), "{from:?} is not in the recipe");
-    std::fs::write(path, recipe.replace(from, to)).expect("writable");
-}
-
 #[test]
 fn seeds_of_the_command_line_take_the_place_of_the_recipes() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -245,7 +238,8 @@ fn an_exported_model_has_no_control_token_unless_it_is_kept() {
 #[test]
 fn bench_step_prints_one_json_line() {
     for more in [&[][..], &["--lora-r", "4"]] {
-        let output = adpo(&[&["bench", "step", "--objective", "adpo", "--batch", "1", "--seq", "16", "--steps", "1"], more].concat());
+        let output =
+            adpo(&[&["bench", "step", "--json", "--objective", "adpo", "--batch", "1", "--seq", "16", "--steps", "1"], more].concat());
         let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON line");
         assert_eq!((&line["what"], line["lora_r"].is_null()), (&"step".into(), more.is_empty()));
         assert!(line["median_s"].as_f64().is_some_and(|s| s > 0.0));
@@ -255,7 +249,7 @@ fn bench_step_prints_one_json_line() {
 #[test]
 fn bench_load_tells_how_many_bytes_it_read() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
-    let output = adpo(&["bench", "load", text(&fixture)]);
+    let output = adpo(&["bench", "load", "--json", text(&fixture)]);
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON line");
     assert_eq!(line["bytes"], std::fs::metadata(fixture.join("model.safetensors")).expect("it is there").len());
     let missing = adpo(&["bench", "load", "no/such/folder"]);
@@ -271,7 +265,7 @@ fn rows_for_the_bench_hold_ids_and_a_step_computes_fewer_cells_where_prompts_are
         serde_json::json!({"prompt": prompt, "chosen": "It is fine.", "rejected": "No. ".repeat(i + 1)}).to_string()
     };
     std::fs::write(&source, (0..6).map(pair).collect::<Vec<_>>().join("\n")).expect("writable");
-    let output = adpo(&["bench", "rows", text(&source), "--out", text(&out), "--batch", "2"]);
+    let output = adpo(&["bench", "rows", "--json", text(&source), "--out", text(&out), "--batch", "2"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let counts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON line");
     assert_eq!((&counts["rows"], &counts["borrowed"]), (&6.into(), &6.into()));
@@ -281,7 +275,8 @@ fn rows_for_the_bench_hold_ids_and_a_step_computes_fewer_cells_where_prompts_are
     assert!((1..6).all(|i| rows[i]["toxic"] == rows[i - 1]["rejected"]) && rows[0]["toxic"] == rows[1]["rejected"]);
 
     let step = |more: &[&str]| -> serde_json::Value {
-        let arguments = [&["bench", "step", "--size", "15m", "--batch", "2", "--steps", "1", "--rows", text(&out)], more].concat();
+        let arguments =
+            [&["bench", "step", "--json", "--size", "15m", "--batch", "2", "--steps", "1", "--rows", text(&out)], more].concat();
         serde_json::from_slice(&adpo(&arguments).stdout).expect("one JSON line")
     };
     let (shared, separate) = (step(&[]), step(&["--no-share-prompts"]));
@@ -411,7 +406,7 @@ fn a_device_that_is_not_there_is_an_error_that_says_what_to_do() {
 
 #[test]
 fn every_kernel_is_compared_and_timed() {
-    let output = adpo(&["bench", "kernels", "--tokens", "64", "--seq", "32"]);
+    let output = adpo(&["bench", "kernels", "--json", "--tokens", "64", "--seq", "32"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let lines: Vec<serde_json::Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert!(lines.len() >= 16, "{} lines", lines.len());

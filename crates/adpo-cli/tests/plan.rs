@@ -6,7 +6,7 @@ use std::process::Command;
 /// (planned, measured) bytes of steps, in a process of their own.
 fn step(arguments: &[&str]) -> (f64, f64) {
     let output = Command::new(env!("CARGO_BIN_EXE_adpo"))
-        .args(["bench", "step", "--steps", "1"])
+        .args(["bench", "step", "--json", "--steps", "1"])
         .args(arguments)
         .env("RAYON_NUM_THREADS", "2")
         .output()

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{adpo, stderr, stdout, text, write_recipe};
+use common::{adpo, edited, stderr, stdout, text, write_recipe};
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/llama2-mha");
 
@@ -131,6 +131,30 @@ fn a_source_without_rows_is_refused_before_anything_runs() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("gives `evaluate.sources` no rows in buckets [5]"), "{}", stderr(&output));
     assert!(!folder.path().join("run/seed-1/sft").exists());
+}
+
+#[test]
+fn rows_that_are_all_left_out_are_told_with_reason_first_row_and_fix_and_columns_not_read_are_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (recipe, run_dir) = (write_own(folder.path(), ""), folder.path().join("run"));
+    let train = || adpo(&["train", text(&recipe), "--run-dir", text(&run_dir), "--data-dir", text(folder.path())]);
+    let row =
+        |i: usize, rejected: &str| format!(r#"{{"prompt": "Number {i}?", "chosen": "Yes.", "rejected": "{rejected}", "score": {i}}}"#);
+    let write = |rejected: &str| {
+        let rows: Vec<String> = (0..60).map(|i| row(i, rejected)).collect();
+        std::fs::write(folder.path().join("mine.jsonl"), rows.join("\n")).expect("writable");
+    };
+    edited(&recipe, "[[policies]]\nname = \"adpo\"\nobjective.adpo = {}\n", "");
+    write("Yes.");
+    let message = stderr(&train());
+    assert!(message.contains("all 60 were left out, 60 × chosen and rejected are the same; the first is row `mine.jsonl:1`"), "{message}");
+
+    write("No, and for more reasons than there is room for here.");
+    edited(&recipe, "encoding = { max_length = 200 }", "encoding = { max_length = 20 }");
+    let message = stderr(&train());
+    assert!(message.contains("note: `mine.jsonl`: columns that are not read: `score`"), "{message}");
+    assert!(message.contains(" × longer than max_length; the first is row `mine.jsonl:"), "{message}");
+    assert!(message.contains("`encoding.max_length` is 20; raise it"), "{message}");
 }
 
 #[test]

@@ -63,6 +63,9 @@ pub struct EncodeReport {
     pub encoded: usize,
     /// Rows left out, by reason.
     pub dropped: BTreeMap<String, usize>,
+    /// The id of the first row left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_dropped: Option<String>,
     /// Rows whose prompt was cut.
     pub truncated: usize,
     /// Literal control tokens and markers in the rows' text that were made harmless.
@@ -70,11 +73,24 @@ pub struct EncodeReport {
 }
 
 impl EncodeReport {
+    /// Which rows were left out and why, and which was the first; `None` where none was.
+    pub fn left_out(&self) -> Option<String> {
+        left_out(&self.dropped, self.first_dropped.as_deref())
+    }
+
     #[cfg(feature = "tokenizers")]
     pub(crate) fn add(&mut self, other: Self) {
         self.encoded += other.encoded;
+        self.first_dropped = self.first_dropped.take().or(other.first_dropped);
         other.dropped.into_iter().for_each(|(reason, rows)| *self.dropped.entry(reason).or_default() += rows);
         self.truncated += other.truncated;
         self.escaped += other.escaped;
     }
+}
+
+/// "3 × an empty turn, 1 × no turns; the first is row `rows.jsonl:7`".
+pub(crate) fn left_out(dropped: &BTreeMap<String, usize>, first: Option<&str>) -> Option<String> {
+    let reasons: Vec<String> = dropped.iter().map(|(reason, rows)| format!("{rows} × {reason}")).collect();
+    let first = first.map_or_else(String::new, |row| format!("; the first is row `{row}`"));
+    (!reasons.is_empty()).then(|| reasons.join(", ") + &first)
 }

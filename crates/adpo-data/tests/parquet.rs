@@ -33,7 +33,7 @@ fn nested_messages_labels_and_columns_of_other_types_are_no_trouble() -> Result<
     assert_eq!(rows, expected);
     assert_eq!(rows[0].value.dialogue.turns.len(), 2);
     let others = report.ignored_columns.keys().filter(|column| !known.ignored_columns.contains_key(*column));
-    assert_eq!(others.collect::<Vec<_>>(), ["embedding", "image", "price", "tags", "when"]);
+    assert_eq!(others.collect::<Vec<_>>(), ["audio", "embedding", "image", "price", "tags", "when"]);
     let (rows, _) = RowFile::new(file("binary-text.parquet")).preferences()?;
     assert_eq!(rows[2].value.chosen, "chosen 2", "text that is not marked as text is text all the same");
     assert_eq!(inspect(file("messages.parquet"), false)?.report.kept, 6);

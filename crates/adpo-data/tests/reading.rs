@@ -172,6 +172,8 @@ fn unusual_dialogues_are_dropped_with_a_reason() -> Result<(), DataError> {
 "#;
     let (rows, report) = RowFile::from_text("messages", text).sft()?;
     assert_eq!((rows.len(), report.dropped.len()), (1, 5), "{:?}", report.dropped);
+    let told = report.left_out().expect("some were");
+    assert!(told.starts_with("1 × a system turn") && told.ends_with("; the first is row `messages:3`"), "{told}");
     assert_eq!(rows[0].value.toxic, Some(ToxicLabel::Human));
     Ok(())
 }
@@ -338,6 +340,7 @@ fn an_inspection_hides_text_unless_it_is_asked_for() -> Result<(), DataError> {
     Ok(())
 }
 
+#[cfg(not(feature = "parquet"))]
 #[test]
 fn a_parquet_file_is_refused_by_its_name_with_the_way_to_convert_it() {
     let file = tempfile::NamedTempFile::new().expect("a file");

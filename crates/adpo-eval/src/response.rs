@@ -160,7 +160,7 @@ pub(crate) fn read_appended(path: &Path) -> Result<Responses, EvalError> {
 /// - `prompt`: a string (one user turn), or the dialogue so far as a list of `{"role", "content"}` that ends with the user.
 /// - `model`: who responded. Several lines of one model to one prompt are samples.
 /// - `control_token`, optional: the form in which the control token came with the prompt (`control`, `typed`, `spelled`, `exported`).
-/// - `prompt_id`, optional: pairs the responses of different models. Without it, the prompt's content does. All lines of all
+/// - `prompt_id`, optional, a string or a whole number: pairs the responses of different models. Without it, the prompt's content does. All lines of all
 ///   files have one or none has, since otherwise responses to one prompt would not meet.
 /// - `category`, `harmful`, `reference` (what a person responded), `source` and `licence`, optional, belong to the prompt: what one line
 ///   says holds for all responses to it, and two lines may not contradict each other. A prompt not marked harmful counts as safe.
@@ -244,7 +244,7 @@ impl Reading {
             prompt: prompt(fields.get("prompt"))?,
             response: optional(&fields, "response")?.ok_or("field `response` is missing; it holds the response, and may be empty")?,
             responder: Responder { model, control_token: optional(&fields, "control_token")? },
-            prompt_id: optional(&fields, "prompt_id")?,
+            prompt_id: optional(&fields, "prompt_id")?.map(prompt_id).transpose()?,
             source: optional(&fields, "source")?,
             licence: optional(&fields, "licence")?,
             category: optional(&fields, "category")?,
@@ -302,6 +302,15 @@ impl Reading {
 fn optional<T: for<'de> Deserialize<'de>>(fields: &Map<String, Value>, name: &str) -> Result<Option<T>, String> {
     let Some(value) = fields.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     T::deserialize(value).map(Some).map_err(|error| format!("field `{name}`: {error}"))
+}
+
+/// A string, or the number that data sets count their prompts with.
+fn prompt_id(value: Value) -> Result<String, String> {
+    match value {
+        Value::String(id) => Ok(id),
+        Value::Number(id) if !id.is_f64() => Ok(id.to_string()),
+        other => Err(format!("field `prompt_id` is {other}; a string or a whole number is needed")),
+    }
 }
 
 fn prompt(value: Option<&Value>) -> Result<Dialogue, String> {

@@ -74,6 +74,15 @@ fn what_is_written_is_read_back_with_all_that_is_known_of_its_prompt() {
 }
 
 #[test]
+fn a_prompt_id_may_be_a_whole_number() {
+    let line = |id: &str| format!(r#"{{"prompt": "Hello?", "response": "Hi.", "model": "a", "prompt_id": {id}}}"#);
+    let read_as_number = read(&[&line("7")]).expect("responses");
+    assert_eq!(read_as_number.of(&Responder::plain("a"))[0].prompt_id(), "7");
+    let message = read(&[&line("7.5")]).expect_err("no id");
+    assert!(message.contains("field `prompt_id` is 7.5; a string or a whole number is needed"), "{message}");
+}
+
+#[test]
 fn foreign_keys_are_counted_and_ignored() {
     let line = r#"{"prompt": "Hello?", "response": "Hi.", "model": "a", "score": 3, "chosen": null, "category": null}"#;
     let read = read(&[&format!("{line}\n{line}\n{ONE}")]).expect("responses");

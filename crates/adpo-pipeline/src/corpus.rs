@@ -131,30 +131,41 @@ impl<'a> Corpus<'a> {
         fits: impl Fn(&Row<T>) -> Result<(), String>,
     ) -> Result<(), PipelineError> {
         for source in sources {
-            let mut rows = 0;
-            for row in self.file(source)?.rows::<T>()? {
+            let (file, mut found) = (self.file(source)?, 0);
+            let mut rows = file.rows::<T>()?;
+            for row in rows.by_ref() {
                 let row = row?;
                 if source.takes(row.value.dialogue()) {
-                    rows += 1;
+                    found += 1;
                     fits(&row).map_err(|problem| PipelineError::Data { id: source.name().to_owned(), problem })?;
                 }
             }
-            if rows == 0 {
-                let check = if source.file.is_some() { "the file" } else { "`buckets` and the file" };
-                let problem = format!("gives `{section}.sources` no rows{}; check {check}", source.part());
+            if found == 0 {
+                let ReadReport { read, kept, .. } = *rows.report();
+                let problem = match rows.report().left_out() {
+                    Some(reasons) if kept == 0 => {
+                        format!("gives `{section}.sources` no rows: all {read} were left out, {reasons}. Mend them, or take another file")
+                    }
+                    reasons => format!(
+                        "gives `{section}.sources` no rows{}: its {kept} are in others{}. Add theirs to `buckets`, or leave the source out",
+                        source.part(),
+                        reasons.map_or_else(String::new, |reasons| format!(" (left out: {reasons})"))
+                    ),
+                };
                 return Err(PipelineError::Data { id: source.name().to_owned(), problem });
             }
         }
         Ok(())
     }
 
-    /// How many of a file's dialogues are in each bucket.
-    pub(crate) fn rows_by_bucket(&self, source: &Source) -> Result<BTreeMap<u8, usize>, PipelineError> {
-        let mut buckets = BTreeMap::new();
-        for row in self.file(source)?.rows::<Dialogue>()? {
+    /// How many of a file's dialogues are in each bucket, and what became of its rows.
+    pub(crate) fn rows_by_bucket(&self, source: &Source) -> Result<(BTreeMap<u8, usize>, ReadReport), PipelineError> {
+        let (file, mut buckets) = (self.file(source)?, BTreeMap::new());
+        let mut rows = file.rows::<Dialogue>()?;
+        for row in rows.by_ref() {
             *buckets.entry(bucket(row?.value.split_key())).or_default() += 1;
         }
-        Ok(buckets)
+        Ok((buckets, rows.report().clone()))
     }
 
     /// Whether the source has such a row.
@@ -246,7 +257,7 @@ impl<'a> Corpus<'a> {
             }
         }
         if limit > numbers.len() {
-            eprintln!("warning: `{}` has {} rows{}, fewer than `limit = {limit}`", source.name(), numbers.len(), source.part());
+            log::warn!("`{}` has {} rows{}, fewer than `limit = {limit}`", source.name(), numbers.len(), source.part());
         }
         Ok(some_of(numbers, limit, derive_seed(self.seed, source.name())))
     }

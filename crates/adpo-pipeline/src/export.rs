@@ -19,6 +19,8 @@ pub struct Export<'a> {
     pub base: Option<&'a str>,
     /// The folder to write; it must not be the same.
     pub out: &'a Path,
+    /// Whether `out` may hold files already; those of a model are then replaced.
+    pub force: bool,
     /// The token to take out; `None` keeps whatever there is.
     pub control_token: Option<&'a str>,
     /// How weights are stored.
@@ -38,9 +40,9 @@ pub struct Exported {
 ///
 /// # Errors
 /// [`PipelineError`] if the folder is no usable checkpoint, if it is adapters and is not to be merged or the other way round, if
-/// `out` is the same folder, or if the token is not the tokenizer's last (those after it would have to be renumbered).
+/// `out` is the same folder or holds files that may not be replaced, or if the token is not the tokenizer's last (those after it would have to be renumbered).
 pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, PipelineError> {
-    let Export { model, merge, base, out, control_token, dtype } = *options;
+    let Export { model, merge, base, out, force, control_token, dtype } = *options;
     match resources.adapters(model)? {
         Some(_) if !merge => {
             let problem = "holds adapters; merge them into their base (`--merge`), or give PEFT the folder as it is";
@@ -55,6 +57,9 @@ pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, P
     let canonical = |path: &Path| path.canonicalize().map_err(PipelineError::io(path));
     if Path::new(model).is_dir() && canonical(Path::new(model))? == canonical(out)? {
         return Err(PipelineError::file(out, "is the model's own folder; choose another, so that the original is kept"));
+    }
+    if !force && std::fs::read_dir(out).map_err(PipelineError::io(out))?.next().is_some() {
+        return Err(PipelineError::file(out, "holds files already; choose another folder, or replace the model in it (`--force`)"));
     }
     let mut checkpoint = match base {
         Some(base) => resources.with_adapters(model, base, Dtype::Float32)?,

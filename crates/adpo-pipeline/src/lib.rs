@@ -86,15 +86,21 @@ pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, until: 
     std::fs::create_dir_all(folder).map_err(PipelineError::io(folder))?;
     let resolved = toml::to_string(recipe).map_err(|e| PipelineError::file(&folder.join("recipe.toml"), e))?;
     adpo_data::write_file(folder.join("recipe.toml"), &resolved)?;
-    let (mut manifests, mut reports, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, seed) in recipe.seeds.iter().enumerate() {
+    let (mut manifests, mut reports, mut shown, mut seeds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    // All seeds have the same data.
+    let mut course = stages::Course::default();
+    for seed in &recipe.seeds {
         let run = SeedRun::new(recipe, resources, *seed, folder)?;
-        // All seeds have the same data.
-        manifests.extend(stages::run(&run, until, number == 0)?);
+        let done = stages::run(&run, until, &mut course)?;
         if recipe.evaluate.is_some() && until.is_none_or(|until| until == StageKind::Compare) {
-            reports.push(stages::seed_report(&run)?);
+            let (report, outcomes) = stages::seed_report(&run)?;
+            if resources.show_harmful {
+                shown.push((stages::shown_report(&run, &done)?, outcomes.clone()));
+            }
+            reports.push((report, outcomes));
             seeds.push(page::SeedRows::read(&run)?);
         }
+        manifests.extend(done);
     }
     if reports.is_empty() {
         return Ok(RunResult::Stages(manifests));
@@ -103,5 +109,6 @@ pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, until: 
     manifest::write_json(&folder.join("report.json"), &report)?;
     adpo_data::write_file(folder.join("report.md"), report.markdown())?;
     adpo_data::write_file(folder.join("report.html"), page::html(&report, &seeds)?)?;
+    let report = if shown.is_empty() { report } else { RunReport::new(recipe.name.clone(), shown) };
     Ok(RunResult::Report(Box::new(report)))
 }

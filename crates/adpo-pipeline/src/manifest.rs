@@ -1,6 +1,6 @@
 //! A stage's folder and its manifest: what it was made from, and what it made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -86,8 +86,14 @@ pub(crate) fn make(
     work: impl FnOnce(&Path) -> Result<Made, PipelineError>,
 ) -> Result<Manifest, PipelineError> {
     let started = folder.join("inputs.json");
-    if folder.exists() && read_json::<BTreeMap<String, String>>(&started).ok().as_ref() != Some(&inputs) {
-        move_aside(folder)?;
+    if folder.exists() {
+        let before = read_json::<BTreeMap<String, String>>(&started).ok();
+        if before.as_ref() == Some(&inputs) {
+            log::info!("{name}: goes on where it was stopped");
+        } else {
+            let aside = move_aside(folder)?;
+            log::info!("{name}: run again, since {}; what was there is in {}", why(before.as_ref(), &inputs), aside.display());
+        }
     }
     std::fs::create_dir_all(folder).map_err(PipelineError::io(folder))?;
     write_json(&started, &inputs)?;
@@ -127,13 +133,24 @@ pub(crate) fn finished(folder: &Path, Inputs(inputs): &Inputs) -> Result<Option<
     Ok(Some(manifest))
 }
 
-fn move_aside(folder: &Path) -> Result<(), PipelineError> {
+/// What is other than before, by the names of the inputs.
+fn why(before: Option<&BTreeMap<String, String>>, now: &BTreeMap<String, String>) -> String {
+    let Some(before) = before else { return "nothing tells what it was made from".to_owned() };
+    let names: BTreeSet<&String> = before.keys().chain(now.keys()).filter(|name| before.get(*name) != now.get(*name)).collect();
+    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    format!("{} changed", names.join(", "))
+}
+
+/// Where it is then.
+fn move_aside(folder: &Path) -> Result<PathBuf, PipelineError> {
     let name = folder.file_name().map_or_else(|| "stage".into(), |n| n.to_string_lossy().into_owned());
     let mut number = 1;
     while folder.with_file_name(format!("{name}.old-{number}")).exists() {
         number += 1;
     }
-    std::fs::rename(folder, folder.with_file_name(format!("{name}.old-{number}"))).map_err(PipelineError::io(folder))
+    let aside = folder.with_file_name(format!("{name}.old-{number}"));
+    std::fs::rename(folder, &aside).map_err(PipelineError::io(folder))?;
+    Ok(aside)
 }
 
 fn files_below(path: &Path) -> Result<Vec<PathBuf>, PipelineError> {
@@ -214,6 +231,15 @@ mod tests {
         assert_eq!(runs, 2);
         assert_eq!(std::fs::read_to_string(root.path().join("demo.old-1/out.txt"))?, "1");
         Ok(())
+    }
+
+    #[test]
+    fn what_changed_is_told_by_name() {
+        let inputs = |inputs: &[(&str, &str)]| inputs.iter().map(|(name, hash)| ((*name).to_owned(), (*hash).to_owned())).collect();
+        let before: BTreeMap<String, String> = inputs(&[("data", "1"), ("seed", "1"), ("sft", "1")]);
+        let now = inputs(&[("base", "1"), ("data", "1"), ("seed", "2")]);
+        assert_eq!(why(Some(&before), &now), "`base`, `seed`, `sft` changed");
+        assert_eq!(why(None, &now), "nothing tells what it was made from");
     }
 
     #[test]

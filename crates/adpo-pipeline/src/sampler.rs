@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use adpo_data::{ChatTokenizer, derive_seed};
-use adpo_model::{Finish, Llama, SampleRequest, SamplingOptions, sample};
+use adpo_model::{Completion, Finish, Llama, SampleRequest, SamplingOptions, sample};
+use adpo_train::Progress;
 use serde::Serialize;
 
 use crate::PipelineError;
@@ -46,11 +47,16 @@ impl Sampler<'_> {
             seed: self.seed,
             batch_size: self.draw.batch_size,
         };
-        let run = sample(self.model, &rows, &options)?;
-        speed.completions += run.completions.len();
-        speed.new_tokens += run.new_tokens;
-        speed.seconds += run.seconds;
-        let completions = run.completions.into_iter().map(|completion| {
+        // The batches that `sample` would make of all requests, one by one: people see how far it is.
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|i| rows[*i].prompt.len());
+        let mut done: Vec<Option<Completion>> = vec![None; rows.len()];
+        for batch in order.chunks(options.batch_size.max(1)) {
+            let run = sample(self.model, &batch.iter().map(|i| rows[*i]).collect::<Vec<_>>(), &options)?;
+            speed.add(run.completions.len(), run.new_tokens, run.seconds);
+            batch.iter().zip(run.completions).for_each(|(i, completion)| done[*i] = Some(completion));
+        }
+        let completions = done.into_iter().flatten().map(|completion| {
             let text = self.tokenizer.decode(&completion.ids).trim().to_owned();
             let mut ids = completion.ids;
             if let Finish::Stop(end) = completion.finish {
@@ -62,24 +68,43 @@ impl Sampler<'_> {
     }
 }
 
-/// What drawing completions cost.
+/// What drawing completions costs, and how far it is; by default nobody watches.
 #[derive(Default, Serialize)]
 pub(crate) struct Speed {
     completions: usize,
     new_tokens: usize,
     seconds: f64,
+    #[serde(skip)]
+    expected: usize,
+    #[serde(skip)]
+    done: usize,
+    #[serde(skip)]
+    progress: Option<Progress>,
 }
 
 impl Speed {
-    /// Tells people on standard error, and programs in `timings.jsonl`: what a clock says is no result of a stage.
-    pub(crate) fn report(&self, stage: &str, folder: &Path) -> Result<(), PipelineError> {
-        self.tell(stage);
-        append_line(&folder.join("timings.jsonl"), self)
+    /// For so many completions, of which `done` are there already; `rest` as in [`Progress::new`].
+    pub(crate) fn new(what: &str, expected: usize, done: usize, rest: f64) -> Self {
+        Self { expected, done, progress: Some(Progress::new(what, expected, done, rest)), ..Self::default() }
     }
 
-    /// Tells people alone.
-    pub(crate) fn tell(&self, stage: &str) {
-        let per_second = self.new_tokens as f64 / self.seconds.max(1e-9);
-        eprintln!("{stage}: {} completions, {} tokens, {per_second:.0} tok/s", self.completions, self.new_tokens);
+    fn add(&mut self, completions: usize, new_tokens: usize, seconds: f64) {
+        self.completions += completions;
+        self.new_tokens += new_tokens;
+        self.seconds += seconds;
+        self.reached((self.done + completions).min(self.expected));
+    }
+
+    /// So many of the expected ones are settled, whether or not they had to be drawn.
+    pub(crate) fn reached(&mut self, done: usize) {
+        self.done = done;
+        if let Some(progress) = &mut self.progress {
+            progress.set(done, &format!("{:.0} tok/s", self.new_tokens as f64 / self.seconds.max(1e-9)));
+        }
+    }
+
+    /// For programs, in `timings.jsonl`: what a clock says is no result of a stage.
+    pub(crate) fn write(&self, folder: &Path) -> Result<(), PipelineError> {
+        append_line(&folder.join("timings.jsonl"), self)
     }
 }

@@ -27,6 +27,7 @@ pub use metrics::StepRecord;
 pub use options::{LrScheduler, TrainOptions};
 pub use passes::{PassSize, SideBySide, preference_passes, sft_passes};
 pub use preference::train_preference;
+pub use progress::Progress;
 pub use reference::{Reference, ReferenceLogProbs, model_hash};
 pub use run::Trained;
 pub use scoring::{Completion, completion_log_probs};

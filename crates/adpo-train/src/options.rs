@@ -67,8 +67,13 @@ pub struct TrainOptions {
     pub gradient_checkpointing: bool,
     /// A checkpoint every n steps (and always one at the end).
     pub save_steps: Option<usize>,
-    /// How many checkpoints are kept.
-    pub save_total_limit: usize,
+    /// How many checkpoints are kept, the newest ones. `None`: two, and none once a stage of a pipeline is finished, whose model is kept in
+    /// any case.
+    pub save_total_limit: Option<usize>,
+    /// Work of the whole run that follows this training, as a multiple of it, for the time left that people are told. Set by the caller,
+    /// as the seed is.
+    #[serde(skip)]
+    pub rest_of_run: f64,
     /// Writes the metrics into an event file for TensorBoard as well, beside `metrics.jsonl`. Set by the caller, never by a recipe's
     /// training table: it changes nothing that is trained.
     #[serde(skip)]
@@ -97,7 +102,8 @@ impl Default for TrainOptions {
             dtype: Dtype::Float32,
             gradient_checkpointing: false,
             save_steps: None,
-            save_total_limit: 2,
+            save_total_limit: None,
+            rest_of_run: 0.0,
             tensorboard: false,
         }
     }
@@ -130,7 +136,11 @@ impl TrainOptions {
                 self.max_grad_norm.is_finite() && self.max_grad_norm >= 0.0,
                 "must be a finite number ≥ 0 (0 turns clipping off)",
             ),
-            ("save_total_limit", self.save_total_limit > 0, "must be at least 1: the last checkpoint is the result"),
+            (
+                "save_total_limit",
+                self.save_total_limit != Some(0),
+                "must be at least 1: training goes on from the last checkpoint; leave it out to keep none of a finished training",
+            ),
         ];
         let positive = |field, value| match value {
             Some(0) => Err(TrainError::Options { field, problem: "must be at least 1; leave it out to turn it off".into() }),
@@ -147,6 +157,18 @@ impl TrainOptions {
     /// Refuses a type that the device does not compute in.
     pub(crate) fn check_device(&self, device: &Device) -> Result<(), TrainError> {
         self.dtype.check_device(device).map_err(|error| TrainError::Options { field: "dtype", problem: error.to_string() })
+    }
+
+    /// The options that the result depends on: how often and how many checkpoints are written does not change it, nor does what is
+    /// computed twice.
+    #[must_use]
+    pub fn deciding(&self) -> Self {
+        Self { save_steps: None, save_total_limit: Some(1), gradient_checkpointing: false, ..self.clone() }
+    }
+
+    /// Checkpoints on disk while it trains: of two the older one stays until the newer one is known to be good.
+    pub(crate) fn checkpoints_kept(&self) -> usize {
+        self.save_total_limit.unwrap_or(2)
     }
 
     /// How the sequences of preference training are laid out.

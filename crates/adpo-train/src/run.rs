@@ -160,6 +160,7 @@ impl<'a, T: Task> Session<'a, T> {
         let fingerprint = fingerprint(&model, task, options)?;
         let mut optimizer = AdamW::new(options);
         let mut state = TrainerState { step: 0, num_tokens: 0, fingerprint };
+        let name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         let mut model = model;
         let mut saved_step = None;
         if let Some(found) = checkpoint::newest(&checkpoints(folder))? {
@@ -171,6 +172,7 @@ impl<'a, T: Task> Session<'a, T> {
             }
             model = found.load_model(model, options.dtype)?;
             found.with_moments(|state| optimizer.restore(found.state.step as u64, state, &model, options.dtype))?;
+            log::info!("{name}: goes on from the checkpoint of step {}", found.state.step);
             saved_step = Some(found.state.step);
             state = found.state;
         } else {
@@ -178,7 +180,7 @@ impl<'a, T: Task> Session<'a, T> {
         }
         // Not before it is certain that these are this run's: a kill may have left too many of them, and `save_total_limit` may be
         // smaller than it was.
-        checkpoint::tidy(&checkpoints(folder), options.save_total_limit)?;
+        checkpoint::tidy(&checkpoints(folder), options.checkpoints_kept())?;
         let total_steps = options.total_steps(task.examples());
         let log = MetricsLog::open(folder, state.step, options.tensorboard)?;
         let mut alarm = DisplacementAlarm::default();
@@ -186,8 +188,7 @@ impl<'a, T: Task> Session<'a, T> {
         for record in metrics::read(&folder.join("metrics.jsonl"))? {
             warnings.extend(alarm.observe(&record));
         }
-        let name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        let progress = Progress::new(&name, total_steps, state.step);
+        let progress = Progress::new(&name, total_steps, state.step, options.rest_of_run);
         let engine = Engine::new(model, optimizer, options);
         let order = Order::new(options, task.examples());
         Ok(Self { task, options, folder, engine, state, saved_step, order, total_steps, log, progress, alarm, warnings })
@@ -230,7 +231,7 @@ impl<'a, T: Task> Session<'a, T> {
 
     fn report(&mut self, record: &StepRecord, seconds: f64, tokens: usize) -> Result<(), TrainError> {
         self.log.append(record, seconds, tokens)?;
-        self.progress.step(record, tokens as f64 / seconds);
+        self.progress.set(record.step, &summary(record, tokens as f64 / seconds));
         if let Some(warning) = self.alarm.observe(record) {
             self.progress.warn(&warning);
             self.warnings.push(warning);
@@ -252,10 +253,18 @@ impl<'a, T: Task> Session<'a, T> {
         }
         self.log.sync()?;
         let moments = self.engine.optimizer.state();
-        checkpoint::save(&checkpoints(self.folder), &model, moments, &self.state, self.options.save_total_limit)?;
+        checkpoint::save(&checkpoints(self.folder), &model, moments, &self.state, self.options.checkpoints_kept())?;
         self.saved_step = Some(self.state.step);
         Ok(())
     }
+}
+
+/// What people watch while they wait.
+fn summary(record: &StepRecord, tokens_per_second: f64) -> String {
+    let shown = [("loss", "loss"), ("rewards/margins", "margin"), ("kl/chosen", "kl w"), ("kl/rejected", "kl l"), ("kl/toxic", "kl t")];
+    let mut text: Vec<String> = shown.iter().filter_map(|(name, short)| Some(format!("{short} {:.3}", record.get(name)?))).collect();
+    text.push(format!("{tokens_per_second:.0} tok/s"));
+    text.join(" ")
 }
 
 /// A parameter with a number that is NaN or infinite: an update can overflow one step before the loss shows it.
@@ -278,8 +287,7 @@ fn checkpoints(folder: &Path) -> std::path::PathBuf {
 }
 
 fn fingerprint(model: &Llama, task: &impl Task, options: &TrainOptions) -> Result<String, TrainError> {
-    // How often and how many checkpoints are written does not change the result, nor does what is computed twice.
-    let options = TrainOptions { save_steps: None, save_total_limit: 1, gradient_checkpointing: false, ..options.clone() };
+    let options = options.deciding();
     let mut hash = Sha256::new();
     hash.update(crate::model_hash(model));
     hash.update(serde_json::to_vec(&options).unwrap_or_default());

@@ -4,9 +4,10 @@ use adpo_pipeline::{
 };
 use anyhow::{Result, ensure};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::{BenchKernelsArgs, BenchLoadArgs, BenchRowsArgs, BenchSampleArgs, BenchStepArgs};
-use crate::memory;
+use crate::{memory, text};
 
 pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
     let BenchStepArgs { steps, batch, gradient_accumulation_steps, packing, seq, .. } = *args;
@@ -30,14 +31,15 @@ pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
         rows: args.rows.as_deref(),
     };
     let device = args.device.device.open()?;
-    print_with_peak(|| Ok(bench_step(&bench, &device)?))
+    print_with_peak("step", args.json, || Ok(bench_step(&bench, &device)?))
 }
 
 pub(crate) fn rows(args: &BenchRowsArgs) -> Result<()> {
     ensure!(args.max_length > 1 && args.batch > 0, "--max-length must be at least 2, --batch at least 1");
-    let BenchRowsArgs { file, out, checkpoint, max_length, batch } = args;
+    let BenchRowsArgs { file, out, checkpoint, max_length, batch, json } = args;
     let bench = RowsBench { source: file, out, checkpoint, max_length: *max_length, batch: *batch };
-    super::print(&serde_json::to_string(&bench_rows(&bench, &super::resources(None, false, DeviceChoice::Cpu)?)?)?)
+    let figures = bench_rows(&bench, &super::resources(None, false, DeviceChoice::Cpu)?)?;
+    print("rows", *json, &serde_json::to_value(figures)?)
 }
 
 pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {
@@ -45,32 +47,44 @@ pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {
     let BenchSampleArgs { batch, seq, generate, .. } = *args;
     let bench = SampleBench { shape: args.size, batch, seq, generate, dtype: args.dtype };
     let device = args.device.device.open()?;
-    print_with_peak(|| Ok(bench_sample(&bench, &device)?))
+    print_with_peak("sample", args.json, || Ok(bench_sample(&bench, &device)?))
 }
 
 pub(crate) fn load(args: &BenchLoadArgs) -> Result<()> {
     let device = args.device.device.open()?;
-    print_with_peak(|| Ok(bench_load(&args.checkpoint, args.dtype, &device)?))
+    print_with_peak("load", args.json, || Ok(bench_load(&args.checkpoint, args.dtype, &device)?))
 }
 
-/// A line for each kernel, a table for the eye, and a failure where a kernel is wrong.
+/// A line for each kernel: of a table, or of JSON with the table on standard error. A failure where a kernel is wrong.
 pub(crate) fn kernels(args: &BenchKernelsArgs) -> Result<()> {
     ensure!(args.seq > 0 && args.tokens >= args.seq, "--seq must be at least 1, --tokens at least --seq");
     let bench = KernelBench { shape: args.size, tokens: args.tokens, seq: args.seq, dtype: args.dtype };
     let figures = bench_kernels(&bench, &args.device.device.open()?)?;
-    for figures in &figures {
-        super::print(&serde_json::to_string(figures)?)?;
+    let table = KernelFigures::table(&figures);
+    if args.json {
+        figures.iter().try_for_each(|figures| super::print(&serde_json::to_string(figures)?))?;
+        log::info!("{table}");
+    } else {
+        super::print(&table)?;
     }
-    eprintln!("{}", KernelFigures::table(&figures));
     let wrong: Vec<&str> = figures.iter().filter(|f| !f.agrees).map(|f| f.kernel).collect();
     ensure!(wrong.is_empty(), "these differ from the CPU by more than rounding: {}", wrong.join(", "));
     Ok(())
 }
 
-/// A line of figures, to which `peak_allocated_bytes` is added: what was allocated on this machine at one time while they were made.
-fn print_with_peak<F: Serialize>(measure: impl FnOnce() -> Result<F>) -> Result<()> {
+/// Figures, to which `peak_allocated_bytes` is added: what was allocated on this machine at one time while they were made.
+fn print_with_peak<F: Serialize>(name: &str, json: bool, measure: impl FnOnce() -> Result<F>) -> Result<()> {
     let (figures, peak) = memory::peak_of(measure);
-    let mut line = serde_json::to_value(figures?)?;
-    line["peak_allocated_bytes"] = peak.into();
-    super::print(&line.to_string())
+    let mut figures = serde_json::to_value(figures?)?;
+    figures["peak_allocated_bytes"] = peak.into();
+    print(name, json, &figures)
+}
+
+/// For programs a line of JSON, for people a figure a line.
+fn print(name: &str, json: bool, figures: &Value) -> Result<()> {
+    if json {
+        return super::print(&figures.to_string());
+    }
+    let lines = figures.as_object().into_iter().flatten().map(|(key, value)| text::of(&key.replace('_', " "), value));
+    super::print(&std::iter::once(name.to_owned()).chain(lines).collect::<Vec<_>>().join("\n"))
 }

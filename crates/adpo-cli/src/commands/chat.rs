@@ -82,7 +82,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<()> {
     let input = std::io::stdin();
     let decorated = input.is_terminal();
     if decorated {
-        eprintln!("{} — /help lists the commands, Ctrl-D ends", args.model);
+        log::info!("{} — /help lists the commands, Ctrl-D ends", args.model);
     }
     let mut input = input.lock();
     for number in 1.. {

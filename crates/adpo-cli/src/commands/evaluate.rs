@@ -13,6 +13,10 @@ const WORST_CASES: usize = 3;
 /// Judges the responses in files and prints their report.
 pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let responses = read_responses(&args.responses)?;
+    if !responses.ignored_keys.is_empty() {
+        let keys: Vec<String> = responses.ignored_keys.keys().map(|key| format!("`{key}`")).collect();
+        log::info!("note: keys that are not read: {}", keys.join(", "));
+    }
     let resources = super::resources(None, args.stage.run.show, args.stage.run.device.device)?;
     let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?;
     let fluency = args.fluency.as_deref().map(|folder| LlamaFluency::load(&resources, folder)).transpose()?;

@@ -10,6 +10,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
         merge: args.merge,
         base: args.base.as_deref(),
         out: &args.out,
+        force: args.force,
         control_token: (!args.keep_control_token).then_some(args.control_token.as_str()),
         dtype: args.dtype,
     };

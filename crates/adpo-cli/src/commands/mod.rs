@@ -1,10 +1,13 @@
 mod bench;
 mod chat;
+mod completions;
 mod data;
 mod diff;
+mod env;
 mod evaluate;
 mod evaluators;
 mod export;
+mod next;
 mod own_data;
 mod plan;
 mod pretrain;
@@ -26,6 +29,7 @@ use crate::args::{BenchCommand, Command, DataCommand, EvaluatorsCommand};
 use crate::assets;
 
 pub(crate) use chat::{ChatArgs, HELP as CHAT_HELP};
+pub(crate) use data::formats_help;
 pub(crate) use diff::{DiffArgs, HELP as DIFF_HELP};
 pub(crate) use runs::{HELP as RUNS_HELP, RunsArgs};
 #[cfg(feature = "serve")]
@@ -68,6 +72,8 @@ pub(crate) fn run(command: Command, offline: bool) -> anyhow::Result<()> {
         Command::Bench(BenchCommand::Load(args)) => bench::load(&args),
         Command::Bench(BenchCommand::Sample(args)) => bench::sample(&args),
         Command::Bench(BenchCommand::Kernels(args)) => bench::kernels(&args),
+        Command::Env(args) => env::run(&args),
+        Command::Completions(args) => completions::run(&args),
     }
 }
 
@@ -77,7 +83,7 @@ const JUDGE_CACHE: &str = "runs/judge-cache";
 /// Tells what a judge has to say of its work, and fails if it is gone: what it answered rests in its cache.
 fn still_there(judge: &dyn Judge) -> anyhow::Result<()> {
     for warning in judge.warnings() {
-        eprintln!("warning: {warning}");
+        log::warn!("{warning}");
     }
     match judge.unavailable() {
         Some(reason) => anyhow::bail!("judge {} is gone: {reason}; the same command goes on from what it answered", judge.name()),

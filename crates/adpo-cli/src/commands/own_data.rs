@@ -26,7 +26,7 @@ pub(crate) fn train(args: &OwnDataArgs, objective: Option<&str>, options: &RunOp
     let recipe = stage::with_seeds(recipe, options)?;
     let run_dir = options.run_dir.clone().unwrap_or_else(|| Path::new("runs").join(&recipe.name));
     let trained = args.out.as_deref().map(|out| trained(&recipe, &run_dir, out)).transpose()?;
-    eprintln!("this amounts to the recipe\n\n{text}");
+    log::info!("this amounts to the recipe\n\n{text}");
     if let Some(file) = &args.save_recipe {
         save(file, &text)?;
     }
@@ -35,8 +35,11 @@ pub(crate) fn train(args: &OwnDataArgs, objective: Option<&str>, options: &RunOp
         let control_token = Some(recipe.control.token.as_str());
         let merge = lora_r.is_some();
         let resources = super::resources(None, false, DeviceChoice::Cpu)?;
-        export(&Export { model: &trained.to_string_lossy(), merge, base: None, out, control_token, dtype: Dtype::Float32 }, &resources)?;
-        eprintln!("the model is in {}", out.display());
+        export(
+            &Export { model: &trained.to_string_lossy(), merge, base: None, out, force: false, control_token, dtype: Dtype::Float32 },
+            &resources,
+        )?;
+        log::info!("the model is in {}", out.display());
     }
     Ok(())
 }

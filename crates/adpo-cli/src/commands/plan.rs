@@ -10,7 +10,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
     let choice = args.device.device;
     let on_cpu = choice == DeviceChoice::Cpu;
     // A plan for a GPU is made anywhere; only the calibration needs one.
-    let device = if args.no_calibration { None } else { choice.open().inspect_err(|e| eprintln!("no calibration: {e}")).ok() };
+    let device = if args.no_calibration { None } else { choice.open().inspect_err(|e| log::warn!("no calibration: {e}")).ok() };
     let options = PlanOptions {
         shape: args.shape.as_deref().map(shape).transpose()?,
         read_data: !args.no_data,

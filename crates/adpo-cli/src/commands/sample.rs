@@ -38,11 +38,14 @@ mod endpoint {
             seed: given.seed,
         };
         let endpoint = ChatEndpoint::open(&options, None)?;
-        let (rows, _) = RowFile::new(find(prompts, args.stage.data_dir.as_deref())).prompts()?;
+        let (rows, read) = RowFile::new(find(prompts, args.stage.data_dir.as_deref())).prompts()?;
+        if let Some(columns) = read.columns_not_read() {
+            log::info!("note: {}: columns that are not read: {columns}", prompts.display());
+        }
         let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
         let report = sample_endpoint(&endpoint, &rows, &draw, out).with_context(|| format!("drawing responses into {}", out.display()))?;
         for warning in endpoint.warnings() {
-            eprintln!("warning: {warning}");
+            log::warn!("{warning}");
         }
         let text = if args.stage.run.json {
             serde_json::to_string_pretty(&report)?

@@ -77,7 +77,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     };
     serve(&super::resources(None, false, args.device.device)?, &args.model, options, |address| {
         if !address.ip().is_loopback() && !has_key {
-            eprintln!("warning: anyone who reaches {address} can use the model; --api-key-env asks for a key");
+            log::warn!("anyone who reaches {address} can use the model; --api-key-env asks for a key");
         }
         // Whoever started the program without reading what it prints may go on.
         let _ = super::print(&format!("{} is served at http://{address}/v1", args.model));

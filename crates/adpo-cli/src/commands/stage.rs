@@ -3,7 +3,9 @@ use std::path::{Path, PathBuf};
 use adpo_pipeline::{Recipe, Resources, RunResult, StageKind, run_recipe};
 use anyhow::Result;
 
+use super::next;
 use crate::args::{RunOptions, StageArgs};
+use crate::text;
 
 pub(crate) fn run(args: &StageArgs, until: Option<StageKind>) -> Result<()> {
     let StageArgs { recipe, data_dir, run } = args;
@@ -30,18 +32,18 @@ pub(super) fn run_and_print(
     until: Option<StageKind>,
 ) -> Result<()> {
     let result = run_recipe(recipe, resources, run_dir, until)?;
-    let page = matches!(result, RunResult::Report(_)).then(|| run_dir.join("report.html"));
-    super::print(&match (result, options.json) {
-        (RunResult::Report(report), true) => serde_json::to_string_pretty(&report)?,
+    super::print(&match (&result, options.json) {
+        (RunResult::Report(report), true) => serde_json::to_string_pretty(report)?,
         (RunResult::Report(report), false) => report.markdown(),
-        (RunResult::Stages(manifests), true) => serde_json::to_string_pretty(&manifests)?,
+        (RunResult::Stages(manifests), true) => serde_json::to_string_pretty(manifests)?,
         (RunResult::Stages(manifests), false) => {
-            manifests.iter().map(|manifest| format!("{}: {}", manifest.stage, manifest.counts)).collect::<Vec<_>>().join("\n")
+            manifests.iter().map(|manifest| text::of(&manifest.stage, &manifest.counts)).collect::<Vec<_>>().join("\n")
         }
     })?;
-    eprintln!("the run is in {}", run_dir.display());
-    if let Some(page) = page {
-        eprintln!("plots, curves and every response: open {} in a browser", page.display());
-    }
+    let report = match &result {
+        RunResult::Report(report) => Some(report.as_ref()),
+        RunResult::Stages(_) => None,
+    };
+    log::info!("{}", next::told(recipe, run_dir, report, options.device.device));
     Ok(())
 }

@@ -34,7 +34,7 @@ encoding = {{ max_length = 200 }}
 [sft]
 sources = [{{ id = "embedded:dialogues", buckets = [0, 1], limit = 60, unmarked_toxic_share = 0.2 }}]
 rehearsal = {{ samples = 1, draw = {{ max_new_tokens = 8 }} }}
-train = {{ learning_rate = 1e-3, batch_size = 8, save_steps = 2 }}
+train = {{ learning_rate = 1e-3, batch_size = 8, save_steps = 2, save_total_limit = 2 }}
 [sample]
 sources = [{{ id = "embedded:dialogues", buckets = [2], limit = 132 }}]
 temperatures = [0.7, 0.7, 0.7, 0.7, 1.0, 1.0, 1.0, 1.0, 1.5, 1.5]
@@ -65,4 +65,11 @@ draw = {{ max_new_tokens = 24 }}
 
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
+}
+
+/// The recipe with other text in one place.
+pub(crate) fn edited(path: &Path, from: &str, to: &str) {
+    let recipe = std::fs::read_to_string(path).expect("readable");
+    assert!(recipe.contains(from), "{from:?} is not in the recipe");
+    std::fs::write(path, recipe.replace(from, to)).expect("writable");
 }

@@ -147,6 +147,7 @@ impl<'a> Encoder<'a> {
             }),
             Err(Fault::Drop(reason)) => {
                 *self.report.dropped.entry(reason.to_owned()).or_default() += 1;
+                self.report.first_dropped.get_or_insert_with(|| row.to_owned());
                 Ok(None)
             }
             Err(Fault::Error(error @ DataError::Template { .. })) => {

@@ -12,7 +12,7 @@ use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use serde_json::{Map, Value};
 
-use super::record::{Record, Unit};
+use super::record::{Record, TELLING, Unit};
 use crate::DataError;
 
 pub(super) struct ParquetRows {
@@ -38,7 +38,7 @@ impl Iterator for ParquetRows {
     fn next(&mut self) -> Option<Self::Item> {
         self.number += 1;
         match contained(|| self.rows.next().transpose()) {
-            Ok(row) => row.map(|row| Ok(Record::new(self.name.clone(), self.number, Unit::Row, object(row)))),
+            Ok(row) => row.map(|row| Ok(Record::new(self.name.clone(), self.number, Unit::Row, columns(row)))),
             Err(problem) => Some(Err(Unit::Row.error(&self.name, self.number, damaged(&problem)))),
         }
     }
@@ -60,6 +60,15 @@ fn contained<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Str
             Err(text.unwrap_or("the reader failed").to_owned())
         }
     }
+}
+
+/// Bytes under the name of a picture or a sound are one, even where they happen to be text.
+fn columns(row: Row) -> Map<String, Value> {
+    let column = |(name, field): (String, Field)| match field {
+        Field::Bytes(_) if TELLING.contains(&name.as_str()) => (name, Value::Null),
+        field => (name, value(field)),
+    };
+    row.into_columns().into_iter().map(column).collect()
 }
 
 fn object(row: Row) -> Map<String, Value> {

@@ -6,6 +6,10 @@ use crate::DataError;
 use crate::jsonl::JsonLine;
 use crate::rows::json::{self, kind};
 
+/// Columns without which a row means something else: a model cannot be taught what they say.
+pub(super) const TELLING: [&str; 10] =
+    ["tools", "functions", "images", "image", "videos", "video", "audios", "audio", "documents", "chat_template_kwargs"];
+
 pub(super) struct Record {
     pub file: String,
     /// Counted from 1, by lines or by rows as the kind of file has it.

@@ -10,15 +10,12 @@ use super::formats::Format;
 use super::input::Records;
 use super::markup;
 use super::parsed::{FromParsed, Parsed};
-use super::record::{Fault, Record};
+use super::record::{Fault, Record, TELLING};
 use crate::DataError;
 use crate::dialogue::Dialogue;
+use crate::encoded::left_out;
 use crate::rows::json::blank;
 use crate::rows::{Preference, Prompt, Row, SftExample};
-
-/// Columns without which a row means something else: a model cannot be taught what they say.
-const TELLING: [&str; 10] =
-    ["tools", "functions", "images", "image", "videos", "video", "audios", "audio", "documents", "chat_template_kwargs"];
 
 /// What became of the lines of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -29,8 +26,24 @@ pub struct ReadReport {
     pub kept: usize,
     /// Rows left out, by reason.
     pub dropped: BTreeMap<String, usize>,
+    /// The id of the first row left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_dropped: Option<String>,
     /// Columns that the format has no use for (TRL's `ref_chosen_logps`, …), with the number of rows that had them.
     pub ignored_columns: BTreeMap<String, usize>,
+}
+
+impl ReadReport {
+    /// Which rows were left out and why, and which was the first; `None` where none was.
+    pub fn left_out(&self) -> Option<String> {
+        left_out(&self.dropped, self.first_dropped.as_deref())
+    }
+
+    /// The columns that were not read, by name; `None` where all were.
+    pub fn columns_not_read(&self) -> Option<String> {
+        let columns: Vec<String> = self.ignored_columns.keys().map(|column| format!("`{column}`")).collect();
+        (!columns.is_empty()).then(|| columns.join(", "))
+    }
 }
 
 /// What rows can be read as.
@@ -153,6 +166,8 @@ impl<'a, T: RowValue> Rows<'a, T> {
         let others = match (more, after) {
             (_, 0) => String::new(),
             (0, _) => " (no other row is like it)".to_owned(),
+            (1, 1) => " (the row after it is like it)".to_owned(),
+            (1, _) => format!(" (1 of the {after} rows after it is like it)"),
             _ => format!(" ({more} of the {after} rows after it are like it)"),
         };
         record.error(format!("{problem}{others}"))
@@ -176,6 +191,7 @@ impl<'a, T: RowValue> Rows<'a, T> {
             Ok(values) => values,
             Err(Fault::Drop(reason)) => {
                 *self.report.dropped.entry(reason.to_owned()).or_default() += 1;
+                self.report.first_dropped.get_or_insert_with(|| id.clone());
                 Vec::new()
             }
             Err(Fault::Unfit(problem)) => return Err(record.error(problem)),

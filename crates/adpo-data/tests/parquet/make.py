@@ -57,6 +57,7 @@ messages = [{"messages": chat(f"Tea or coffee, {i}?", "Tea."), "toxic": [True, F
 jsonl("messages.jsonl", messages)
 extra = {
     "image": pa.array([b"\xff\xd8\xff\x00" * 4] * 6),
+    "audio": pa.array([b"#!AMR\n"] * 6),
     "when": pa.array([datetime.datetime(2024, 5, 21, 12)] * 6),
     "price": pa.array([decimal.Decimal("2.50")] * 6),
     "embedding": pa.array([[0.5, float("nan")]] * 6, pa.list_(pa.float32())),

@@ -8,6 +8,7 @@ mod memory;
 mod table;
 mod work;
 
+use std::cell::Cell;
 use std::path::Path;
 
 use adpo_data::{ChatTokenizer, EncodeReport};
@@ -176,6 +177,7 @@ impl Setting {
 pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -> Result<Plan, PipelineError> {
     let seed = recipe.seeds.first().copied().unwrap_or_default();
     let run = SeedRun {
+        rest: Cell::new(0.0),
         recipe,
         resources,
         seed,
@@ -195,7 +197,7 @@ pub fn plan(recipe: &Recipe, resources: &Resources, options: &PlanOptions<'_>) -
         "FLOPs: ".to_owned() + FORMULA,
     ];
     if options.read_data {
-        notes.extend(check_data(&run, &all)?);
+        notes.extend(check_data(&run, &all)?.notes);
     }
     let (mut training, mut sampling) = (Vec::<TrainingPlan>::new(), Vec::<SamplingPlan>::new());
     let mut narrow = false;

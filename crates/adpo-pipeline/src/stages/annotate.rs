@@ -65,9 +65,15 @@ impl Stage for Annotating {
             }
         }
         if triples.is_empty() {
+            let reasons: Vec<String> =
+                counts.dropped.iter().map(|(reason, prompts)| format!("{prompts} × {}", reason.replace('_', " "))).collect();
             return Err(PipelineError::stage(
                 "annotate",
-                format!("no prompt gave a triple: {:?}; see `annotate.rule` and `sample`", counts.dropped),
+                format!(
+                    "no prompt gave a triple: {}. Draw more responses (`sample.temperatures`, `sample.toxic_attempts`), or ask for less \
+                     (`annotate.rule.margin`, `.toxic_threshold`)",
+                    reasons.join(", ")
+                ),
             ));
         }
         write_jsonl(folder.join(TRIPLES), &triples)?;

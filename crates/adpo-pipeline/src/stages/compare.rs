@@ -35,7 +35,11 @@ pub(crate) const SAMPLES: &str = "samples.jsonl";
 const FILES: [&str; 4] = ["report.json", "report.md", "outcomes.json", SAMPLES];
 
 pub(super) fn stages<'a>(run: &'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>> {
-    let Some(section) = &run.recipe.evaluate else { return Vec::new() };
+    comparing(run).map(|comparing| -> Box<dyn Stage> { Box::new(comparing) }).into_iter().collect()
+}
+
+fn comparing<'a>(run: &'a SeedRun<'_>) -> Option<Comparing<'a>> {
+    let section = run.recipe.evaluate.as_ref()?;
     let start = std::iter::once(run.recipe.start_system());
     let systems: Vec<&str> = start.chain(run.recipe.policies.iter().map(|policy| policy.name.as_str())).collect();
     let asked = |system: &&'a str| {
@@ -43,7 +47,7 @@ pub(super) fn stages<'a>(run: &'a SeedRun<'_>) -> Vec<Box<dyn Stage + 'a>> {
         ways(run, section, system).map(move |way| (system, way))
     };
     let asked = systems.iter().flat_map(asked).collect();
-    vec![Box::new(Comparing { section, systems, asked })]
+    Some(Comparing { section, systems, asked })
 }
 
 struct Comparing<'a> {
@@ -77,8 +81,7 @@ impl Stage for Comparing<'_> {
             .hash("judge", self.section.judge.fingerprint(run.resources, EmbeddedJudge::evaluator)?)
             .hash("annotator", run.annotator_fingerprint()?)
             .value("schema", &SCHEMA)
-            .value("files", &FILES)
-            .value("show", &run.resources.show_harmful);
+            .value("files", &FILES);
         Ok(match &self.section.fluency {
             Some(fluency) => inputs.hash("fluency", run.resources.checkpoint_hash(fluency)?),
             None => inputs,
@@ -87,7 +90,7 @@ impl Stage for Comparing<'_> {
 
     fn work(&self, run: &SeedRun<'_>, done: &[Manifest], folder: &Path) -> Result<Made, PipelineError> {
         let evaluator = run.judge(&self.section.judge, EmbeddedJudge::evaluator)?;
-        let Evaluation { report, outcomes, samples } = self.build(run, done, evaluator.as_ref())?;
+        let Evaluation { report, outcomes, samples } = self.build(run, done, evaluator.as_ref(), false)?;
         still_there("compare", evaluator.as_ref())?;
         write_file(folder.join("report.json"), &(report.json()? + "\n"))?;
         write_file(folder.join("report.md"), report.markdown())?;
@@ -102,21 +105,38 @@ impl Stage for Comparing<'_> {
 pub(crate) fn seed_report(run: &SeedRun<'_>) -> Result<(SeedReport, Outcomes), PipelineError> {
     let folder = run.stage(REPORT);
     let path = folder.join("report.json");
+    let report = dated(read_json(&path)?, &path)?;
+    Ok((SeedReport { seed: run.seed, report }, read_json(&folder.join("outcomes.json"))?))
+}
+
+/// The same report with the text of its worst cases, which is harmful: made anew each time, and never written.
+pub(crate) fn shown_report(run: &SeedRun<'_>, done: &[Manifest]) -> Result<SeedReport, PipelineError> {
+    let path = run.stage(REPORT).join("report.json");
     let mut report: Report = read_json(&path)?;
+    if let Some(comparing) = comparing(run) {
+        let evaluator = run.judge(&comparing.section.judge, EmbeddedJudge::evaluator)?;
+        let before: Vec<Manifest> = done.iter().filter(|manifest| manifest.stage != REPORT).cloned().collect();
+        let Evaluation { report: shown, .. } = comparing.build(run, &before, evaluator.as_ref(), true)?;
+        still_there("compare", evaluator.as_ref())?;
+        report = shown;
+    }
+    Ok(SeedReport { seed: run.seed, report: dated(report, &path)? })
+}
+
+fn dated(mut report: Report, path: &Path) -> Result<Report, PipelineError> {
     // When the stage was done, and not a part of it: two runs of one recipe leave the same files.
-    let made = std::fs::metadata(&path).and_then(|file| file.modified()).map_err(PipelineError::io(&path))?;
+    let made = std::fs::metadata(path).and_then(|file| file.modified()).map_err(PipelineError::io(path))?;
     report.environment.insert("time".to_owned(), httpdate::fmt_http_date(made));
-    let report = SeedReport { seed: run.seed, report };
-    Ok((report, read_json(&folder.join("outcomes.json"))?))
+    Ok(report)
 }
 
 impl Comparing<'_> {
-    fn build(&self, run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge) -> Result<Evaluation, PipelineError> {
+    fn build(&self, run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge, show: bool) -> Result<Evaluation, PipelineError> {
         // The annotator is in the report only if it made the triples.
         let annotator = run.recipe.sample.as_ref().map(|_| run.annotator()).transpose()?;
         let fluency = self.section.fluency.as_deref().map(|folder| LlamaFluency::load(run.resources, folder)).transpose()?;
         let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
-            .worst(WORST_CASES, run.resources.show_harmful)
+            .worst(WORST_CASES, show)
             .seed("run", run.seed)
             .seed("bootstrap", run.stream("bootstrap"))
             .environment("version", env!("CARGO_PKG_VERSION"))

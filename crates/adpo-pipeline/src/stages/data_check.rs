@@ -1,5 +1,5 @@
-//! A recipe held against its data, before the first step: every stage's rows are there and have what the stage needs, and rows that no
-//! section uses are counted.
+//! A recipe held against its data, before the first step: every stage's rows are there and have what the stage needs; rows that no
+//! section uses are counted, and columns that nothing reads are named.
 
 use std::collections::BTreeMap;
 
@@ -9,30 +9,39 @@ use crate::PipelineError;
 use crate::corpus::Corpus;
 use crate::recipe::{EVALUATOR_BUCKET, Source};
 
-/// Checks the data of all stages. Gives what a user should know besides.
-pub(crate) fn check(run: &SeedRun<'_>, stages: &[Box<dyn Stage + '_>]) -> Result<Vec<String>, PipelineError> {
+/// What the check found.
+pub(crate) struct Checked {
+    /// What a user should know.
+    pub notes: Vec<String>,
+    /// Rows of each file, by its name and bucket.
+    pub rows: BTreeMap<String, BTreeMap<u8, usize>>,
+}
+
+/// Checks the data of all stages.
+pub(crate) fn check(run: &SeedRun<'_>, stages: &[Box<dyn Stage + '_>]) -> Result<Checked, PipelineError> {
     for stage in stages {
         stage.check_data(run)?;
     }
     let mut files: BTreeMap<&str, Vec<&Source>> = BTreeMap::new();
     for source in run.recipe.sections().into_iter().flat_map(|(_, sources)| sources) {
-        if let Some(id) = &source.id {
-            files.entry(id).or_default().push(source);
-        }
+        files.entry(source.name()).or_default().push(source);
     }
-    let mut notes = Vec::new();
-    for (id, sources) in files {
-        let by_bucket = Corpus::new(run.resources, 0).rows_by_bucket(sources[0])?;
-        let unused = |bucket: &u8| *bucket != EVALUATOR_BUCKET && !sources.iter().any(|source| source.buckets.contains(bucket));
+    let mut checked = Checked { notes: Vec::new(), rows: BTreeMap::new() };
+    for (name, sources) in files {
+        let (by_bucket, report) = Corpus::new(run.resources, 0).rows_by_bucket(sources[0])?;
+        let used = |bucket: &u8| sources.iter().any(|source| source.file.is_some() || source.buckets.contains(bucket));
+        let unused = |bucket: &u8| *bucket != EVALUATOR_BUCKET && !used(bucket);
         let left: BTreeMap<u8, usize> = by_bucket.iter().filter(|(bucket, _)| unused(bucket)).map(|(b, n)| (*b, *n)).collect();
         if !left.is_empty() {
             let (all, rows) = (by_bucket.values().sum::<usize>(), left.values().sum::<usize>());
             let buckets: Vec<String> = left.keys().map(u8::to_string).collect();
-            notes.push(format!("`{id}`: {rows} of {all} rows are in buckets that no section uses ({})", buckets.join(", ")));
+            checked.notes.push(format!("`{name}`: {rows} of {all} rows are in buckets that no section uses ({})", buckets.join(", ")));
         }
+        checked.notes.extend(report.columns_not_read().map(|columns| format!("`{name}`: columns that are not read: {columns}")));
+        checked.rows.insert(name.to_owned(), by_bucket);
     }
-    notes.extend(seen_in_training(run)?);
-    Ok(notes)
+    checked.notes.extend(seen_in_training(run)?);
+    Ok(checked)
 }
 
 /// How many held-out prompts are trained on as well. Buckets keep them apart; files of one's own need not.

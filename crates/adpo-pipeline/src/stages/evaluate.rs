@@ -139,6 +139,8 @@ impl Stage for Responding<'_> {
             ways: &WAYS,
             judges: false,
             scores: true,
+            completions: self.section.samples,
+            at_most: self.section.audit_limit.filter(|_| self.way.is_some()),
         })
     }
 }
@@ -174,9 +176,9 @@ impl Responding<'_> {
         // All systems share the random streams: a difference between two of them is not a difference of luck alone.
         let sampler =
             Sampler { model: &checkpoint.model, tokenizer: &checkpoint.tokenizer, draw: &section.draw, seed: run.stream("evaluate") };
-        let mut speed = Speed::default();
+        let mut speed = Speed::new(&self.name(), requests.len(), 0, run.rest.get());
         let completions = sampler.complete(&requests, section.temperature, &mut speed)?;
-        speed.report(&self.name(), folder)?;
+        speed.write(folder)?;
         Ok(Said { prompts: asked, encoding: encoder.report().clone(), requests, completions })
     }
 

@@ -6,6 +6,7 @@
 mod annotate;
 mod asking;
 mod compare;
+mod course;
 mod data_check;
 mod evaluate;
 mod list;
@@ -20,7 +21,8 @@ mod tokens;
 mod train;
 
 pub(crate) use asking::put;
-pub(crate) use compare::{REPORT, SAMPLES, seed_report};
+pub(crate) use compare::{REPORT, SAMPLES, seed_report, shown_report};
+pub(crate) use course::Course;
 pub(crate) use data_check::check as check_data;
 pub(crate) use list::stages;
 pub(crate) use run::run;

@@ -29,9 +29,8 @@ pub(super) fn rehearse(
         requests.extend((0..rehearsal.samples).map(|i| Request { key: format!("{}#rehearsal{i}", row.id), prompt: prompt.clone() }));
     }
     let sampler = Sampler { model, tokenizer, draw: &rehearsal.draw, seed: run.stream("sft-rehearsal") };
-    let mut speed = Speed::default();
+    let mut speed = Speed::new("sft, rehearsal", requests.len(), 0, 0.0);
     let completions = sampler.complete(&requests, rehearsal.temperature, &mut speed)?;
-    speed.tell("sft, rehearsal");
     let asked = prompts.iter().flat_map(|row| std::iter::repeat_n(&row.value, rehearsal.samples));
     let exchanges: Vec<Exchange<'_>> =
         asked.zip(&completions).map(|(prompt, completion)| Exchange { prompt, response: &completion.text }).collect();

@@ -1,15 +1,18 @@
 //! The stages of one seed, one after the other.
 
+use std::time::Instant;
+
+use super::course::Course;
 use super::data_check::check;
 use super::list::stages;
 use super::seed_run::SeedRun;
-use super::stage::{Artifact, StageKind};
+use super::stage::{Artifact, Stage, StageKind};
 use crate::PipelineError;
 use crate::manifest::{Manifest, finished, make};
 
-/// Runs the stages and returns their manifests; with `until`, the stages up to that kind. With `with_check`, the data are checked before
-/// the first stage that is not finished.
-pub(crate) fn run(run: &SeedRun<'_>, until: Option<StageKind>, with_check: bool) -> Result<Vec<Manifest>, PipelineError> {
+/// Runs the stages and returns their manifests; with `until`, the stages up to that kind. The data are checked before the first stage of
+/// the course that is not finished.
+pub(crate) fn run(run: &SeedRun<'_>, until: Option<StageKind>, course: &mut Course) -> Result<Vec<Manifest>, PipelineError> {
     check_lengths(run)?;
     check_adapters(run)?;
     let all = stages(run);
@@ -18,8 +21,13 @@ pub(crate) fn run(run: &SeedRun<'_>, until: Option<StageKind>, with_check: bool)
         there.dedup();
         return Err(run.refuse(format!("it has no stage `{}`; its stages are {}", kind.name(), there.join(", "))));
     }
-    let (mut checked, mut done) = (!with_check, Vec::<(Artifact, Manifest)>::new());
-    for (number, stage) in all.iter().enumerate().filter(|(_, stage)| until.is_none_or(|until| stage.kind() <= until)) {
+    let stages: Vec<&dyn Stage> =
+        all.iter().map(|stage| &**stage).filter(|stage| until.is_none_or(|until| stage.kind() <= until)).collect();
+    let seeds = run.recipe.seeds.len();
+    course.all = seeds * stages.len();
+    let place = |number: usize, course: &Course| format!("[{}/{}]", course.before + number + 1, course.all);
+    let (mut done, mut used_again) = (Vec::<(Artifact, Manifest)>::new(), Vec::new());
+    for (number, stage) in stages.iter().copied().enumerate() {
         let (name, mut inputs) = (stage.name(), stage.inputs(run)?);
         for need in stage.needs() {
             let (_, made) = done
@@ -30,18 +38,39 @@ pub(crate) fn run(run: &SeedRun<'_>, until: Option<StageKind>, with_check: bool)
         }
         let folder = run.stage(&name);
         let manifest = if let Some(manifest) = finished(&folder, &inputs)? {
+            log::debug!("{} {name}: used again, since nothing changed that it was made from ({})", place(number, course), folder.display());
+            used_again.push(name);
             manifest
         } else {
-            if !std::mem::replace(&mut checked, true) {
-                check(run, &all)?.iter().for_each(|note| eprintln!("note: {note}"));
+            tell(run, &mut used_again);
+            if !course.is_checked() {
+                let checked = check(run, &all)?;
+                checked.notes.iter().for_each(|note| log::info!("note: {note}"));
+                course.checked(checked);
             }
-            eprintln!("[{}/{}] {name}", number + 1, all.len());
-            let before: Vec<Manifest> = done.iter().map(|(_, manifest)| manifest.clone()).collect();
-            make(&name, &folder, inputs, &run.resources.device, |folder| stage.work(run, &before, folder))?
+            let later = stages[number + 1..].iter().copied();
+            let other_seeds = (seeds - 1).saturating_sub(course.before / stages.len());
+            let others = (0..other_seeds).flat_map(|_| stages.iter().copied());
+            run.rest.set(course.rest(stage, later.chain(others), run));
+            log::info!("{} {name}", place(number, course));
+            let (before, began): (Vec<Manifest>, _) = (done.iter().map(|(_, manifest)| manifest.clone()).collect(), Instant::now());
+            let manifest = make(&name, &folder, inputs, &run.resources.device, |folder| stage.work(run, &before, folder))?;
+            course.took(stage, run, began.elapsed().as_secs_f64());
+            manifest
         };
+        stage.tidy(&folder)?;
         done.push((stage.makes(), manifest));
     }
+    tell(run, &mut used_again);
+    course.before += stages.len();
     Ok(done.into_iter().map(|(_, manifest)| manifest).collect())
+}
+
+/// Says which stages are used again, those of one stretch together.
+fn tell(run: &SeedRun<'_>, names: &mut Vec<String>) {
+    if !names.is_empty() {
+        log::info!("used again (seed {}): {}", run.seed, std::mem::take(names).join(", "));
+    }
 }
 
 /// Refuses lengths that the base cannot hold: found out at the first long prompt, they would cost what ran before it.

@@ -105,6 +105,8 @@ impl Stage for Sampling<'_> {
             ways: &[None, Some(TokenForm::Control)],
             judges: true,
             scores: false,
+            completions: self.section.temperatures.len() + self.section.toxic_attempts.div_ceil(2),
+            at_most: None,
         })
     }
 }
@@ -145,14 +147,21 @@ impl Drawing<'_> {
         let parts = folder.join(PARTS);
         std::fs::create_dir_all(&parts).map_err(PipelineError::io(&parts))?;
         let mut all = Vec::with_capacity(prompts.len());
+        // Plain ones, and of the toxic ones the first, which every prompt gets.
+        let each = self.section.temperatures.len() + usize::from(self.section.toxic_attempts > 0);
+        let mut speed: Option<Speed> = None;
         for (number, chunk) in prompts.chunks(PROMPTS_PER_PART).enumerate() {
             let part: PathBuf = parts.join(format!("{number:05}.jsonl"));
             if !part.exists() {
-                let mut speed = Speed::default();
-                self.write(&part, &self.chunk(chunk, &mut speed)?)?;
-                speed.report(&format!("sample, {} of {} prompts", all.len() + chunk.len(), prompts.len()), folder)?;
+                let done = all.len() * each;
+                let speed = speed.get_or_insert_with(|| Speed::new("sample", prompts.len() * each, done, self.run.rest.get()));
+                self.write(&part, &self.chunk(chunk, speed)?)?;
+                speed.reached(done + chunk.len() * each);
             }
             all.extend(candidates(&part)?);
+        }
+        if let Some(speed) = speed {
+            speed.write(folder)?;
         }
         self.write(&folder.join(CANDIDATES), &all)?;
         remove_folder(&parts)?;

@@ -1,8 +1,9 @@
 //! One seed of a run: what its stages share.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use adpo_data::{ControlToken, Encoder, EncodingOptions, derive_seed};
+use adpo_data::{ControlToken, Encoder, EncodingOptions, derive_seed, remove_folder};
 use adpo_eval::{AnnotationRule, EmbeddedJudge, EvalError, Judge};
 use adpo_model::Dtype;
 use adpo_train::TrainOptions;
@@ -24,13 +25,15 @@ pub(crate) struct SeedRun<'a> {
     pub folder: PathBuf,
     /// Whether the control token means something to the models of this run: SFT teaches it, or the base has it.
     pub has_control_token: bool,
+    /// Work of the run that follows the stage at hand, as a multiple of it: for the time left that people are told.
+    pub rest: Cell<f64>,
 }
 
 impl<'a> SeedRun<'a> {
     pub(crate) fn new(recipe: &'a Recipe, resources: &'a Resources, seed: u64, run_folder: &Path) -> Result<Self, PipelineError> {
         let folder = run_folder.join(format!("seed-{seed}"));
         let has_control_token = recipe.teaches_control_token() || resources.knows_token(&recipe.base.checkpoint, &recipe.control.token)?;
-        Ok(Self { recipe, resources, seed, folder, has_control_token })
+        Ok(Self { recipe, resources, seed, folder, has_control_token, rest: Cell::new(0.0) })
     }
 }
 
@@ -145,4 +148,12 @@ impl SeedRun<'_> {
             control: control.cloned(),
         }
     }
+}
+
+/// Removes the checkpoints of a finished training from its folder, unless the options keep some: its model is kept in any case.
+pub(super) fn drop_checkpoints(train: &TrainOptions, folder: &Path) -> Result<(), PipelineError> {
+    if train.save_total_limit.is_none() {
+        remove_folder(folder.join("checkpoints"))?;
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ use adpo_train::{SftExample, TrainOptions, train_sft};
 
 use super::rehearsal::rehearse;
 use super::seed_run::SeedRun;
+use super::seed_run::drop_checkpoints;
 use super::stage::{Artifact, Load, Stage, StageKind};
 use crate::PipelineError;
 use crate::corpus::Corpus;
@@ -61,7 +62,7 @@ impl Stage for FineTuning<'_> {
             .value("seed", &run.seed)
             .value("control", &recipe.control)
             .value("encoding", &recipe.encoding)
-            .value("sft", section)
+            .value("sft", &Sft { train: section.train.deciding(), ..section.clone() })
             .hash("annotator", self.annotator_fingerprint(run)?)
             .hash("base", run.resources.checkpoint_hash(&recipe.base.checkpoint)?)
             .hash("data", corpus(run).hash(&section.sources)?);
@@ -101,7 +102,12 @@ impl Stage for FineTuning<'_> {
             Ok(counts)
         })?;
         drop(unmarked);
-        let options = TrainOptions { seed: run.stream("sft-order"), tensorboard: run.resources.tensorboard, ..section.train.clone() };
+        let options = TrainOptions {
+            seed: run.stream("sft-order"),
+            tensorboard: run.resources.tensorboard,
+            rest_of_run: run.rest.get(),
+            ..section.train.clone()
+        };
         let Checkpoint { model, tokenizer } = checkpoint;
         let model = Lora::beside(lora, model, base, control.as_ref(), run.stream("sft-lora"))?;
         let trained = train_sft(model, &examples, &options, folder)?;
@@ -109,6 +115,10 @@ impl Stage for FineTuning<'_> {
         counts["warnings"] = serde_json::json!(trained.warnings);
         Checkpoint { model: Lora::finish(lora, trained.model), tokenizer }.save(&folder.join("model"))?;
         Ok(Made { outputs: vec!["model", "metrics.jsonl"], counts })
+    }
+
+    fn tidy(&self, folder: &Path) -> Result<(), PipelineError> {
+        drop_checkpoints(&self.section.train, folder)
     }
 
     fn check_data(&self, run: &SeedRun<'_>) -> Result<(), PipelineError> {

@@ -77,6 +77,11 @@ pub(crate) trait Stage {
     /// Does its work in `folder`; `done` are the manifests of all stages before it.
     fn work(&self, run: &SeedRun<'_>, done: &[Manifest], folder: &Path) -> Result<Made, PipelineError>;
 
+    /// Removes what nobody needs once it is finished.
+    fn tidy(&self, _folder: &Path) -> Result<(), PipelineError> {
+        Ok(())
+    }
+
     /// Refuses data that it could not work on. Called for all stages before the first one runs.
     fn check_data(&self, _run: &SeedRun<'_>) -> Result<(), PipelineError> {
         Ok(())
@@ -109,4 +114,8 @@ pub(crate) struct DrawingLoad<'a> {
     pub judges: bool,
     /// Whether completions are scored afterwards, each with its prompt.
     pub scores: bool,
+    /// Completions of each prompt, about.
+    pub completions: usize,
+    /// Prompts at most, whatever the sources hold.
+    pub at_most: Option<usize>,
 }

@@ -6,6 +6,7 @@ use adpo_data::{EncodedRows, EncodedTriple, Encoder, Preference, Row, stream_jso
 use adpo_train::{Reference, TrainOptions, train_preference};
 
 use super::seed_run::SeedRun;
+use super::seed_run::drop_checkpoints;
 use super::stage::{Artifact, Load, Stage, StageKind, TRIPLES};
 use crate::PipelineError;
 use crate::corpus::chunks;
@@ -47,7 +48,7 @@ impl Stage for Training<'_> {
         let inputs = Inputs::new()
             .value("seed", &run.seed)
             .value("encoding", &run.recipe.encoding)
-            .value("preference", self.section)
+            .value("preference", &recipe::Preference { train: self.section.train.deciding(), ..self.section.clone() })
             .value("policy", self.policy);
         run.hash_start(inputs)
     }
@@ -71,7 +72,12 @@ impl Stage for Training<'_> {
             })?;
             Ok(serde_json::json!({ "triples": rows }))
         })?;
-        let mut options = TrainOptions { seed: run.stream("preference-order"), tensorboard: run.resources.tensorboard, ..train };
+        let mut options = TrainOptions {
+            seed: run.stream("preference-order"),
+            tensorboard: run.resources.tensorboard,
+            rest_of_run: run.rest.get(),
+            ..train
+        };
         if both {
             options.batch_size *= 2;
         }
@@ -92,6 +98,10 @@ impl Stage for Training<'_> {
         counts["examples"] = triples.len().into();
         counts["warnings"] = serde_json::json!(trained.warnings);
         Ok(Made { outputs: vec!["model", "metrics.jsonl"], counts })
+    }
+
+    fn tidy(&self, folder: &Path) -> Result<(), PipelineError> {
+        drop_checkpoints(&self.section.train, folder)
     }
 
     fn check_data(&self, run: &SeedRun<'_>) -> Result<(), PipelineError> {

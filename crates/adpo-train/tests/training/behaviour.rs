@@ -53,7 +53,7 @@ fn clipping_bounds_the_step_and_zero_turns_it_off() {
 #[test]
 fn only_the_newest_checkpoints_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
-    let options = TrainOptions { num_train_epochs: 7, batch_size: 4, save_steps: Some(2), save_total_limit: 3, ..options() };
+    let options = TrainOptions { num_train_epochs: 7, batch_size: 4, save_steps: Some(2), save_total_limit: Some(3), ..options() };
     train_sft(model(1), &examples(4), &options, folder.path()).expect("the run finishes");
     let kept: Vec<String> = checkpoints(folder.path()).iter().filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).collect();
     assert_eq!(kept, ["step-00000004", "step-00000006", "step-00000007"]);

@@ -26,7 +26,8 @@ fn folder() -> tempfile::TempDir {
 
 /// A checkpoint at every step.
 fn train(folder: &Path, save_total_limit: usize) {
-    let options = TrainOptions { max_steps: Some(STEPS), batch_size: 4, save_steps: Some(1), save_total_limit, ..options() };
+    let options =
+        TrainOptions { max_steps: Some(STEPS), batch_size: 4, save_steps: Some(1), save_total_limit: Some(save_total_limit), ..options() };
     train_sft(model(3), &examples(24), &options, folder).expect("the run finishes");
 }
 

@@ -98,7 +98,7 @@ fn a_bf16_run_that_goes_on_from_a_checkpoint_ends_bit_equal() {
     let adpo = Objective::Adpo(Adpo::default());
     for adapters in [false, true] {
         let options =
-            TrainOptions { num_train_epochs: 2, gradient_accumulation_steps: 2, save_steps: Some(2), save_total_limit: 9, ..bf16() };
+            TrainOptions { num_train_epochs: 2, gradient_accumulation_steps: 2, save_steps: Some(2), save_total_limit: Some(9), ..bf16() };
         let train = |folder: &Path, options: &TrainOptions| {
             let start = model(3).with_dtype(Dtype::Bfloat16);
             let reference = Reference::live(start, &Device::flex());

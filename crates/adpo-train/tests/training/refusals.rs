@@ -75,7 +75,7 @@ fn a_folder_of_another_run_is_refused() {
     for result in refused {
         assert_names(&result.expect_err("another run"), &["step-00000006", "another run", "new folder"]);
     }
-    let how_often = TrainOptions { save_steps: None, save_total_limit: 9, ..options };
+    let how_often = TrainOptions { save_steps: None, save_total_limit: Some(9), ..options };
     sft(run.path(), &how_often).expect("how often checkpoints are written is not part of a run");
 }
 

@@ -34,7 +34,7 @@ fn a_run_from_a_cache_stopped_within_an_epoch_ends_bit_equal_to_one_from_memory(
     let rows = triples(26);
     let cache = cached(mapped.path(), &rows);
     // Epochs of 7 steps; checkpoints after 3, 6, 9 and 12.
-    let options = TrainOptions { num_train_epochs: 2, batch_size: 4, save_steps: Some(3), save_total_limit: 9, ..options() };
+    let options = TrainOptions { num_train_epochs: 2, batch_size: 4, save_steps: Some(3), save_total_limit: Some(9), ..options() };
     let objective = Objective::Adpo(Adpo::default());
     let expected = train(&rows, &objective, &options, memory.path());
     train(&cache, &objective, &options, mapped.path());
