@@ -68,7 +68,11 @@ fn pairs_and_prompts_are_used_whole_and_the_recipe_is_told() {
         assert!(saved.contains(line), "{line}: {saved}");
     }
     let again = adpo(&["run", text(&recipe), "--run-dir", text(&run_dir)]);
-    assert!(again.status.success() && !stderr(&again).contains("[1/"), "{}", stderr(&again));
+    assert!(
+        again.status.success() && stderr(&again).contains("used again (seed 42): preferences, policies/dpo, responses/base"),
+        "{}",
+        stderr(&again)
+    );
 
     // What is there is not written over, and that is found out before the training.
     let full = adpo(&[&own[..], &["--out", text(&out)]].concat());
