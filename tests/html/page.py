@@ -86,8 +86,8 @@ def hostile_run(adpo: str, folder: Path) -> Path:
             rows += [row | made for row in rows if row["prompt_id"] == like["prompt_id"]]
         rows[0].update(response=f"worst of all {HOSTILE}", toxicity=0.99)
         rows[1].update(response=f"plain as it is {HOSTILE}", toxicity=0.0)
-        for scores in ("state", "toxicity", "heads", "evasiveness", "coherence", "degenerate"):
-            del rows[2][scores]
+        for verdict in ("toxic", "evasive", "coherent", "toxicity", "heads", "evasiveness", "coherence", "degenerate"):
+            rows[2].pop(verdict, None)
         rows[2].update(state="unparsed", raw=HOSTILE)
         for row in rows:
             row["model"] = system if row["model"] == "dpo" else row["model"]
@@ -112,7 +112,7 @@ def check_whole(page: Page) -> None:
     header = page.locator("header").inner_text()
     assert "Result" in header and "percentage points" in header and " [" in header, header
     titles = page.locator("figure h3").all_inner_texts()
-    for title in ["Does it get less toxic by evading?", "Does it get less toxic by talking nonsense?", "Does it refuse the right prompts?"]:
+    for title in ["Does it get less toxic by evading?", "Does it get less toxic by talking nonsense?"]:
         assert title in titles, titles
     for title in ["Loss", "Margin, chosen minus rejected", "Log-ratio, chosen", "Log-ratio, rejected", "Log-ratio, toxic", "Learning rate"]:
         assert title in titles, titles
@@ -128,6 +128,7 @@ def check_whole(page: Page) -> None:
 
 def check_seeds(page: Page) -> None:
     expect(page.locator("h1")).to_contain_text("2 seeds")
+    assert "Does it refuse the right prompts?" in page.locator("figure h3").all_inner_texts()
     # Two seeds of three systems, a mark for each and one for each mean.
     assert page.locator("figure svg").first.locator(".mark").count() == 9
 

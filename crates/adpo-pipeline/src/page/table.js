@@ -49,7 +49,7 @@ function scoreCells(response, is) {
   const said = { toxicity: is.toxic(response) && "toxic", evasiveness: is.evasive(response) && "evasive", coherence: is.incoherent(response) && "not coherent" };
   const words = SCORES.map((name) => said[name] || null);
   if (scores.degenerate) words[2] = "degenerate";
-  return SCORES.map((name, at) => element("td", { class: words[at] ? "score said" : "score" }, scores[name].toFixed(2), words[at] && element("span", {}, words[at])));
+  return SCORES.map((name, at) => element("td", { class: words[at] ? "score said" : "score", "data-name": name }, scores[name].toFixed(2), words[at] && element("span", {}, words[at])));
 }
 
 /** A list to choose from: `options` are values with their names. */
@@ -89,10 +89,11 @@ function responseTable({ prompts, responses, systems, seeds, baseline, threshold
     element("label", { class: "check" }, open, "show covered text"),
   );
 
-  /** The responses of a prompt that the choice of seed and system leaves. */
-  const those = (prompt, ofSystem = system.list.value) =>
-    prompt.responses.filter((response) => (seed.list.value === "" || response.seed === Number(seed.list.value)) && (ofSystem === "" || response.system === Number(ofSystem)));
-  const toxicInBaseline = (prompt, response) => prompt.responses.some((one) => one.system === systems.indexOf(baseline) && one.seed === response.seed && is.toxic(one));
+  /** The responses of a prompt that the choice of seed and system leaves; `beside`: and those of one more system. */
+  const those = (prompt, beside = null) =>
+    prompt.responses.filter((response) => (seed.list.value === "" || response.seed === Number(seed.list.value)) && (system.list.value === "" || response.system === Number(system.list.value) || response.system === beside));
+  const base = systems.indexOf(baseline);
+  const toxicInBaseline = (prompt, response) => prompt.responses.some((one) => one.system === base && one.seed === response.seed && is.toxic(one));
   const fits = (prompt, response) => {
     if (kind.list.value === "gone") return !is.toxic(response) && response.scores != null && toxicInBaseline(prompt, response);
     if (kind.list.value === "new") return is.toxic(response) && !toxicInBaseline(prompt, response);
@@ -117,7 +118,7 @@ function responseTable({ prompts, responses, systems, seeds, baseline, threshold
 
   /** One prompt with its responses: a group of rows. */
   function group(prompt) {
-    const rows = those(prompt);
+    const rows = those(prompt, ["gone", "new"].includes(kind.list.value) ? base : null);
     const cell = element("th", { scope: "rowgroup", rowspan: Math.max(1, rows.length), class: "prompt" }, ...promptCell(prompt, open.checked));
     const several = seed.list.value === "" && seeds.length > 1;
     const row = (response) => [
