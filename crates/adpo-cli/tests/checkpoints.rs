@@ -63,7 +63,7 @@ seeds = [1]
 base = {{ checkpoint = '{checkpoint}' }}
 encoding = {{ max_length = 60 }}
 [preference]
-sources = [{{ id = "pairs.jsonl" }}]
+sources = [{{ id = "pairs.jsonl", buckets = [0, 1, 2, 3, 5] }}]
 train = {{ learning_rate = 1e-3, batch_size = 2 }}
 {lora}
 [[policies]]

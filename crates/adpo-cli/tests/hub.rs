@@ -192,7 +192,7 @@ fn a_plan_needs_no_weights_and_a_run_fetches_them_once() {
     let rows = (0..4).map(|i| json!({"prompt": "Which number?", "chosen": i.to_string(), "rejected": "None."}).to_string() + "\n");
     std::fs::write(folder.join("pairs.jsonl"), rows.collect::<String>()).expect("written");
     let recipe = "name = 'own'\nseeds = [1]\nbase = { checkpoint = 'org/name' }\nencoding = { max_length = 60 }\n[preference]\n\
-        sources = [{ id = 'pairs.jsonl' }]\ntrain = { learning_rate = 1e-3, batch_size = 2 }\n[[policies]]\nname = 'dpo'\nobjective.dpo = {}\n";
+        sources = [{ id = 'pairs.jsonl', buckets = [0, 1, 2, 3, 5] }]\ntrain = { learning_rate = 1e-3, batch_size = 2 }\n[[policies]]\nname = 'dpo'\nobjective.dpo = {}\n";
     std::fs::write(folder.join("own.toml"), recipe).expect("written");
     let weights = |asked: &[Asked]| asked.iter().filter(|(path, _)| path.contains("safetensors")).count();
     let planned = adpo(folder, &hub, &["plan", "own.toml", "--data-dir", "."], &[]);

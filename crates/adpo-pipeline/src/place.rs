@@ -94,7 +94,7 @@ fn near(path: &Path) -> Option<PathBuf> {
     // Two slips, and one in a short name.
     (nearest.0 <= (wrong.chars().count() / 3).min(2)).then(|| {
         let near = there.join(nearest.1);
-        let whole = near.join(parts.as_path());
+        let whole: PathBuf = near.components().chain(parts).collect();
         if whole.exists() { whole } else { near }
     })
 }
