@@ -13,6 +13,7 @@ fn resources() -> Resources {
 }
 
 fn export_to(out: &Path, model: &Path, merge: bool, base: Option<&str>) -> Result<(), PipelineError> {
+    let model = model.to_str().expect("UTF-8");
     let options = Export { model, merge, base, out, force: false, control_token: Some("[TOXIC]"), dtype: Dtype::Float32 };
     export(&options, &resources()).map(drop)
 }
