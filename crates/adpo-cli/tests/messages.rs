@@ -30,7 +30,7 @@ fn the_version_names_the_commit_of_a_checkout() {
 fn every_shell_gets_a_script_that_knows_the_subcommands() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = stdout(&adpo(&["completions", shell]));
-        assert!(["evaluate", "inspect", "--quiet"].iter().all(|word| script.contains(word)), "{shell}: {} bytes", script.len());
+        assert!(["evaluate", "inspect", "quiet"].iter().all(|word| script.contains(word)), "{shell}: {} bytes", script.len());
     }
     assert_eq!(adpo(&["completions", "tcsh"]).status.code(), Some(2));
 }
