@@ -31,8 +31,8 @@ fn main() -> ExitCode {
 
 /// The error with its causes, each told once, and what to do about what the system said: its own words are all that there is.
 fn told(error: &anyhow::Error) -> String {
-    let mut told = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
+    let mut told = error.to_string().trim_end().to_owned();
+    for cause in error.chain().skip(1).map(|cause| cause.to_string().trim_end().to_owned()) {
         if !told.contains(&cause) {
             told.extend([": ", &cause]);
         }

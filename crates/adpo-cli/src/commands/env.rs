@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use adpo_model::DeviceChoice;
+use adpo_model::{DeviceChoice, ModelError};
 use anyhow::Result;
 use serde::Serialize;
 
@@ -62,7 +62,7 @@ impl Environment {
             features_left_out: features(false),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: memory::of_machine(),
-            devices: devices.map(|device| (device.to_string(), device.open().err().map(|error| error.to_string()))).into(),
+            devices: devices.map(|device| (device.to_string(), device.open().err().map(|error| problem(device, &error)))).into(),
             variables,
         }
     }
@@ -86,6 +86,12 @@ impl Environment {
         }
         text
     }
+}
+
+/// What an error says besides the device's name.
+fn problem(device: DeviceChoice, error: &ModelError) -> String {
+    let error = error.to_string();
+    error.strip_prefix(&format!("device `{device}`: ")).unwrap_or(&error).to_owned()
 }
 
 fn listed(names: &[&str]) -> String {

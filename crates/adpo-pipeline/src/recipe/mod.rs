@@ -354,6 +354,27 @@ fn four() -> usize {
     4
 }
 
+/// How a field that has to be there is written.
+const EXAMPLES: [(&str, &str); 10] = [
+    ("name", "name = \"mine\""),
+    ("seeds", "seeds = [42]"),
+    ("base", "base = { checkpoint = \"path/to/a/hugging-face/folder\" }"),
+    ("checkpoint", "checkpoint = \"path/to/a/hugging-face/folder\""),
+    ("encoding", "encoding = { max_length = 512 }"),
+    ("max_length", "max_length = 512"),
+    ("sources", "sources = [{ id = \"rows.jsonl\", buckets = [0, 1, 2, 3] }]"),
+    ("buckets", "buckets = [0, 1, 2, 3]"),
+    ("objective", "objective.dpo = { beta = 0.1 }"),
+    ("judge", "judge = \"embedded\""),
+];
+
+/// What the parser says, and where a field is missing, how it is written.
+fn with_example(problem: &str) -> String {
+    let problem = problem.trim_end();
+    let missing = EXAMPLES.iter().find(|(field, _)| problem.ends_with(&format!("missing field `{field}`")));
+    missing.map_or_else(|| problem.to_owned(), |(_, example)| format!("{problem}; for example {example}"))
+}
+
 impl Recipe {
     /// Reads and checks a recipe file.
     ///
@@ -370,7 +391,7 @@ impl Recipe {
     /// [`PipelineError::Recipe`] names the field and the fix.
     pub fn from_toml(text: &str, name: &str) -> Result<Self, PipelineError> {
         let problem = |problem: String| PipelineError::Recipe { recipe: name.to_owned(), problem };
-        let recipe: Self = toml::from_str(text).map_err(|e| problem(e.to_string()))?;
+        let recipe: Self = toml::from_str(text).map_err(|e| problem(with_example(&e.to_string())))?;
         recipe.check().map_err(problem)?;
         Ok(recipe)
     }
