@@ -70,8 +70,7 @@ pub(super) fn of(gguf: &Gguf<'_>) -> Result<LlamaConfig, ModelError> {
     match gguf.tensors.get(ROPE_FACTORS) {
         None => Ok(config),
         Some(factors) => {
-            let scaling = scaling(factors, theta, config.head_dim)
-                .ok_or_else(|| gguf.wrong(ROPE_FACTORS, "rescales rotary frequencies as no Llama 3 does; that is not supported"))?;
+            let scaling = scaling(factors, theta, config.head_dim).map_err(|problem| gguf.wrong(ROPE_FACTORS, problem))?;
             Ok(LlamaConfig { rope_scaling: scaling, ..config })
         }
     }
@@ -99,14 +98,15 @@ fn refuse_unsupported(gguf: &Gguf<'_>) -> Result<(), ModelError> {
 
 /// Llama 3's rescaling, as `rope_freqs.weight` has it: one factor for each frequency, without the four numbers that they were made of.
 /// Three of these are the same in every Llama 3; the fourth, and the context before the stretch, follow from the factors.
-fn scaling(factors: &Tensor<'_>, theta: f64, head_dim: usize) -> Option<Option<RopeScaling>> {
+fn scaling(factors: &Tensor<'_>, theta: f64, head_dim: usize) -> Result<Option<RopeScaling>, &'static str> {
+    const UNKNOWN: &str = "rescales rotary frequencies as no Llama 3 does; that is not supported";
     let mut stored = vec![0.0_f32; head_dim / 2];
     if factors.shape != [stored.len()] {
-        return None;
+        return Err(UNKNOWN);
     }
     factors.encoding.dequantise(factors.bytes, &mut stored);
     if stored.iter().all(|factor| *factor == 1.0) {
-        return Some(None);
+        return Ok(None);
     }
     let fits = |scaling: &RopeScaling| {
         stored.iter().enumerate().all(|(i, factor)| {
@@ -116,7 +116,7 @@ fn scaling(factors: &Tensor<'_>, theta: f64, head_dim: usize) -> Option<Option<R
         })
     };
     // The slowest frequency is stretched whole.
-    let factor = meant(*stored.last()?);
+    let factor = meant(*stored.last().ok_or(UNKNOWN)?);
     let contexts = std::iter::once(13).chain(5..=20).map(|power| f64::from(1_u32 << power));
     let scaling = |original_max_position_embeddings| RopeScaling {
         factor,
@@ -124,5 +124,5 @@ fn scaling(factors: &Tensor<'_>, theta: f64, head_dim: usize) -> Option<Option<R
         high_freq_factor: 4.0,
         original_max_position_embeddings,
     };
-    contexts.map(scaling).find(fits).map(Some)
+    contexts.map(scaling).find(fits).map(Some).ok_or(UNKNOWN)
 }
