@@ -488,6 +488,7 @@ pub(crate) struct PretrainArgs {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct ExportArgs {
     /// A model, such as the folder `policies/<name>/model` of a run, a `.gguf` file, a model of the hub, or with --merge a PEFT folder.
     pub(crate) model: String,
@@ -610,6 +611,7 @@ pub(crate) enum BenchCommand {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct BenchStepArgs {
     /// Shape of the model, with random weights: `7m`, `15m`, `110m`, `1b`, `7b`, or a config.json.
     #[arg(long, default_value = "7m")]

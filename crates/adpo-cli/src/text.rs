@@ -21,7 +21,9 @@ fn block(name: &str, value: &Value, depth: usize, lines: &mut Vec<String>) {
     let single = if single.is_empty() { inline(value).unwrap_or_default() } else { single.join(", ") };
     let colon = if single.is_empty() { "" } else { ": " };
     lines.push(format!("{:1$}{name}{colon}{single}", "", 2 * depth));
-    parts.into_iter().for_each(|(name, value)| block(&words(name), value, depth + 1, lines));
+    for (name, value) in parts {
+        block(&words(name), value, depth + 1, lines);
+    }
 }
 
 fn fields(value: &Value) -> Vec<(&str, &Value)> {

@@ -123,7 +123,9 @@ fn cached(folder: &Path, repo: &str, from: &str) {
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let repo = folder.join("hf/hub").join(format!("models--{}", repo.replace('/', "--")));
     let (blobs, snapshot, refs) = (repo.join("blobs"), repo.join("snapshots").join(commit), repo.join("refs"));
-    [&blobs, &snapshot, &refs].into_iter().for_each(|folder| std::fs::create_dir_all(folder).expect("made"));
+    for folder in [&blobs, &snapshot, &refs] {
+        std::fs::create_dir_all(folder).expect("made");
+    }
     for (number, file) in std::fs::read_dir(fixture(from)).expect("is there").enumerate() {
         let file = file.expect("is there");
         let blob = format!("{number:040x}");

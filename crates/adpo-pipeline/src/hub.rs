@@ -74,10 +74,11 @@ impl Hub {
     /// As `huggingface_hub` finds them: `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`, `HF_TOKEN`, and the token that
     /// `hf auth login` keeps.
     pub(crate) fn from_env(offline: bool) -> Self {
-        let home = variable("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
+        let default = || {
             let user = || std::env::home_dir().unwrap_or_default().join(".cache");
             variable("XDG_CACHE_HOME").map_or_else(user, PathBuf::from).join("huggingface")
-        });
+        };
+        let home = variable("HF_HOME").map_or_else(default, PathBuf::from);
         Self {
             cache: variable("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
             offline: offline || variable("HF_HUB_OFFLINE").is_some_and(|value| is_on(&value)),
@@ -185,7 +186,9 @@ mod tests {
     fn put(cache: &Path, files: &[&str]) -> PathBuf {
         let snapshot = cache.join("models--org--name/snapshots").join(COMMIT);
         std::fs::create_dir_all(&snapshot).expect("made");
-        files.iter().for_each(|file| std::fs::write(snapshot.join(file), "").expect("written"));
+        for file in files {
+            std::fs::write(snapshot.join(file), "").expect("written");
+        }
         snapshot
     }
 

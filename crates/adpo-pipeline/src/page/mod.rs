@@ -58,7 +58,8 @@ fn inert(json: &str) -> String {
     for c in json.chars() {
         match c {
             '<' | '>' | '&' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+                let escape = format!("\\u{:04x}", u32::from(c));
+                out.push_str(&escape);
             }
             c => out.push(c),
         }
