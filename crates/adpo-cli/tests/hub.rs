@@ -99,8 +99,8 @@ impl Hub {
             let elsewhere = format!("http://localhost:{}/cdn/{file}", self.port);
             return head("302 Found", &[commit.as_slice(), &[("Location", &elsewhere)]].concat()).into_bytes();
         }
-        let (first, last) = range.map_or((0, bytes.len()), |(first, last)| {
-            (first.parse().expect("a number"), last.parse().map_or(bytes.len(), |last: usize| (last + 1).min(bytes.len())))
+        let (first, last) = range.map_or((0_usize, bytes.len()), |(first, last)| {
+            (first.parse::<usize>().expect("a number"), last.parse().map_or(bytes.len(), |last: usize| (last + 1).min(bytes.len())))
         });
         let sent = &bytes[first..last.min(first.saturating_add(self.behaviour.cut)).max(first)];
         let (length, of) = (sent.len().to_string(), format!("bytes {first}-{}/{}", last.saturating_sub(1), bytes.len()));

@@ -141,8 +141,9 @@ fn what_cannot_be_drawn_is_refused_before_anything_joins() {
     let (model, options) = (load(FIXTURES[0], Dtype::Float32), options());
     let nothing = Arc::new(SamplingOptions { max_new_tokens: 0, ..SamplingOptions::default() });
     let mut decoding = Decoding::new(&model);
+    let long = vec![3; 5000];
     let cases: [(&[u32], &Arc<SamplingOptions>, &str); 4] =
-        [(&[], &options, "empty prompt"), (&[3, 100_000], &options, "100000"), (&[3; 5000], &options, "5000"), (&[3], &nothing, "is 0")];
+        [(&[], &options, "empty prompt"), (&[3, 100_000], &options, "100000"), (&long, &options, "5000"), (&[3], &nothing, "is 0")];
     for (prompt, options, told) in cases {
         let request = SampleRequest { prompt, row: 0 };
         let error = decoding.join(&[Joining { ticket: 0, request, options, log_probs: None }]).expect_err(told).to_string();

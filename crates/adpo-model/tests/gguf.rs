@@ -104,11 +104,14 @@ impl Draft {
         draft.set("tokenizer.ggml.eos_token_id", Meta::U32(2));
         for (name, (shape, numbers)) in parameters(model) {
             let heads = match name.rsplit('.').nth(1) {
-                Some("q_proj") => config.num_attention_heads,
-                Some("k_proj") => config.num_key_value_heads,
-                _ => 0,
+                Some("q_proj") => Some(config.num_attention_heads),
+                Some("k_proj") => Some(config.num_key_value_heads),
+                _ => None,
             };
-            let numbers = if heads == 0 { numbers } else { interleaved(&numbers, shape[1], shape[0] / heads) };
+            let numbers = match heads {
+                Some(heads) => interleaved(&numbers, shape[1], shape[0] / heads),
+                None => numbers,
+            };
             draft.tensors.insert(gguf_name(&name), (shape, numbers));
         }
         if let Some(scaling) = &config.rope_scaling {
