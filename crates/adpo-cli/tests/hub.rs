@@ -110,9 +110,13 @@ impl Hub {
 }
 
 fn head(status: &str, headers: &[(&str, &str)]) -> String {
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let length = if headers.contains("Content-Length") { "" } else { "Content-Length: 0\r\n" };
-    format!("HTTP/1.1 {status}\r\n{headers}{length}Connection: close\r\n\r\n")
+    let mut lines = vec![format!("HTTP/1.1 {status}")];
+    lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    if headers.iter().all(|(name, _)| *name != "Content-Length") {
+        lines.push("Content-Length: 0".to_owned());
+    }
+    lines.push("Connection: close".to_owned());
+    lines.join("\r\n") + "\r\n\r\n"
 }
 
 fn fixture(name: &str) -> PathBuf {
