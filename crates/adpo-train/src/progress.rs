@@ -105,7 +105,7 @@ mod tests {
     fn the_run_s_time_counts_what_follows_and_a_resumed_start_does_not_count() {
         let mut progress = Progress::new("sft", 10, 4, 2.0);
         assert_eq!(progress.left(4), "", "nothing is known yet");
-        progress.started = Instant::now().checked_sub(Duration::from_secs(60)).expect("a machine that is up for a minute");
+        progress.started = Instant::now().checked_sub(Duration::from_mins(1)).expect("a machine that is up for a minute");
         // Three steps in a minute: 20 seconds each, 3 to go here and 20 after.
         assert_eq!(progress.left(7), ", 60 s left, run 8 min");
         assert_eq!(progress.left(10), ", run 3 min left");
