@@ -103,7 +103,7 @@ impl FromParsed for SftExample {
                     ("#rude", example(rude, Some(ToxicLabel::Human))),
                 ])
             }
-            Parsed::Prompt(_) => Err(cannot("dialogues with a response", NO_ANSWER, "give a file with responses")),
+            Parsed::Prompt(_) => Err(cannot("dialogues with a response", NO_ANSWER, "call the response `completion`, or give `messages`")),
         }
     }
 }
