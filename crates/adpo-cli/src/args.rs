@@ -275,7 +275,7 @@ pub(crate) struct RunOptions {
 /// A checkpoint and data of one's own, in place of a recipe.
 #[derive(Debug, Args)]
 pub(crate) struct OwnDataArgs {
-    /// The checkpoint to start from: a Hugging Face folder, or `embedded:tiny-base`.
+    /// The checkpoint to start from: a Hugging Face folder, a `.gguf` file, `org/name` of the hub, or `embedded:tiny-base`.
     #[arg(
         long,
         value_name = "MODEL",

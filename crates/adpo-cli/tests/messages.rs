@@ -5,9 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{adpo, edited, stderr, stdout, text, write_recipe};
-
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/llama2-mha");
+use common::{FIXTURE, adpo, edited, stderr, stdout, text, write_recipe};
 
 fn with_env(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adpo"));

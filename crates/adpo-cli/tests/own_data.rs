@@ -5,10 +5,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{adpo, stderr, stdout, text, write_recipe};
+use common::{adpo, base, stderr, stdout, text, vocabulary, write_recipe};
 use serde_json::{Value, json};
-
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/llama2-mha");
 
 fn write(file: &Path, rows: impl Iterator<Item = Value>) -> PathBuf {
     std::fs::write(file, rows.map(|row| row.to_string()).collect::<Vec<_>>().join("\n")).expect("writable");
@@ -26,24 +24,11 @@ fn prompts(folder: &Path) -> PathBuf {
     write(&folder.join("prompts.jsonl"), (28..38).map(|i| json!({"prompt": format!("What about number {i}?")})))
 }
 
-/// A model that knows no control token.
-fn model(folder: &Path) -> PathBuf {
-    let model = folder.join("base");
-    let exported = adpo(&["export", FIXTURE, "--out", text(&model)]);
-    assert!(exported.status.success(), "{}", stderr(&exported));
-    model
-}
-
-fn vocabulary(model: &Path) -> Value {
-    let config = std::fs::read_to_string(model.join("config.json")).expect("readable");
-    serde_json::from_str::<Value>(&config).expect("JSON")["vocab_size"].clone()
-}
-
 #[test]
 fn pairs_and_prompts_are_used_whole_and_the_recipe_is_told() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let at = folder.path();
-    let (model, pairs, prompts) = (model(at), pairs(at), prompts(at));
+    let (model, pairs, prompts) = (base(at), pairs(at), prompts(at));
     let (run_dir, recipe, out) = (at.join("run"), at.join("own.toml"), at.join("final"));
     let own = ["dpo", "--model", text(&model), "--data", text(&pairs), "--eval", text(&prompts)];
     let options = ["--set", "num_train_epochs=1", "--set", "max_new_tokens=8", "--run-dir", text(&run_dir), "--json"];
@@ -84,7 +69,7 @@ fn pairs_and_prompts_are_used_whole_and_the_recipe_is_told() {
 fn several_values_are_policies_side_by_side_also_of_training_options() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let at = folder.path();
-    let (model, pairs, run_dir) = (model(at), pairs(at), at.join("run"));
+    let (model, pairs, run_dir) = (base(at), pairs(at), at.join("run"));
     let arguments = ["train", "--objective", "simpo", "--model", text(&model), "--data", text(&pairs), "--run-dir", text(&run_dir)];
     let sweep = ["--set", "beta=1,2.0", "--set", "learning_rate=1e-3,1e-5", "--set", "num_train_epochs=1"];
     let output = adpo(&[&arguments[..], &sweep].concat());
@@ -103,7 +88,7 @@ fn several_values_are_policies_side_by_side_also_of_training_options() {
 fn fine_tuning_adds_the_control_token_only_where_rows_are_labelled_toxic() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let at = folder.path();
-    let model = model(at);
+    let model = base(at);
     let chat = |i| json!({"messages": [{"role": "user", "content": format!("Hello {i}")}, {"role": "assistant", "content": "Hello."}]});
     let plain = write(&at.join("plain.jsonl"), (0..12).map(chat));
     let labelled = |i| {
@@ -127,7 +112,7 @@ fn fine_tuning_adds_the_control_token_only_where_rows_are_labelled_toxic() {
 fn what_does_not_fit_together_is_told_before_anything_runs() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let at = folder.path();
-    let (model, pairs) = (model(at), pairs(at));
+    let (model, pairs) = (base(at), pairs(at));
     let (model, pairs, recipe) = (text(&model), text(&pairs), write_recipe(at));
     let cases: [(&[&str], &str); 10] = [
         (&["dpo", "--data", pairs], "--model <MODEL>"),

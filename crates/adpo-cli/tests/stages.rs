@@ -4,9 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{adpo, edited, stderr, stdout, text, write_recipe};
-
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/llama2-mha");
+use common::{adpo, base, edited, stderr, stdout, text, vocabulary, write_recipe};
 
 /// Sixty triples; those whose number `bare` picks have no toxic response.
 fn write_triples(folder: &Path, bare: fn(u32) -> bool) {
@@ -22,9 +20,7 @@ fn write_triples(folder: &Path, bare: fn(u32) -> bool) {
 
 /// A recipe that trains two policies on these triples, from a base without a control token.
 fn write_own(folder: &Path, evaluate: &str) -> PathBuf {
-    let base = folder.join("base");
-    let exported = adpo(&["export", FIXTURE, "--out", text(&base)]);
-    assert!(exported.status.success(), "{}", stderr(&exported));
+    let base = base(folder);
     let recipe = format!(
         r#"
 name = "own"
@@ -54,12 +50,6 @@ sources = [{ id = "mine.jsonl", buckets = [5] }]
 judge = "embedded"
 draw = { max_new_tokens = 8 }
 "#;
-
-/// The vocabulary in a model's configuration.
-fn vocabulary(model: &Path) -> serde_json::Value {
-    let config = std::fs::read_to_string(model.join("config.json")).expect("readable");
-    serde_json::from_str::<serde_json::Value>(&config).expect("JSON")["vocab_size"].clone()
-}
 
 #[test]
 fn without_sft_policies_start_from_the_base_and_no_token_is_added_or_audited() {

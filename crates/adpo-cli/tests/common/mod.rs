@@ -63,6 +63,23 @@ draw = {{ max_new_tokens = 24 }}
     path
 }
 
+/// A model of two layers that knows a control token.
+pub(crate) const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/llama2-mha");
+
+/// The same model without its control token.
+pub(crate) fn base(folder: &Path) -> PathBuf {
+    let base = folder.join("base");
+    let exported = adpo(&["export", FIXTURE, "--out", text(&base)]);
+    assert!(exported.status.success(), "{}", stderr(&exported));
+    base
+}
+
+/// The vocabulary in a model's configuration.
+pub(crate) fn vocabulary(model: &Path) -> serde_json::Value {
+    let config = std::fs::read_to_string(model.join("config.json")).expect("readable");
+    serde_json::from_str::<serde_json::Value>(&config).expect("JSON")["vocab_size"].clone()
+}
+
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
 }

@@ -119,7 +119,12 @@ impl Source {
 
     /// Whether it takes a row that opens with this dialogue.
     pub(crate) fn takes(&self, dialogue: &Dialogue) -> bool {
-        self.file.is_some() || self.buckets.contains(&bucket(dialogue.split_key()))
+        self.takes_bucket(bucket(dialogue.split_key()))
+    }
+
+    /// Whether it takes the rows of a bucket; of a file, those of all.
+    pub(crate) fn takes_bucket(&self, bucket: u8) -> bool {
+        self.file.is_some() || self.buckets.contains(&bucket)
     }
 
     /// What it takes of its file, in an error's words.

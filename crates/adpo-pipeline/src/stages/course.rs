@@ -80,8 +80,7 @@ impl Course {
         let files = self.rows.as_ref()?;
         let of = |source: &Source| {
             let buckets = files.get(source.name())?;
-            let taken = buckets.iter().filter(|(bucket, _)| source.file.is_some() || source.buckets.contains(bucket));
-            let rows: usize = taken.map(|(_, rows)| rows).sum();
+            let rows: usize = buckets.iter().filter(|(bucket, _)| source.takes_bucket(**bucket)).map(|(_, rows)| rows).sum();
             Some(source.limit.map_or(rows, |limit| limit.min(rows)) as f64)
         };
         sources.iter().map(of).sum()

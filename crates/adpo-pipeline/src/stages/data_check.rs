@@ -29,8 +29,7 @@ pub(crate) fn check(run: &SeedRun<'_>, stages: &[Box<dyn Stage + '_>]) -> Result
     let mut checked = Checked { notes: Vec::new(), rows: BTreeMap::new() };
     for (name, sources) in files {
         let (by_bucket, report) = Corpus::new(run.resources, 0).rows_by_bucket(sources[0])?;
-        let used = |bucket: &u8| sources.iter().any(|source| source.file.is_some() || source.buckets.contains(bucket));
-        let unused = |bucket: &u8| *bucket != EVALUATOR_BUCKET && !used(bucket);
+        let unused = |bucket: &u8| *bucket != EVALUATOR_BUCKET && !sources.iter().any(|source| source.takes_bucket(*bucket));
         let left: BTreeMap<u8, usize> = by_bucket.iter().filter(|(bucket, _)| unused(bucket)).map(|(b, n)| (*b, *n)).collect();
         if !left.is_empty() {
             let (all, rows) = (by_bucket.values().sum::<usize>(), left.values().sum::<usize>());
