@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::kernels::{self, AttentionMask};
-use crate::layers::Linear;
+use crate::layers::{Linear, RmsNorm};
 use crate::rope::Rotary;
 
 #[derive(Module, Debug)]
@@ -13,6 +13,9 @@ pub(crate) struct Attention {
     pub(crate) k_proj: Linear,
     pub(crate) v_proj: Linear,
     pub(crate) o_proj: Linear,
+    /// Norms of every head of queries and of keys, before they are rotated; in few families.
+    pub(crate) q_norm: Option<RmsNorm>,
+    pub(crate) k_norm: Option<RmsNorm>,
     #[module(skip)]
     pub(crate) heads: usize,
     #[module(skip)]
@@ -30,10 +33,17 @@ impl Attention {
         mix: impl FnOnce(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>,
     ) -> Tensor<2> {
         let cells = x.dims()[0];
-        let q = rotary.apply(self.q_proj.forward(x.clone()), self.heads);
-        let k = rotary.apply(self.k_proj.forward(x.clone()), self.kv_heads);
+        let q = rotary.apply(self.normed(self.q_norm.as_ref(), self.q_proj.forward(x.clone())), self.heads);
+        let k = rotary.apply(self.normed(self.k_norm.as_ref(), self.k_proj.forward(x.clone())), self.kv_heads);
         let v = self.v_proj.forward(x).reshape([cells, self.kv_heads, self.head_dim]);
         self.o_proj.forward(mix(q, k, v).reshape([cells, self.heads * self.head_dim]))
+    }
+
+    /// `[cells, heads · head_dim]` with each head normed by itself, where there is a norm.
+    fn normed(&self, norm: Option<&RmsNorm>, x: Tensor<2>) -> Tensor<2> {
+        let Some(norm) = norm else { return x };
+        let [cells, width] = x.dims();
+        norm.forward(x.reshape([cells * width / self.head_dim, self.head_dim])).reshape([cells, width])
     }
 }
 

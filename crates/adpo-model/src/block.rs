@@ -37,25 +37,41 @@ impl Block {
 
     /// Replaces every parameter but those of adapters; `at` is the block's name.
     pub(crate) fn map_base(self, at: &str, map: &mut impl ParameterMap) -> Self {
-        let Attention { q_proj, k_proj, v_proj, o_proj, .. } = self.self_attn;
+        let Attention { q_proj, k_proj, v_proj, o_proj, q_norm, k_norm, .. } = self.self_attn;
         let SwiGlu { gate_proj, up_proj, down_proj } = self.mlp;
         let mut linear = |name, linear: Linear| linear.map(&format!("{at}.{name}"), map);
+        let [q_proj, k_proj, v_proj, o_proj] = [
+            linear("self_attn.q_proj", q_proj),
+            linear("self_attn.k_proj", k_proj),
+            linear("self_attn.v_proj", v_proj),
+            linear("self_attn.o_proj", o_proj),
+        ];
+        let mlp = SwiGlu {
+            gate_proj: linear("mlp.gate_proj", gate_proj),
+            up_proj: linear("mlp.up_proj", up_proj),
+            down_proj: linear("mlp.down_proj", down_proj),
+        };
         Self {
             self_attn: Attention {
-                q_proj: linear("self_attn.q_proj", q_proj),
-                k_proj: linear("self_attn.k_proj", k_proj),
-                v_proj: linear("self_attn.v_proj", v_proj),
-                o_proj: linear("self_attn.o_proj", o_proj),
+                q_proj,
+                k_proj,
+                v_proj,
+                o_proj,
+                q_norm: q_norm.map(|norm| norm.map(&format!("{at}.self_attn.q_norm"), map)),
+                k_norm: k_norm.map(|norm| norm.map(&format!("{at}.self_attn.k_norm"), map)),
                 ..self.self_attn
             },
-            mlp: SwiGlu {
-                gate_proj: linear("mlp.gate_proj", gate_proj),
-                up_proj: linear("mlp.up_proj", up_proj),
-                down_proj: linear("mlp.down_proj", down_proj),
-            },
+            mlp,
             input_layernorm: self.input_layernorm.map(&format!("{at}.input_layernorm"), map),
             post_attention_layernorm: self.post_attention_layernorm.map(&format!("{at}.post_attention_layernorm"), map),
         }
+    }
+
+    /// Its norms by their names within the block.
+    pub(crate) fn norms(&self) -> impl Iterator<Item = (&'static str, &RmsNorm)> {
+        let heads = [("self_attn.q_norm", &self.self_attn.q_norm), ("self_attn.k_norm", &self.self_attn.k_norm)];
+        let heads = heads.into_iter().filter_map(|(name, norm)| Some((name, norm.as_ref()?)));
+        heads.chain([("input_layernorm", &self.input_layernorm), ("post_attention_layernorm", &self.post_attention_layernorm)])
     }
 
     /// In the order of [`LINEAR_LAYERS`](crate::lora::LINEAR_LAYERS).

@@ -1,17 +1,19 @@
-//! `config.json` of a Llama-family checkpoint, checked field by field.
+//! `config.json` of a checkpoint of the Llama family or a relative, checked field by field.
 
+mod family;
 mod fields;
 
 use serde_json::{Value, json};
 
 use crate::ModelError;
+pub use family::Family;
 use fields::Fields;
 
 /// The shape of a Llama-family model, as `config.json` states it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LlamaConfig {
-    /// `llama` or `mistral`; both are this architecture.
-    pub model_type: String,
+    /// Which family it belongs to.
+    pub family: Family,
     /// Rows of embedding and head.
     pub vocab_size: usize,
     /// Width of the residual stream.
@@ -90,7 +92,9 @@ impl LlamaConfig {
     pub fn num_parameters(&self) -> usize {
         let Self { hidden_size: d, intermediate_size: f, head_dim, .. } = *self;
         let (queries, keys) = (self.num_attention_heads * head_dim, self.num_key_value_heads * head_dim);
-        let block = 2 * d * queries + 2 * d * keys + 3 * d * f + 2 * d;
+        let biases = if self.family.has_bias() { queries + 2 * keys } else { 0 };
+        let head_norms = if self.family.norms_heads() { 2 * head_dim } else { 0 };
+        let block = 2 * d * queries + 2 * d * keys + 3 * d * f + 2 * d + biases + head_norms;
         let embeddings = if self.tie_word_embeddings { 1 } else { 2 } * self.vocab_size * d;
         embeddings + self.num_hidden_layers * block + d
     }
@@ -101,10 +105,9 @@ impl LlamaConfig {
     }
 
     pub(crate) fn to_value(&self) -> Value {
-        let mistral = self.model_type == "mistral";
         let mut value = json!({
-            "architectures": [if mistral { "MistralForCausalLM" } else { "LlamaForCausalLM" }],
-            "model_type": self.model_type,
+            "architectures": [self.family.architecture()],
+            "model_type": self.family.model_type(),
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
@@ -117,8 +120,6 @@ impl LlamaConfig {
             "rope_theta": self.rope_theta,
             "tie_word_embeddings": self.tie_word_embeddings,
             "hidden_act": "silu",
-            "attention_bias": false,
-            "mlp_bias": false,
             "initializer_range": self.initializer_range,
             "bos_token_id": self.bos_token_id,
             "eos_token_id": match self.eos_token_ids.as_slice() {
@@ -136,9 +137,18 @@ impl LlamaConfig {
                 "original_max_position_embeddings": scaling.original_max_position_embeddings as u64,
             });
         }
-        if mistral {
+        match self.family {
+            Family::Llama => {
+                value["attention_bias"] = json!(false);
+                value["mlp_bias"] = json!(false);
+            }
             // Left out, transformers would take it for 4096.
-            value["sliding_window"] = Value::Null;
+            Family::Mistral => value["sliding_window"] = Value::Null,
+            Family::Qwen2 => value["use_sliding_window"] = json!(false),
+            Family::Qwen3 => {
+                value["attention_bias"] = json!(false);
+                value["use_sliding_window"] = json!(false);
+            }
         }
         value
     }

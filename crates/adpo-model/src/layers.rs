@@ -15,10 +15,12 @@ pub(crate) struct RmsNorm {
     pub(crate) epsilon: f64,
 }
 
-/// `x · Wᵀ` with `W` `[out, in]`, as checkpoints store it, and what a low-rank adapter adds.
+/// `x · Wᵀ + b` with `W` `[out, in]`, as checkpoints store it, and what a low-rank adapter adds.
 #[derive(Module, Debug)]
 pub(crate) struct Linear {
     pub(crate) weight: Param<Tensor<2>>,
+    /// `[out]`, in few families and layers.
+    pub(crate) bias: Option<Param<Tensor<1>>>,
     pub(crate) adapter: Option<Lora>,
 }
 
@@ -49,21 +51,26 @@ impl RmsNorm {
 
 impl Linear {
     pub(crate) fn new(weight: Param<Tensor<2>>) -> Self {
-        Self { weight, adapter: None }
+        Self { weight, bias: None, adapter: None }
     }
 
     /// Shows its parameters but those of its adapter; `name` is the layer's.
     pub(crate) fn visit(&self, name: &str, visitor: &mut impl ParameterVisitor) {
         visitor.visit(&format!("{name}.weight"), &self.weight);
+        if let Some(bias) = &self.bias {
+            visitor.visit(&format!("{name}.bias"), bias);
+        }
     }
 
     /// Replaces its parameters but those of its adapter.
     pub(crate) fn map(self, name: &str, map: &mut impl ParameterMap) -> Self {
-        Self { weight: map.map(&format!("{name}.weight"), self.weight), ..self }
+        let weight = map.map(&format!("{name}.weight"), self.weight);
+        Self { weight, bias: self.bias.map(|bias| map.map(&format!("{name}.bias"), bias)), ..self }
     }
 
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = kernels::linear(x.clone(), self.weight.val());
+        let y = self.bias.iter().fold(y, |y, bias| y + bias.val().unsqueeze());
         match &self.adapter {
             None => y,
             Some(adapter) => y + adapter.forward(x),

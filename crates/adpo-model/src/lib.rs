@@ -33,7 +33,7 @@ mod sample;
 mod token_input;
 
 pub use checkpoint::{SaveOptions, StoredTensor, TensorFile};
-pub use config::{LlamaConfig, RopeScaling};
+pub use config::{Family, LlamaConfig, RopeScaling};
 pub use device::DeviceChoice;
 pub use dtype::Dtype;
 pub use error::ModelError;

@@ -1,4 +1,4 @@
-//! Both fixture models beside transformers: logits, log-probs, gradients, greedy text.
+//! The fixture models beside transformers: logits, log-probs, gradients, greedy text.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::SafeTensors;
 
-const MODELS: [&str; 2] = ["llama2-mha", "llama3-gqa-tied-sharded-bf16"];
+const MODELS: [&str; 4] = ["llama2-mha", "llama3-gqa-tied-sharded-bf16", "families/qwen2", "families/qwen3"];
 
 fn folder(model: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(model)

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use adpo_model::{Dtype, Llama, SaveOptions};
+use adpo_model::{Dtype, Family, Llama, SaveOptions};
 use burn::tensor::Device;
 use common::{config, logits, python_with, run_script, saved};
 
@@ -22,10 +22,12 @@ fn transformers_loads_what_we_save_and_computes_the_same_logits() {
     let Some(python) = python_with("transformers, torch") else { return };
     let single = SaveOptions::default();
     let sharded = SaveOptions { dtype: Dtype::Bfloat16, max_shard_bytes: Some(2500) };
-    let mut mistral = config(false);
-    mistral.model_type = "mistral".into();
-    mistral.rope_scaling = None;
-    for config in [config(false), config(true), mistral] {
+    let relatives = [Family::Mistral, Family::Qwen2, Family::Qwen3].map(|family| {
+        let mut config = config(false);
+        (config.family, config.rope_scaling) = (family, None);
+        config
+    });
+    for config in [config(false), config(true)].into_iter().chain(relatives) {
         let model = Llama::init(&config, 7, &Device::flex());
         compare(&python, saved(&model, &single).path(), "float32");
         compare(&python, saved(&model, &sharded).path(), "bfloat16");

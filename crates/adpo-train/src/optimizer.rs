@@ -93,8 +93,8 @@ impl AdamW {
             beta1: self.beta1,
             beta2: self.beta2,
             epsilon: self.epsilon,
-            // Norms are the parameters of rank one; like everybody, we do not decay them.
-            weight_decay: if name.ends_with("norm.weight") { 0.0 } else { self.weight_decay },
+            // Like everybody, we do not decay the parameters of rank one.
+            weight_decay: if name.ends_with("norm.weight") || name.ends_with(".bias") { 0.0 } else { self.weight_decay },
             step: self.steps,
             gradient_scale,
         };

@@ -13,6 +13,8 @@ pub(crate) fn train_by(args: &TrainArgs) -> Result<()> {
     let Some(objective) = &args.objective else {
         bail!("`--objective` is missing: give dpo for pairs, adpo for triples with a toxic response; `adpo train --help` lists all");
     };
+    // TRL calls DPO's loss by its link.
+    let objective = if objective == "sigmoid" { "dpo" } else { objective };
     train(&args.own, Some(objective), &args.stage.run)
 }
 
@@ -39,7 +41,7 @@ pub(crate) fn train(args: &OwnDataArgs, objective: Option<&str>, options: &RunOp
             &Export { model: &trained.to_string_lossy(), merge, base: None, out, force: false, control_token, dtype: Dtype::Float32 },
             &resources,
         )?;
-        log::info!("the model is in {}", out.display());
+        log::info!("exported to {0}: `adpo chat {0}` talks to it", out.display());
     }
     Ok(())
 }

@@ -2,15 +2,16 @@
 
 use serde_json::{Map, Value};
 
-use super::{LlamaConfig, RopeScaling};
+use super::family::Defaults;
+use super::{Family, LlamaConfig, RopeScaling};
 use crate::ModelError;
 
 /// Far above any model, and small enough that a product of two cannot overflow.
 const LARGEST_SIZE: u64 = 1 << 24;
 /// Each layer costs memory before a single number is read.
 const MOST_LAYERS: u64 = 4096;
-/// What transformers assumes of a Mistral model that does not say.
-const MISTRAL_WINDOW: usize = 4096;
+/// What transformers assumes of a model with a window that does not say how long it is.
+const ASSUMED_WINDOW: usize = 4096;
 
 /// An object of `file`: the whole of it or a part.
 pub(super) struct Fields<'a> {
@@ -21,21 +22,19 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     pub(super) fn config(&self) -> Result<LlamaConfig, ModelError> {
         let model_type = self.text("model_type")?.ok_or_else(|| self.wrong("model_type", "is missing"))?;
-        let mistral = match model_type {
-            "llama" => false,
-            "mistral" => true,
-            other => return Err(self.wrong("model_type", &format!("is \"{other}\"; only \"llama\" and \"mistral\" are supported"))),
-        };
+        let family = Family::ALL.into_iter().find(|family| family.model_type() == model_type).ok_or_else(|| {
+            let known = Family::ALL.map(|family| format!("\"{}\"", family.model_type())).join(", ");
+            self.wrong("model_type", &format!("is \"{model_type}\"; supported are {known}"))
+        })?;
+        let defaults = family.defaults();
         self.refuse_unsupported()?;
         let hidden_size = self.size("hidden_size", None)?;
-        let (num_attention_heads, num_key_value_heads, head_dim) = self.heads(hidden_size, mistral)?;
-        let max_position_embeddings = self.size("max_position_embeddings", Some(if mistral { 131_072 } else { 2048 }))?;
-        if mistral {
-            self.check_window(max_position_embeddings)?;
-        }
+        let (num_attention_heads, num_key_value_heads, head_dim) = self.heads(hidden_size, &defaults)?;
+        let max_position_embeddings = self.size("max_position_embeddings", Some(defaults.max_position_embeddings))?;
+        self.check_window(family, max_position_embeddings)?;
         let (rope_theta, rope_scaling) = self.rope(max_position_embeddings)?;
         Ok(LlamaConfig {
-            model_type: model_type.to_owned(),
+            family,
             vocab_size: self.size("vocab_size", None)?,
             hidden_size,
             intermediate_size: self.size("intermediate_size", None)?,
@@ -76,28 +75,35 @@ impl<'a> Fields<'a> {
     }
 
     /// Query heads, key and value heads, and their width.
-    fn heads(&self, hidden_size: usize, mistral: bool) -> Result<(usize, usize, usize), ModelError> {
+    fn heads(&self, hidden_size: usize, defaults: &Defaults) -> Result<(usize, usize, usize), ModelError> {
         let heads = self.size("num_attention_heads", None)?;
-        let kv_heads = self.size("num_key_value_heads", Some(if mistral { 8 } else { heads }))?;
+        let kv_heads = self.size("num_key_value_heads", Some(defaults.num_key_value_heads.unwrap_or(heads)))?;
         if !heads.is_multiple_of(kv_heads) {
             return Err(self.wrong("num_key_value_heads", &format!("is {kv_heads}; it must divide num_attention_heads = {heads}")));
         }
-        if self.get("head_dim").is_none() && !hidden_size.is_multiple_of(heads) {
+        let default_dim = defaults.head_dim;
+        if self.get("head_dim").is_none() && default_dim.is_none() && !hidden_size.is_multiple_of(heads) {
             return Err(self.wrong("num_attention_heads", "must divide hidden_size where head_dim is missing"));
         }
-        let head_dim = self.size("head_dim", Some(hidden_size / heads))?;
+        let head_dim = self.size("head_dim", Some(default_dim.unwrap_or(hidden_size / heads)))?;
         if !head_dim.is_multiple_of(2) {
             return Err(self.wrong("head_dim", &format!("is {head_dim}; rotary positions need an even one")));
         }
         Ok((heads, kv_heads, head_dim))
     }
 
-    /// Mistral's window may be stated as none; left out, transformers assumes one.
-    fn check_window(&self, max_position_embeddings: usize) -> Result<(), ModelError> {
-        if self.object.get("sliding_window").is_some_and(Value::is_null) {
+    /// A window as long as the context makes no difference. Mistral's may be stated as none, left out, transformers assumes one; Qwen's has
+    /// to be turned on.
+    fn check_window(&self, family: Family, max_position_embeddings: usize) -> Result<(), ModelError> {
+        let slides = match family {
+            Family::Llama => false,
+            Family::Mistral => !self.object.get("sliding_window").is_some_and(Value::is_null),
+            Family::Qwen2 | Family::Qwen3 => self.flag("use_sliding_window")?,
+        };
+        if !slides {
             return Ok(());
         }
-        let window = self.size("sliding_window", Some(MISTRAL_WINDOW))?;
+        let window = self.size("sliding_window", Some(ASSUMED_WINDOW))?;
         if window >= max_position_embeddings {
             return Ok(());
         }

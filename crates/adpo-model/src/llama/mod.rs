@@ -39,7 +39,7 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Random weights: N(0, `initializer_range`²), norms 1. They depend on seed and parameter names alone.
+    /// Random weights: N(0, `initializer_range`²), norms 1, biases 0. They depend on seed and parameter names alone.
     pub fn init(config: &LlamaConfig, seed: u64, device: &Device) -> Self {
         Self::blank(config, device).map_parameters(&mut Random { seed, deviation: config.initializer_range, device })
     }
@@ -117,16 +117,21 @@ impl Llama {
     /// replace every parameter.
     pub(crate) fn blank(config: &LlamaConfig, device: &Device) -> Self {
         let linear = |out, input| Linear::new(without_numbers([out, input], device));
-        let norm = || RmsNorm { weight: without_numbers([config.hidden_size], device), epsilon: config.rms_norm_eps };
+        let biased = |out, input| Linear { bias: config.family.has_bias().then(|| without_numbers([out], device)), ..linear(out, input) };
+        let norm_of = |width| RmsNorm { weight: without_numbers([width], device), epsilon: config.rms_norm_eps };
+        let norm = || norm_of(config.hidden_size);
+        let head_norm = || config.family.norms_heads().then(|| norm_of(config.head_dim));
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
         let block = || Block {
             input_layernorm: norm(),
             self_attn: Attention {
-                q_proj: linear(queries, hidden),
-                k_proj: linear(keys, hidden),
-                v_proj: linear(keys, hidden),
+                q_proj: biased(queries, hidden),
+                k_proj: biased(keys, hidden),
+                v_proj: biased(keys, hidden),
                 o_proj: linear(hidden, queries),
+                q_norm: head_norm(),
+                k_norm: head_norm(),
                 heads: config.num_attention_heads,
                 kv_heads: config.num_key_value_heads,
                 head_dim: config.head_dim,
@@ -164,6 +169,8 @@ impl ParameterMap for Random<'_> {
         let shape = param.lazy_shape();
         let values: Vec<f32> = if name.ends_with("norm.weight") {
             vec![1.0; shape.num_elements()]
+        } else if name.ends_with(".bias") {
+            vec![0.0; shape.num_elements()]
         } else {
             let mut stream = Stream::new(self.seed, name);
             (0..shape.num_elements()).map(|_| (stream.normal() * self.deviation) as f32).collect()

@@ -17,8 +17,9 @@ impl Llama {
             for (name, linear) in LINEAR_LAYERS.iter().zip(block.linears()) {
                 linear.visit(&format!("model.layers.{i}.{name}"), visitor);
             }
-            block.input_layernorm.visit(&format!("model.layers.{i}.input_layernorm"), visitor);
-            block.post_attention_layernorm.visit(&format!("model.layers.{i}.post_attention_layernorm"), visitor);
+            for (name, norm) in block.norms() {
+                norm.visit(&format!("model.layers.{i}.{name}"), visitor);
+            }
         }
         self.norm.visit("model.norm", visitor);
         if let Some(head) = &self.lm_head {
