@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use adpo_model::{Dtype, Llama, LoraConfig, TokenInput};
+use adpo_model::{Dtype, Family, Llama, LlamaConfig, LoraConfig, SaveOptions, TokenInput};
 use adpo_pipeline::{Export, PipelineError, Recipe, Resources, RunResult, export, run_recipe};
 use adpo_tests::fixture;
 use burn::tensor::Device;
@@ -23,6 +23,18 @@ fn base(folder: &Path) -> PathBuf {
     let base = folder.join("base");
     export_to(&base, &fixture("llama2-mha"), false, None).expect("exported");
     base
+}
+
+/// The fixture's shape and tokenizer in another family, with random weights.
+fn relative(folder: &Path, family: Family) -> PathBuf {
+    let (from, to) = (fixture("llama2-mha"), folder.join("relative"));
+    let shape = Llama::load(&from, &Device::flex()).expect("the fixture loads").config().clone();
+    let model = Llama::init(&LlamaConfig { family, ..shape }, 3, &Device::flex());
+    model.save(&to, &SaveOptions::default()).expect("saved");
+    for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        std::fs::copy(from.join(file), to.join(file)).expect("copied");
+    }
+    to
 }
 
 /// All stages in seconds; responses are noise. `sft` and `preference` are lines of these tables.
@@ -146,6 +158,24 @@ fn policies_train_on_the_adapters_that_sft_left_and_nothing_of_the_bases_size_is
     let error = run(&recipe(&sft, "lora = {}", "").expect("a recipe"), &folder.path().join("stacked")).expect_err("stacked").to_string();
     assert!(error.contains("adapters already") && error.contains("merge"), "{error}");
     run(&recipe(&sft, "", "").expect("a recipe"), &folder.path().join("on")).expect("it runs");
+}
+
+#[test]
+fn every_family_goes_from_a_base_over_adapters_to_an_exported_model() {
+    for family in [Family::Mistral, Family::Qwen2, Family::Qwen3] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run_folder = folder.path().join("run");
+        run(&recipe(&relative(folder.path(), family), "", "lora = {}").expect("a recipe"), &run_folder).expect("it runs");
+        let (sft, policy) = (run_folder.join("seed-1/sft/model"), run_folder.join("seed-1/policies/adpo/model"));
+        let out = folder.path().join("out");
+        export_to(&out, &policy, true, None).expect("merged");
+        let device = Device::flex();
+        let exported = Llama::load(&out, &device).expect("a plain model");
+        assert_eq!(exported.config().family, family);
+        let adapted = Llama::load(&sft, &device).and_then(|base| base.load_adapter(&policy)).expect("loads");
+        let furthest = logits(&adapted, 768).iter().zip(logits(&exported, 768)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(furthest <= 1e-5, "{family:?}: off by {furthest}");
+    }
 }
 
 #[test]
