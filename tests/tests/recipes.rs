@@ -30,7 +30,7 @@ fn every_recipe_parses_and_has_the_baselines_of_a_fair_comparison() {
         assert!(recipe.policies.iter().any(|p| p.pairs == Pairs::RejectedAndToxic));
         runs += 1;
     }
-    assert_eq!(runs, 4);
+    assert_eq!(runs, 6);
 }
 
 #[test]

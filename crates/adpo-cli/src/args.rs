@@ -698,9 +698,9 @@ pub(crate) struct BenchRowsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchSampleArgs {
-    /// Shape of the model, with random weights.
-    #[arg(long, value_enum, default_value = "7m")]
-    pub(crate) size: BenchShape,
+    /// Shape of the model, with random weights: `7m`, `15m`, `110m`, `1b`, `7b`, or a config.json.
+    #[arg(long, default_value = "7m")]
+    pub(crate) size: String,
     /// Sequences at once.
     #[arg(long, default_value_t = 4)]
     pub(crate) batch: usize,

@@ -45,7 +45,7 @@ pub(crate) fn rows(args: &BenchRowsArgs) -> Result<()> {
 pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {
     ensure!(args.batch > 0 && args.seq > 0 && args.generate > 0, "--batch, --seq and --generate must be at least 1");
     let BenchSampleArgs { batch, seq, generate, .. } = *args;
-    let bench = SampleBench { shape: args.size, batch, seq, generate, dtype: args.dtype };
+    let bench = SampleBench { size: &args.size, config: &super::plan::shape(&args.size)?, batch, seq, generate, dtype: args.dtype };
     let device = args.device.device.open()?;
     print_with_peak("sample", args.json, || Ok(bench_sample(&bench, &device)?))
 }

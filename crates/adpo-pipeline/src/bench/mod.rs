@@ -165,9 +165,11 @@ pub struct StepFigures {
 
 /// What is measured of sampling.
 #[derive(Debug, Clone, Copy)]
-pub struct SampleBench {
+pub struct SampleBench<'a> {
+    /// What the model is called in the figures.
+    pub size: &'a str,
     /// The model's shape; weights are random.
-    pub shape: BenchShape,
+    pub config: &'a LlamaConfig,
     /// Sequences at once.
     pub batch: usize,
     /// Tokens per prompt.
@@ -182,7 +184,7 @@ pub struct SampleBench {
 #[derive(Debug, Clone, Serialize)]
 pub struct SampleFigures {
     what: &'static str,
-    size: &'static str,
+    size: String,
     batch: usize,
     seq: usize,
     generate: usize,
@@ -314,9 +316,9 @@ fn resident(name: &str) -> Option<u64> {
 ///
 /// # Errors
 /// [`PipelineError`] if sampling fails.
-pub fn bench_sample(bench: &SampleBench, device: &Device) -> Result<SampleFigures, PipelineError> {
-    let SampleBench { shape, batch, seq, generate, dtype } = *bench;
-    let model = Llama::init(&shape.config()?, 0, device).with_dtype(dtype);
+pub fn bench_sample(bench: &SampleBench<'_>, device: &Device) -> Result<SampleFigures, PipelineError> {
+    let SampleBench { size, config, batch, seq, generate, dtype } = *bench;
+    let model = Llama::init(config, 0, device).with_dtype(dtype);
     let prompts: Vec<Vec<u32>> = (0..batch).map(|row| ids(model.config().vocab_size, seq, row as u64)).collect();
     let requests: Vec<SampleRequest<'_>> = prompts.iter().zip(0..).map(|(prompt, row)| SampleRequest { prompt, row }).collect();
     let options = SamplingOptions {
@@ -333,7 +335,7 @@ pub fn bench_sample(bench: &SampleBench, device: &Device) -> Result<SampleFigure
     counted.sort_by(f64::total_cmp);
     let median_s = median(&counted);
     let new_tokens_per_s = (batch * generate) as f64 / median_s;
-    Ok(SampleFigures { what: "generate", size: shape.name(), batch, seq, generate, dtype, median_s, new_tokens_per_s })
+    Ok(SampleFigures { what: "generate", size: size.to_owned(), batch, seq, generate, dtype, median_s, new_tokens_per_s })
 }
 
 fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {
