@@ -1,7 +1,7 @@
 //! Files and folders of a program's own: rows out and back in, and text, each replaced as a whole.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -125,6 +125,32 @@ pub fn remove_folder(path: impl AsRef<Path>) -> Result<(), DataError> {
         std::fs::rename(path, &doomed).map_err(DataError::io(path))?;
     }
     remove().map_err(DataError::io(&doomed))
+}
+
+/// Opens a file to read. What is no file is refused: a pipe or a device may have no end, and to open one may never return.
+///
+/// # Errors
+/// [`DataError::Io`] if it cannot be opened, [`DataError::File`] for what is no file.
+pub(crate) fn open_file(path: &Path) -> Result<File, DataError> {
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Err(DataError::file(path.display(), "is a pipe or a device; write what comes out of it into a file first"));
+    }
+    File::open(path).map_err(DataError::io(path))
+}
+
+/// The bytes of a file that is held in memory as a whole; `None` where there is none.
+pub(crate) fn read_small(path: &Path, largest: u64) -> Result<Option<Vec<u8>>, DataError> {
+    let file = match open_file(path) {
+        Ok(file) => file,
+        Err(DataError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(largest + 1).read_to_end(&mut bytes).map_err(DataError::io(path))?;
+    if bytes.len() as u64 > largest {
+        return Err(DataError::file(path.display(), format_args!("is larger than {} MiB, and no such file is", largest >> 20)));
+    }
+    Ok(Some(bytes))
 }
 
 /// Where a folder is while it is written or removed.
