@@ -318,6 +318,20 @@ impl ChatTokenizer {
         self.config.get(files::CONTROL)?.as_str()
     }
 
+    /// The last token, if it was added for a purpose that nothing tells: it begins and ends nothing, no role has it, the template does not
+    /// write it. A control token is such a one.
+    pub fn unexplained_token(&self) -> Option<String> {
+        let last = u32::try_from(self.vocab_size.checked_sub(1)?).ok()?;
+        let token = self.tokenizer.get_added_tokens_decoder().remove(&last).filter(|token| token.special)?.content;
+        let names = |value: &Value| match value {
+            Value::String(text) => *text == token,
+            Value::Object(fields) => fields.values().any(|value| *value == *token),
+            Value::Array(values) => values.iter().any(|value| *value == *token || value["content"] == *token),
+            _ => false,
+        };
+        (!self.config.values().any(names) && !self.template.source().contains(&token)).then_some(token)
+    }
+
     /// Takes the control token out again; its text is then ordinary text.
     ///
     /// # Errors
