@@ -47,6 +47,8 @@ pub struct ChatTokenizer {
     markers: Markers,
     /// What the template writes ahead of a response and not into a prompt that waits for one.
     header: String,
+    /// Whether the spaces that end a prompt are read together with the response's first word: they are then the response's.
+    joins_spaces: bool,
     /// Whether the tokenizer reads some characters as others (NFKC), so that a marker can be written in more than one way.
     folds: bool,
     /// The largest id that the model's configuration gives a meaning, with the field, where the tokenizer has no such token.
@@ -115,6 +117,7 @@ impl ChatTokenizer {
             vocab_size: 0,
             markers: Markers::default(),
             header: String::new(),
+            joins_spaces: false,
             folds: false,
             claimed: None,
         };
@@ -132,8 +135,9 @@ impl ChatTokenizer {
             return Err(DataError::file("tokenizer.json", problem));
         }
         self.unknown = files::unknown_token(&self.tokenizer);
-        self.header.clear();
+        (self.header, self.joins_spaces) = (String::new(), false);
         self.header = markers::header(|turns, generation_prompt| self.render_escaped(turns, generation_prompt));
+        self.joins_spaces = self.reads_spaces_with_what_follows();
         let added = self.tokenizer.get_added_tokens_decoder();
         let is_role = |id: u32| id == self.eos.id || self.bos.as_ref().is_some_and(|bos| id == bos.id);
         let added: Vec<(String, bool)> = added.into_iter().map(|(id, token)| (token.content, token.special || is_role(id))).collect();
@@ -231,8 +235,24 @@ impl ChatTokenizer {
         let mut text = self.template.render(turns, add_generation_prompt, bos, &self.eos.text)?;
         if add_generation_prompt {
             text.push_str(&self.header);
+            if self.joins_spaces {
+                text.truncate(text.trim_end_matches(' ').len());
+            }
         }
         Ok(text)
+    }
+
+    /// Whether the ids of a prompt that ends with spaces do not begin those of the same prompt with its response, and without these
+    /// spaces they do.
+    fn reads_spaces_with_what_follows(&self) -> bool {
+        let probe = || {
+            let turns = [Role::User, Role::Assistant].map(|role| Turn { role, content: "Hi.".to_owned() });
+            let prompt = self.render_escaped(&turns[..1], true).ok()?;
+            let answered = self.encode_text(&self.render_escaped(&turns, false).ok()?).ok()?;
+            let begins = |prompt: &str| self.encode_text(prompt).is_ok_and(|ids| answered.starts_with(&ids));
+            Some(prompt.ends_with(' ') && !begins(&prompt) && begins(prompt.trim_end_matches(' ')))
+        };
+        probe().unwrap_or_default()
     }
 
     /// Ids of rendered text: special tokens in it are single ids, none are added.
