@@ -1,5 +1,7 @@
 //! Counts and figures for people, where programs get JSON.
 
+use std::fmt::Write;
+
 use serde_json::Value;
 
 /// Text without what a terminal would obey: control characters, and marks that turn the direction of writing.
@@ -11,7 +13,12 @@ pub(crate) fn inert(text: &str) -> String {
 pub(crate) fn inert_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        if is_obeyed(c) { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+        if is_obeyed(c) {
+            // Writing to a String does not fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
     }
     out
 }

@@ -50,7 +50,7 @@ fn the_second_run_in_a_folder_is_told_who_is_first_and_a_kill_locks_nobody_out()
     let mut first = first.spawn().expect("adpo starts");
     let began = Instant::now();
     while std::fs::read(run_dir.join(".lock")).map_or(0, |lock| lock.len()) == 0 {
-        assert!(began.elapsed() < Duration::from_secs(60) && first.try_wait().expect("a child").is_none());
+        assert!(began.elapsed() < Duration::from_mins(1) && first.try_wait().expect("a child").is_none());
         std::thread::sleep(Duration::from_millis(20));
     }
     let second = run(&recipe, &run_dir);

@@ -211,22 +211,19 @@ pub(crate) fn unreadable(error: &io::Error) -> String {
 /// What gzip unpacks, up to a limit: a small file may hold more than a disk does.
 struct Unpacked<R> {
     decoder: MultiGzDecoder<R>,
-    limits: ReadLimits,
     left: u64,
 }
 
 impl<R: BufRead> Unpacked<R> {
     fn new(packed: R, bytes: u64) -> Self {
-        let limits = limits::now();
-        Self { decoder: MultiGzDecoder::new(packed), limits, left: limits.unpacked(bytes) }
+        Self { decoder: MultiGzDecoder::new(packed), left: limits::now().unpacked(bytes) }
     }
 }
 
 impl<R: BufRead> Read for Unpacked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.decoder.read(buffer)?;
-        self.left =
-            self.left.checked_sub(read as u64).ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, self.limits.too_much()))?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, limits::TOO_MUCH))?;
         Ok(read)
     }
 }

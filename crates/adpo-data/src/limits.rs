@@ -2,6 +2,9 @@
 
 use std::sync::{PoisonError, RwLock};
 
+/// What is said of a file beyond [`ReadLimits::unpacked`].
+pub(crate) const TOO_MUCH: &str = "unpacks to far more than text does (`--max-unpacked-mib` raises the limit)";
+
 /// Limits of reading. They hold for the whole program, and are raised by who knows the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadLimits {
@@ -37,9 +40,5 @@ impl ReadLimits {
 
     pub(crate) fn too_long(self) -> String {
         format!("is longer than {} MiB (`--max-line-mib` raises this)", self.line_bytes >> 20)
-    }
-
-    pub(crate) fn too_much(self) -> String {
-        "unpacks to far more than text does (`--max-unpacked-mib` raises the limit)".to_owned()
     }
 }

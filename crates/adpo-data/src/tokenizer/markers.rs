@@ -36,7 +36,9 @@ impl Markers {
             .collect();
         tokens.sort();
         let mut turns = BTreeSet::new();
-        between.iter().for_each(|between| turn_markers(between, &tokens, &mut turns));
+        for between in &between {
+            turn_markers(between, &tokens, &mut turns);
+        }
         Self { tokens, turns: turns.into_iter().collect() }
     }
 

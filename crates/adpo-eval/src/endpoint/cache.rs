@@ -190,7 +190,9 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("cache.jsonl");
         let cache = Cache::<String>::open(&path)?;
-        ["a", "b", "c"].into_iter().for_each(|key| cache.put(key, &format!("says {key}")));
+        for key in ["a", "b", "c"] {
+            cache.put(key, &format!("says {key}"));
+        }
         drop(cache);
         let text = std::fs::read_to_string(&path)?;
         // Another answer ahead of the first, and a changed one.

@@ -217,7 +217,7 @@ mod tests {
         let struck = key.struck_from_body(&body);
         assert!(!parts(&struck, 8) && struck.contains("It is [key], or [key]"), "{struck}");
         // Written in another way, it is the same key.
-        let escaped: String = secret.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
+        let escaped = secret.chars().fold(String::new(), |text, c| text + &format!("\\u{:04x}", u32::from(c)));
         assert!(key.struck_from_body(&format!(r#"{{"content": "{escaped}"}}"#)).contains("[key]"));
         let plain = r#"{"score": 0.30000000000000004,  "label": "toxic"}"#;
         assert_eq!(key.struck_from_body(plain), plain);

@@ -50,7 +50,7 @@ pub(super) fn load(model: Llama, folder: &Path) -> Result<Llama, ModelError> {
     // Tokens that the base does not have were added before the adapters were trained; they lie without gaps behind its own.
     let vocab = model.config().vocab_size;
     let listed: HashSet<usize> = embed_tokens.iter().chain(lm_head).map(|id| *id as usize).collect();
-    let beyond = (vocab..).take_while(|id| listed.contains(id)).count();
+    let beyond = (vocab..vocab + listed.len()).take_while(|id| listed.contains(id)).count();
     let model = if model.lora().is_none() && beyond > 0 { model.resize_vocab(vocab + beyond) } else { model };
     let model = model.with_lora(&config, 0).map_err(|error| ModelError::checkpoint(folder, error.to_string()))?;
     let path = folder.join(WEIGHTS);

@@ -1,5 +1,7 @@
 //! What templates expect of Python, where the engine does it in another way, or without a limit.
 
+use std::fmt::Write;
+
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
@@ -131,7 +133,8 @@ impl Json<'_, '_> {
             for unit in quoted.encode_utf16() {
                 match u8::try_from(unit).ok().filter(u8::is_ascii) {
                     Some(byte) => self.text.push(byte.into()),
-                    None => self.text.push_str(&format!("\\u{unit:04x}")),
+                    // Writing to a String does not fail.
+                    None => drop(write!(self.text, "\\u{unit:04x}")),
                 }
             }
         } else {

@@ -28,7 +28,7 @@ fn tags(source: &str) -> Vec<Tag<'_>> {
     let mut tags = Vec::new();
     let mut at = 0;
     let mut raw = false;
-    while let Some(begin) = source[at..].find("{").map(|found| at + found) {
+    while let Some(begin) = source[at..].find('{').map(|found| at + found) {
         let rest = &source[begin..];
         at = match rest.as_bytes().get(1) {
             Some(b'#') if !raw => rest.find("#}").map_or(source.len(), |end| begin + end + 2),
