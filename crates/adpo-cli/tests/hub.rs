@@ -230,6 +230,7 @@ fn the_token_opens_a_closed_model_and_goes_to_no_other_host() {
     let (folder, hub) = (tempfile::tempdir().expect("a folder"), closed());
     let told = problem(&adpo(folder.path(), &hub, &chat("org/name", &[]), &[]));
     assert!(told.contains("private or gated") && told.contains("HF_TOKEN"), "{told}");
+    hub.asked();
     response(&adpo(folder.path(), &hub, &chat("org/name", &[]), &[("HF_TOKEN", "hf_secret")]));
     let asked = hub.asked();
     assert!(asked.iter().any(|(path, _)| path.starts_with("/cdn/")), "the weights are elsewhere");

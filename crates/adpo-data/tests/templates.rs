@@ -53,6 +53,14 @@ fn nothing_is_not_iterable_and_json_is_pythons() {
 }
 
 #[test]
+fn methods_are_pythons_and_macros_may_ask_for_their_caller() {
+    let text = "{{ 'aXbXc'.rsplit('X', 1) }} {{ 'aXb'.rsplit('X') }} {{ 'abc'.removeprefix('a') }} {{ 'abc'.removesuffix('x') }}";
+    assert_eq!(rendered(text).expect("renders"), "['aXb', 'c'] ['a', 'b'] bc abc");
+    let text = "{% macro f(a) %}<{{ a }}{{ caller() if caller }}{% if not caller %}!{% endif %}>{% endmacro %}{{ f(1) }}{% call f(7) %}c{% endcall %}";
+    assert_eq!(rendered(text).expect("renders"), "<1!><7c>");
+}
+
+#[test]
 fn no_template_takes_the_process_with_it() {
     let deep = |part: &str, times: usize, last: &str| format!("{{{{ {}{last} }}}}", part.repeat(times));
     let grown = |body: &str| format!("{{% set ns = namespace(x=1) %}}{{% for i in range(90000) %}}{{% set ns.x = {body} %}}{{% endfor %}}");

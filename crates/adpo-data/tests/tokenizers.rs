@@ -66,7 +66,18 @@ fn a_written_folder_names_a_class_that_takes_tokenizer_json_as_it_is() {
         let tokenizer = load(&[("tokenizer_config.json", config(&fields))]).expect("loads");
         let (_, config) = saved(&tokenizer);
         assert_eq!(config["tokenizer_class"], "PreTrainedTokenizerFast", "{class}");
+        assert_eq!(config.get("add_prefix_space"), None, "{class}");
         assert!(["legacy", "add_bos_token", "auto_map"].into_iter().all(|field| config.get(field).is_none()), "{config}");
+    }
+}
+
+/// transformers 4 takes this from the configuration, where it is false unless it is said.
+#[test]
+fn a_space_ahead_of_the_first_word_is_said_in_both_files() {
+    for space in [true, false] {
+        let pre_tokenizer = json!({"type": "ByteLevel", "add_prefix_space": space, "trim_offsets": true, "use_regex": true});
+        let tokenizer = load(&[("tokenizer.json", tokenizer_json(&[], Some(("pre_tokenizer", pre_tokenizer))))]).expect("loads");
+        assert_eq!(saved(&tokenizer).1["add_prefix_space"], space);
     }
 }
 

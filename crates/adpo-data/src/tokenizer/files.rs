@@ -254,6 +254,11 @@ pub(super) fn save(from: &ChatTokenizer, dir: &Path) -> Result<(), DataError> {
     config.insert("tokenizer_class".into(), json!("PreTrainedTokenizerFast"));
     config.retain(|name, _| !REBUILDS.contains(&name.as_str()));
     let failed = |e: &dyn std::fmt::Display| DataError::file(dir.display(), e);
+    let tokenizer = serde_json::to_value(&from.tokenizer).map_err(|e| failed(&e))?;
+    // transformers 4 sets this anew, to false where the configuration does not say it.
+    if let Some(space) = tokenizer["pre_tokenizer"].get("add_prefix_space").filter(|space| space.is_boolean()) {
+        config.insert("add_prefix_space".into(), space.clone());
+    }
     let tokenizer = from.tokenizer.to_string(true).map_err(|e| failed(&e))?;
     let config = serde_json::to_string_pretty(&config).map_err(|e| failed(&e))? + "\n";
     for (name, text) in [(TOKENIZER, tokenizer.as_str()), (CONFIG, &config), (TEMPLATE, from.template.source())] {

@@ -26,7 +26,22 @@ pub(super) fn method(state: &mut State, value: &Value, method: &str, arguments: 
     {
         check_widths(text)?;
     }
-    unknown_method_callback(state, value, method, arguments)
+    match (value.as_str(), method, arguments) {
+        // What the engine leaves out.
+        (Some(text), "removeprefix", [part]) => Ok(text.strip_prefix(part.as_str().unwrap_or_default()).unwrap_or(text).into()),
+        (Some(text), "removesuffix", [part]) => Ok(text.strip_suffix(part.as_str().unwrap_or_default()).unwrap_or(text).into()),
+        (Some(text), "rsplit", [separator, most @ ..]) => {
+            let Some(separator) = separator.as_str().filter(|separator| !separator.is_empty()) else {
+                return refuse("rsplit: a separator is needed");
+            };
+            let most = most.first().map_or(Ok(-1), |most| i64::try_from(most.clone()))?;
+            let parts = usize::try_from(most).map_or(usize::MAX, |most| most.saturating_add(1));
+            let mut parts: Vec<Value> = text.rsplitn(parts, separator).map(Value::from).collect();
+            parts.reverse();
+            Ok(parts.into())
+        }
+        _ => unknown_method_callback(state, value, method, arguments),
+    }
 }
 
 /// Refuses a format with numbers above the limit, or with widths that come from elsewhere: of this method the engine bounds nothing.

@@ -133,7 +133,9 @@ pub(super) fn check(source: &str) -> Result<(), String> {
                 return Err(format!("the namespace `{word}` can only be used by its attributes, as in `{word}.name`"));
             }
             let declared = *is_statement && i == 1 && matches!(tokens[0], Word("macro" | "endmacro"));
-            if macros.contains(word) && !(declared || asked || after == Some(Sign('('))) {
+            // A condition keeps nothing of it.
+            let weighed = matches!(before, Some(Word("if" | "elif" | "not"))) && matches!(after, None | Some(Word("else" | "and" | "or")));
+            if macros.contains(word) && !(declared || asked || weighed || after == Some(Sign('('))) {
                 return Err(format!("the macro `{word}` can only be called, as in `{word}()`"));
             }
         }
