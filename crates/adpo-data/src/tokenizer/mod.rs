@@ -373,7 +373,9 @@ impl ChatTokenizer {
         let mut hash = Sha1::new();
         // A tokenizer that was parsed can be written.
         hash.update(self.tokenizer.to_string(false).unwrap_or_default());
-        for part in [self.template.source(), &self.eos.text, self.bos.as_ref().map_or("", |bos| &bos.text)] {
+        let markers = format!("{:?} {}", self.markers, self.joins_spaces);
+        let bos = self.bos.as_ref().map_or("", |bos| &bos.text);
+        for part in [self.template.source(), &self.eos.text, bos, &self.header, &markers] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
