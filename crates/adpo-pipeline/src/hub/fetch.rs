@@ -98,7 +98,7 @@ impl Hub {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(Duration::from_secs(30)))
-            .timeout_recv_response(Some(Duration::from_secs(120)))
+            .timeout_recv_response(Some(Duration::from_mins(2)))
             .user_agent(concat!("adpo/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
