@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adpo_model::{Dtype, Family, Llama, LlamaConfig, LoraConfig, SaveOptions, TokenInput};
-use adpo_pipeline::{Export, PipelineError, Recipe, Resources, RunResult, export, run_recipe};
+use adpo_pipeline::{Export, PipelineError, Recipe, Resources, RunResult, Strike, export, run_recipe};
 use adpo_tests::fixture;
 use burn::tensor::Device;
 
@@ -14,7 +14,7 @@ fn resources() -> Resources {
 
 fn export_to(out: &Path, model: &Path, merge: bool, base: Option<&str>) -> Result<(), PipelineError> {
     let model = model.to_str().expect("UTF-8");
-    let options = Export { model, merge, base, out, force: false, control_token: Some("[TOXIC]"), dtype: Dtype::Float32 };
+    let options = Export { model, merge, base, out, force: false, strike: Strike::Known, dtype: Dtype::Float32 };
     export(&options, &resources()).map(drop)
 }
 

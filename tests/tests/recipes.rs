@@ -65,5 +65,5 @@ fn a_share_of_evasive_responses_belongs_to_rows_that_say_which_they_are() {
     let above = refused("evasive_share = 0.25", "evasive_share = 1.5");
     assert!(above.contains("`evasive_share` lies in [0, 1]"), "{above}");
     let none = refused("samples = 3", "samples = 0");
-    assert!(none.contains("`sft.rehearsal.samples` must be at least 1"), "{none}");
+    assert!(none.contains("`sft.rehearsal.samples` lies between 1 and 10000"), "{none}");
 }

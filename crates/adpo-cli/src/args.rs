@@ -1,6 +1,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use adpo_data::ReadLimits;
 use adpo_model::{DeviceChoice, Dtype};
 use adpo_pipeline::{BenchObjective, BenchShape, JudgeChoice, Override, StageKind};
 use clap::error::ErrorKind;
@@ -30,7 +31,7 @@ Help:        adpo help | adpo help data    (what data may look like) | adpo env 
 ";
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 the run failed (message on standard error); 2 the command line is wrong.
+Exit codes: 0 done; 1 the run failed (message on standard error); 2 the command line is wrong; 75 somebody else is at work in the run's folder.
 Data are looked up by id below --data-dir (or ADPO_DATA); ids that begin with `embedded:` are in the program.";
 
 const EVALUATE_HELP: &str = "\
@@ -69,6 +70,34 @@ pub(crate) struct Cli {
     pub(crate) offline: bool,
     #[command(flatten)]
     pub(crate) messages: MessageArgs,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+}
+
+/// What is taken for an attack, or for another kind of file.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct ReadingArgs {
+    /// Longest line of a file of rows; in memory a line may take 16 times as much.
+    #[arg(long, global = true, value_name = "MIB", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    max_line_mib: u64,
+    /// What a gzipped file may unpack to [default: 16 MiB and 100 times what it has].
+    #[arg(long, global = true, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    max_unpacked_mib: Option<u64>,
+}
+
+impl ReadingArgs {
+    pub(crate) fn limits(self) -> ReadLimits {
+        ReadLimits { line_bytes: self.max_line_mib << 20, unpacked_bytes: self.max_unpacked_mib.map(|mib| mib << 20) }
+    }
+}
+
+/// A count: no machine has more of anything, and no product of two overflows.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count <= 1 << 24 => Ok(count),
+        _ => Err("a whole number up to 2^24 is needed".to_owned()),
+    }
 }
 
 /// What standard error is used for; results go to standard output whatever these say.
@@ -292,7 +321,7 @@ pub(crate) struct OwnDataArgs {
     #[arg(long, value_name = "FILE", num_args = 1.., alias = "eval-file", requires = "model", help_heading = "Own data")]
     pub(crate) eval: Vec<String>,
     /// Train adapters (LoRA) of this rank in place of all weights.
-    #[arg(long, value_name = "RANK", alias = "lora_r", requires = "model", help_heading = "Own data")]
+    #[arg(long, value_parser = count, value_name = "RANK", alias = "lora_r", requires = "model", help_heading = "Own data")]
     pub(crate) lora_r: Option<usize>,
     /// Export the trained model to this folder, adapters merged, without the control token.
     #[arg(long, value_name = "FOLDER", alias = "output-dir", alias = "output_dir", requires = "model", help_heading = "Own data")]
@@ -359,7 +388,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) baseline: Option<String>,
     /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
-    /// What an endpoint answers is kept in runs/judge-cache and not asked again.
+    /// What an endpoint answers is kept in ~/.cache/adpo/judges (or below XDG_CACHE_HOME) and not asked again.
     #[arg(long, requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) judge: Option<JudgeChoice>,
     /// A checkpoint's folder: that model reads the responses, and the report has their mean nats per token under it.
@@ -412,7 +441,7 @@ pub(crate) struct EndpointArgs {
     #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) out: Option<PathBuf>,
     /// Responses for each prompt.
-    #[arg(long, default_value_t = 1, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
+    #[arg(long, value_parser = count, default_value_t = 1, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) samples: usize,
     /// Sampling temperature; 0 is greedy.
     #[arg(long, default_value_t = 1.0, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
@@ -421,7 +450,7 @@ pub(crate) struct EndpointArgs {
     #[arg(long, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) top_p: Option<f64>,
     /// Longest response in tokens.
-    #[arg(long, default_value_t = 256, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
+    #[arg(long, value_parser = count, default_value_t = 256, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) max_tokens: usize,
     /// Seeds every request, where the endpoint honours seeds.
     #[arg(long, default_value_t = 0, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
@@ -430,7 +459,7 @@ pub(crate) struct EndpointArgs {
     #[arg(long, value_name = "VARIABLE", requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) api_key_env: Option<String>,
     /// Requests in flight, for each endpoint.
-    #[arg(long, default_value_t = 8, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
+    #[arg(long, value_parser = count, default_value_t = 8, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
     pub(crate) concurrency: usize,
     /// Seconds until a request without a complete response counts as failed.
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0, requires = "endpoint", conflicts_with_all = OF_A_RECIPE, help_heading = "From an endpoint")]
@@ -501,9 +530,9 @@ pub(crate) struct ExportArgs {
     /// The base that adapters are merged into [default: the one that they name].
     #[arg(long, value_name = "FOLDER", requires = "merge")]
     pub(crate) base: Option<String>,
-    /// The token to take out.
-    #[arg(long, default_value = "[TOXIC]", conflicts_with = "keep_control_token")]
-    pub(crate) control_token: String,
+    /// The token to take out [default: the one that the model's folder or its run remembers, else [TOXIC]].
+    #[arg(long, value_name = "TOKEN", conflicts_with = "keep_control_token")]
+    pub(crate) control_token: Option<String>,
     /// Write into a folder that holds files already; a model in it is replaced.
     #[arg(long)]
     pub(crate) force: bool,
@@ -620,25 +649,25 @@ pub(crate) struct BenchStepArgs {
     #[arg(long, value_enum, default_value = "adpo")]
     pub(crate) objective: BenchObjective,
     /// Sequences per role.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, value_parser = count, default_value_t = 4)]
     pub(crate) batch: usize,
     /// Batches per step.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_parser = count, value_name = "N", default_value_t = 1)]
     pub(crate) gradient_accumulation_steps: usize,
     /// Several sequences in a row of so many tokens.
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_parser = count, value_name = "TOKENS")]
     pub(crate) packing: Option<usize>,
     /// Tokens per sequence; the second half is the response.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, value_parser = count, default_value_t = 128)]
     pub(crate) seq: usize,
     /// Steps that count; two more come first.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, value_parser = count, default_value_t = 8)]
     pub(crate) steps: usize,
     /// The reference's log-probs are given instead of computed in the step.
     #[arg(long)]
     pub(crate) precomputed_reference: bool,
     /// Train adapters of this rank on every linear layer, beside frozen weights.
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_parser = count, value_name = "R")]
     pub(crate) lora_r: Option<usize>,
     /// Compute each prompt anew for each of its responses, one padded sequence per row.
     #[arg(long)]
@@ -686,10 +715,10 @@ pub(crate) struct BenchRowsArgs {
     #[arg(long, default_value = "embedded:tiny-base")]
     pub(crate) checkpoint: String,
     /// Leave out rows of more tokens.
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, value_parser = count, default_value_t = 512)]
     pub(crate) max_length: usize,
     /// Rows per batch in the counts of cells.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, value_parser = count, default_value_t = 4)]
     pub(crate) batch: usize,
     /// Print one line of JSON.
     #[arg(long)]
@@ -702,13 +731,13 @@ pub(crate) struct BenchSampleArgs {
     #[arg(long, default_value = "7m")]
     pub(crate) size: String,
     /// Sequences at once.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, value_parser = count, default_value_t = 4)]
     pub(crate) batch: usize,
     /// Tokens per prompt.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, value_parser = count, default_value_t = 128)]
     pub(crate) seq: usize,
     /// New tokens per sequence.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, value_parser = count, default_value_t = 64)]
     pub(crate) generate: usize,
     /// How weights, activations and the key/value cache are stored.
     #[arg(long, value_enum, default_value = "float32")]
@@ -726,10 +755,10 @@ pub(crate) struct BenchKernelsArgs {
     #[arg(long, value_enum, default_value = "7m")]
     pub(crate) size: BenchShape,
     /// Tokens at once.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, value_parser = count, default_value_t = 1024)]
     pub(crate) tokens: usize,
     /// Tokens per sequence.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, value_parser = count, default_value_t = 256)]
     pub(crate) seq: usize,
     /// How activations and weights are stored.
     #[arg(long, value_enum, default_value = "float32")]

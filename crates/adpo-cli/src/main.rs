@@ -10,6 +10,7 @@ mod text;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use adpo_pipeline::PipelineError;
 use args::{Cli, SHORT_HELP};
 
 fn main() -> ExitCode {
@@ -18,14 +19,29 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     memory::keep_what_is_freed();
-    let Cli { command, offline, messages } = Cli::from_command_line();
+    outlive_a_full_file();
+    let Cli { command, offline, messages, reading } = Cli::from_command_line();
     messages::listen(messages);
+    reading.limits().apply();
     match commands::run(command, offline) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             messages::error(&told(&error));
-            ExitCode::FAILURE
+            let busy = matches!(error.downcast_ref(), Some(PipelineError::Busy { .. }));
+            if busy { ExitCode::from(BUSY) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+/// Somebody else is at work in the folder: the same command may succeed later (`EX_TEMPFAIL` of sysexits.h).
+const BUSY: u8 = 75;
+
+/// A file that reaches its size limit (`ulimit -f`) fails to be written, with an error that names it, instead of ending the program.
+fn outlive_a_full_file() {
+    #[cfg(unix)]
+    // Safety: this is called once, before any thread is started, and to ignore a signal runs no code of ours.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 

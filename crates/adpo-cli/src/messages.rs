@@ -5,6 +5,7 @@ use clap::ColorChoice;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::args::MessageArgs;
+use crate::text::inert;
 
 /// Colours for everything that is written from here on; `auto` asks the terminal, NO_COLOR, CLICOLOR and CLICOLOR_FORCE.
 pub(crate) fn set_colors(choice: ColorChoice) {
@@ -32,7 +33,7 @@ pub(crate) fn listen(args: MessageArgs) {
 /// The error that ends the program.
 pub(crate) fn error(text: &str) {
     let red = AnsiColor::Red.on_default().bold();
-    anstream::eprintln!("{red}error:{red:#} {text}");
+    anstream::eprintln!("{red}error:{red:#} {}", inert(text));
 }
 
 struct StandardError;
@@ -53,10 +54,12 @@ impl Log for StandardError {
             Level::Info => (Style::new(), ""),
             Level::Debug | Level::Trace => (Style::new().dimmed(), ""),
         };
+        // Names, ids and what servers say are in it.
+        let text = inert(&record.args().to_string());
         if prefix.is_empty() {
-            anstream::eprintln!("{style}{}{style:#}", record.args());
+            anstream::eprintln!("{style}{text}{style:#}");
         } else {
-            anstream::eprintln!("{style}{prefix}{style:#}{}", record.args());
+            anstream::eprintln!("{style}{prefix}{style:#}{text}");
         }
     }
 

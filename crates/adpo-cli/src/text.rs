@@ -1,6 +1,32 @@
 //! Counts and figures for people, where programs get JSON.
 
+use std::fmt::Write;
+
 use serde_json::Value;
+
+/// Text without what a terminal would obey: control characters, and marks that turn the direction of writing.
+pub(crate) fn inert(text: &str) -> String {
+    text.chars().map(|c| if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// JSON, where an escape means the same.
+pub(crate) fn inert_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_obeyed(c) {
+            // Writing to a String does not fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+fn is_obeyed(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\t')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
 
 /// A value of any shape as indented lines: what is single stands on one line, what has parts begins a block. What is empty is left out.
 pub(crate) fn of(name: &str, value: &Value) -> String {
@@ -58,6 +84,16 @@ fn words(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_printed() {
+        let hostile = "a\u{1b}[2J\u{9b}31m\r\u{202e}b\u{2066}\u{7}";
+        assert_eq!(super::inert(hostile), "a\u{fffd}[2J\u{fffd}31m\u{fffd}\u{fffd}b\u{fffd}\u{fffd}");
+        let written = super::inert_json(&json!({ "name": hostile }).to_string());
+        assert!(written.is_ascii(), "{written}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&written).expect("JSON")["name"], hostile);
+        assert_eq!(super::inert("two\nlines\tand é"), "two\nlines\tand é");
+    }
 
     #[test]
     fn what_has_parts_is_a_block_and_what_is_empty_is_left_out() {

@@ -83,7 +83,7 @@ fn a_gguf_file_is_a_model_for_every_command() {
     let original = response(folder, &model);
     // As a folder, it says the same.
     let exported = adpo(folder, &["export", &model, "--out", "exported"], "");
-    assert!(stdout(&exported).starts_with("written to exported: 288 tokens, [TOXIC] was not there"), "{}", stderr(&exported));
+    assert!(stdout(&exported).starts_with("written to exported: 288 tokens, there was no control token"), "{}", stderr(&exported));
     assert_eq!(response(folder, "exported"), original);
     // Trained, it is a folder, too.
     let path = recipe(folder, &model, "");

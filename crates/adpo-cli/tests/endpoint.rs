@@ -136,3 +136,45 @@ fn a_stage_whose_judge_goes_away_stops_and_goes_on_with_another_endpoint() {
     drop(living);
     assert!(run(&dying).status.success());
 }
+
+#[cfg(unix)]
+#[test]
+fn a_key_is_told_nowhere_and_a_cache_is_its_owners_in_a_known_place() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+    const KEY: &str = "sk-4f9Zq81LmN02vXyT7bKe5RdA";
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (work, caches) = (folder.path().join("work"), folder.path().join("caches"));
+    std::fs::create_dir(&work).expect("made");
+    let rows = ["dinner", "lunch", "tea"]
+        .map(|meal| json!({"prompt": format!("Any idea for {meal}?"), "response": "Soup.", "model": "m"}).to_string() + "\n");
+    std::fs::write(work.join("responses.jsonl"), rows.concat()).expect("written");
+    // It repeats what it was sent: in an answer, and in an error, across the place where that is cut.
+    let server = Server::start(|request| {
+        let seen = request.authorization.clone().unwrap_or_default();
+        let told = format!("{}{seen} {}", "x".repeat(170), seen.replace("Bearer ", "masked: ").replace("Zq81LmN02vXyT7b", "***"));
+        if request.prompt().contains("lunch") { status(400, json!({"error": {"message": told}})) } else { says(&told) }
+    });
+    let judge = format!(
+        r#"{{ endpoint = {{ urls = ["{}"], model = "m", api_key_env = "ADPO_TEST_KEY", limits = {{ attempts = 1 }} }} }}"#,
+        server.url("/v1")
+    );
+    for more in [["--json"].as_slice(), &["--log-samples", "samples.jsonl"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_adpo"))
+            .args([&["evaluate", "--responses", "responses.jsonl", "--judge", &judge], more].concat())
+            .current_dir(&work)
+            .env("XDG_CACHE_HOME", &caches)
+            .env("ADPO_TEST_KEY", KEY)
+            .output()
+            .expect("adpo starts");
+        let mut said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+        assert!(said.contains("400") || said.contains("api_error"), "{said}");
+        let cache = caches.join("adpo/judges/chat.jsonl");
+        assert_eq!(std::fs::metadata(&cache).expect("it is there").permissions().mode() & 0o777, 0o600);
+        said += &std::fs::read_to_string(&cache).expect("readable");
+        said += &std::fs::read_to_string(work.join("samples.jsonl")).unwrap_or_default();
+        let part = (0..=KEY.len() - 8).map(|from| &KEY[from..from + 8]).find(|part| said.contains(part));
+        assert_eq!(part, None, "{said}");
+    }
+    assert!(!work.join("runs").exists(), "nothing is left where the command was started");
+}

@@ -1,7 +1,9 @@
 //! Files and folders of a program's own: rows out and back in, and text, each replaced as a whole.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+#[cfg(feature = "tokenizers")]
+use std::io::ErrorKind;
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -125,6 +127,53 @@ pub fn remove_folder(path: impl AsRef<Path>) -> Result<(), DataError> {
         std::fs::rename(path, &doomed).map_err(DataError::io(path))?;
     }
     remove().map_err(DataError::io(&doomed))
+}
+
+/// Reads a text that is held in memory as a whole: a recipe, a configuration. Pipes and devices are refused, and more than 64 MiB.
+///
+/// # Errors
+/// [`DataError::Io`] if it cannot be read, [`DataError::File`] for what is no such text.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String, DataError> {
+    let path = path.as_ref();
+    String::from_utf8(read_at_most(path, 64 << 20)?)
+        .map_err(|_| DataError::file(path.display(), "is not UTF-8; convert the file, for example with iconv"))
+}
+
+/// Reads a file of rows that is held in memory as a whole. Pipes and devices are refused.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn read_bytes(path: impl AsRef<Path>) -> Result<Vec<u8>, DataError> {
+    read_at_most(path.as_ref(), u64::MAX - 1)
+}
+
+/// Opens a file to read. What is no file is refused: a pipe or a device may have no end, and to open one may never return.
+///
+/// # Errors
+/// [`DataError::Io`] if it cannot be opened, [`DataError::File`] for what is no file.
+pub(crate) fn open_file(path: &Path) -> Result<File, DataError> {
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Err(DataError::file(path.display(), "is a pipe or a device; write what comes out of it into a file first"));
+    }
+    File::open(path).map_err(DataError::io(path))
+}
+
+fn read_at_most(path: &Path, largest: u64) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::new();
+    open_file(path)?.take(largest + 1).read_to_end(&mut bytes).map_err(DataError::io(path))?;
+    if bytes.len() as u64 > largest {
+        return Err(DataError::file(path.display(), format_args!("is larger than {} MiB, and no such file is", largest >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// The bytes of a file that may be missing.
+#[cfg(feature = "tokenizers")]
+pub(crate) fn read_small(path: &Path, largest: u64) -> Result<Option<Vec<u8>>, DataError> {
+    match read_at_most(path, largest) {
+        Err(DataError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Where a folder is while it is written or removed.

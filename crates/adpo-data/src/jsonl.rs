@@ -1,16 +1,14 @@
 //! Lines of JSONL: the one reader of them. Whatever is wrong with a line is told with its file and number.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 use serde_json::{Map, Value};
 
-use crate::DataError;
-
-/// No row of text needs more; a line that does is an attack or another kind of file.
-pub(crate) const LONGEST_LINE: u64 = 64 << 20;
+use crate::files::open_file;
+use crate::limits::ReadLimits;
+use crate::{DataError, limits};
 
 /// The lines of a JSONL text, gzipped or not, one at a time. Blank lines are left out and counted. After an error there are no more.
 ///
@@ -26,6 +24,7 @@ pub(crate) const LONGEST_LINE: u64 = 64 << 20;
 pub struct JsonLines<'a> {
     name: String,
     reader: Box<dyn BufRead + 'a>,
+    limits: ReadLimits,
     number: usize,
     /// A last line without its line feed is left out.
     whole_only: bool,
@@ -99,9 +98,11 @@ impl JsonLines<'static> {
     /// [`DataError::Io`] if it cannot be opened or read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
-        let mut file = BufReader::new(File::open(path).map_err(DataError::io(path))?);
+        let file = open_file(path)?;
+        let packed = file.metadata().map_err(DataError::io(path))?.len();
+        let mut file = BufReader::new(file);
         let gzipped = is_gzip(file.fill_buf().map_err(DataError::io(path))?);
-        let reader: Box<dyn BufRead> = if gzipped { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) };
+        let reader: Box<dyn BufRead> = if gzipped { Box::new(BufReader::new(Unpacked::new(file, packed))) } else { Box::new(file) };
         Ok(Self::new(path.display().to_string(), reader))
     }
 }
@@ -110,18 +111,14 @@ impl<'a> JsonLines<'a> {
     /// The lines of a text in memory, gzipped or not; `name` stands for the file's in errors.
     pub fn from_bytes(name: impl Into<String>, bytes: &'a [u8]) -> Self {
         let reader: Box<dyn BufRead + 'a> =
-            if is_gzip(bytes) { Box::new(BufReader::new(MultiGzDecoder::new(bytes))) } else { Box::new(bytes) };
+            if is_gzip(bytes) { Box::new(BufReader::new(Unpacked::new(bytes, bytes.len() as u64))) } else { Box::new(bytes) };
         Self::new(name.into(), reader)
     }
 
     /// Whether the first byte that is no white space opens an array, for texts within what a reader holds at once.
     pub(crate) fn opens_array(&mut self) -> Result<bool, DataError> {
         let (name, line) = (&self.name, self.number + 1);
-        let start = self.reader.fill_buf().map_err(|e| DataError::Line {
-            file: name.clone(),
-            line,
-            problem: format!("cannot be read on ({e}); the file is cut off or damaged, fetch it again"),
-        })?;
+        let start = self.reader.fill_buf().map_err(|e| DataError::Line { file: name.clone(), line, problem: unreadable(&e) })?;
         let start = start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start);
         Ok(start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'['))
     }
@@ -132,7 +129,7 @@ impl<'a> JsonLines<'a> {
     }
 
     fn new(name: String, reader: Box<dyn BufRead + 'a>) -> Self {
-        Self { name, reader, number: 0, whole_only: false, failed: false }
+        Self { name, reader, limits: limits::now(), number: 0, whole_only: false, failed: false }
     }
 
     /// For files that a program appends to: a last line without its line feed, which a kill leaves, is left out.
@@ -147,13 +144,13 @@ impl<'a> JsonLines<'a> {
         loop {
             self.number += 1;
             buffer.clear();
-            let read = self.reader.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut buffer);
-            let read = read.map_err(|e| self.error(format!("cannot be read on ({e}); the file is cut off or damaged, fetch it again")))?;
+            let read = self.reader.by_ref().take(self.limits.line_bytes.saturating_add(1)).read_until(b'\n', &mut buffer);
+            let read = read.map_err(|e| self.error(unreadable(&e)))?;
             if read == 0 || self.whole_only && buffer.last() != Some(&b'\n') {
                 return Ok(None);
             }
-            if read as u64 > LONGEST_LINE {
-                return Err(self.error("is longer than 64 MiB; a file with one JSON object per line is needed".into()));
+            if read as u64 > self.limits.line_bytes {
+                return Err(self.error(format!("{}; a file with one JSON object per line is needed", self.limits.too_long())));
             }
             let text = std::str::from_utf8(&buffer).map_err(|e| {
                 self.error(format!("is not UTF-8 (byte {}); convert the file, for example with iconv", e.valid_up_to() + 1))
@@ -200,6 +197,35 @@ fn without_nan(text: &str) -> String {
         rest = &rest[taken..];
     }
     out
+}
+
+/// Why a file cannot be read on.
+pub(crate) fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        // Said by `Unpacked`.
+        io::ErrorKind::FileTooLarge => error.to_string(),
+        _ => format!("cannot be read on ({error}); the file is cut off or damaged, fetch it again"),
+    }
+}
+
+/// What gzip unpacks, up to a limit: a small file may hold more than a disk does.
+struct Unpacked<R> {
+    decoder: MultiGzDecoder<R>,
+    left: u64,
+}
+
+impl<R: BufRead> Unpacked<R> {
+    fn new(packed: R, bytes: u64) -> Self {
+        Self { decoder: MultiGzDecoder::new(packed), left: limits::now().unpacked(bytes) }
+    }
+}
+
+impl<R: BufRead> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.decoder.read(buffer)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, limits::TOO_MUCH))?;
+        Ok(read)
+    }
 }
 
 /// Whether bytes are gzip, by their first two.

@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod inspect;
 mod jsonl;
+mod limits;
 mod readers;
 mod rows;
 mod seed;
@@ -28,9 +29,12 @@ pub use dialogue::{Dialogue, Role, Turn};
 pub use encode::{Encoder, EncodingOptions};
 pub use encoded::{EncodeReport, Encoded, EncodedTriple, Mask, OverLength};
 pub use error::DataError;
-pub use files::{JsonlWriter, read_jsonl, remove_folder, stream_jsonl, write_file, write_folder, write_jsonl, write_jsonl_with};
+pub use files::{
+    JsonlWriter, read_bytes, read_jsonl, read_text, remove_folder, stream_jsonl, write_file, write_folder, write_jsonl, write_jsonl_with,
+};
 pub use inspect::{Inspection, Lengths, SampleRow, inspect};
 pub use jsonl::{JsonLine, JsonLines};
+pub use limits::ReadLimits;
 pub use readers::{Format, ReadReport, RowFile, RowValue, Rows, detect, read_dialogues, read_preferences, read_prompts, read_sft};
 pub use rows::{Preference, Prompt, Row, SftExample, ToxicLabel};
 pub use seed::{derive_seed, epoch_order};

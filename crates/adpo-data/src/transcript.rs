@@ -57,11 +57,12 @@ pub(crate) fn parse_transcript(text: &str) -> Option<Dialogue> {
 /// The marker of a turn that a text opens, or answers at its end, though it is no transcript that can be parsed: an instruction ahead of
 /// the first turn, or no answer.
 pub(crate) fn unparsed_marker(text: &str) -> Option<&'static str> {
-    let (first, last) = (text.trim_start(), text.trim_end().lines().last().unwrap_or_default().trim());
+    let (first, last) = (text.trim_start(), text.trim_end());
     STYLES.into_iter().find_map(|[user, assistant]| {
         // People write "User: …" about somebody: of DiaSafety's contexts two open so.
         let opens = first.starts_with(user) && !user.eq_ignore_ascii_case("user:");
-        let waits = last == assistant && text.lines().any(|line| line.trim_start().starts_with(user));
+        // Vicuna's has it all on one line.
+        let waits = last.ends_with(assistant) && last[..last.len() - assistant.len()].contains(user);
         (opens || waits).then_some(user)
     })
 }
@@ -122,6 +123,7 @@ mod tests {
     #[test]
     fn a_turn_that_is_opened_and_never_answered_is_told() {
         assert_eq!(unparsed_marker("Human: Soup?"), Some("Human:"));
+        assert_eq!(unparsed_marker("A chat between a person and a model. USER: Soup? ASSISTANT:"), Some("USER:"));
         assert_eq!(unparsed_marker("Below is a task.\n\n### Instruction:\nSoup?\n\n### Response:\n"), Some("### Instruction:"));
     }
 }

@@ -147,3 +147,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn instructions_in_a_column_of_any_usual_name_are_the_system_turn() -> Result<(), DataError> {
+    for name in ["system", "system_prompt", "system_message"] {
+        let text = format!(r#"{{"prompt": "How?", "chosen": "So.", "rejected": "No.", "{name}": "Answer in French only."}}"#);
+        let (rows, report) = RowFile::from_text("rows", text).preferences()?;
+        let turn = &rows[0].value.prompt.turns[0];
+        assert_eq!((turn.role, turn.content.as_str()), (adpo_data::Role::System, "Answer in French only."), "{name}");
+        assert!(report.ignored_columns.is_empty());
+    }
+    let both = r#"{"prompt": "How?", "chosen": "So.", "rejected": "No.", "system": "Be kind.", "system_prompt": "Be brief."}"#;
+    let error = RowFile::from_text("rows", both).preferences().expect_err("which one?").to_string();
+    assert!(error.contains("`system_prompt`"), "{error}");
+    Ok(())
+}

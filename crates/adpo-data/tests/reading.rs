@@ -256,7 +256,7 @@ fn a_line_without_end_is_refused_before_it_fills_the_memory() {
     assert!(bomb.len() < 1 << 20);
     let (_folder, path) = in_folder("bomb.jsonl.gz", &bomb);
     let message = read_preferences(&path).expect_err("is no row").to_string();
-    assert!(message.contains("64 MiB"), "{message}");
+    assert!(message.contains("8 MiB"), "{message}");
 }
 
 #[test]

@@ -225,8 +225,8 @@ struct Line {
 impl Reading {
     fn file(&mut self, path: &Path, appended: bool) -> Result<(), EvalError> {
         let name = path.display().to_string();
-        // Read at once: what is hashed is what is parsed, and a pipe can be read only once.
-        let bytes = std::fs::read(path).map_err(|source| EvalError::io(path, source))?;
+        // Read at once: what is hashed is what is parsed.
+        let bytes = adpo_data::read_bytes(path)?;
         self.files.push((name.clone(), hex::encode(Sha256::digest(&bytes))));
         let lines = JsonLines::from_bytes(name, &bytes);
         for line in if appended { lines.whole_only() } else { lines } {
@@ -315,7 +315,8 @@ fn prompt_id(value: Value) -> Result<String, String> {
 
 fn prompt(value: Option<&Value>) -> Result<Dialogue, String> {
     let dialogue = match value {
-        Some(Value::String(text)) => Dialogue::from_user(text.as_str()),
+        // As rows are read: white space around a prompt makes it no other one.
+        Some(Value::String(text)) => Dialogue::from_user(text.trim()),
         Some(messages @ Value::Array(_)) => {
             let turns = Vec::<Turn>::deserialize(messages);
             Dialogue { turns: turns.map_err(|error| format!("field `prompt`: {error}; a message is {{\"role\", \"content\"}}"))? }

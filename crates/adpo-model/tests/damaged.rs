@@ -245,3 +245,79 @@ fn weights_that_give_nan_are_an_error_that_names_the_row_instead_of_a_token() {
         assert!(error.contains("row 17") && error.contains("NaN"), "{error}");
     }
 }
+
+/// The bytes of a tensor of the model, changed.
+fn with_number(folder: &Path, name: &str, at: usize, number: f32) {
+    let path = folder.join(WEIGHTS);
+    let mut raw = read_raw(&path);
+    raw.get_mut(name).expect("it is there").data[4 * at..4 * at + 4].copy_from_slice(&number.to_le_bytes());
+    write_raw(&path, &raw);
+}
+
+#[test]
+fn numbers_that_are_none_are_refused_with_their_tensor() {
+    for number in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for name in ["lm_head.weight", "model.norm.weight", "model.layers.1.mlp.up_proj.weight"] {
+            let folder = saved(&model(false), &SaveOptions::default());
+            with_number(folder.path(), name, 5, number);
+            let error = load_error(folder.path());
+            assert!(error.contains(&format!("`{name}` holds a number that is NaN or infinite")), "{error}");
+        }
+    }
+    // Too large for the type in memory.
+    let folder = saved(&model(false), &SaveOptions::default());
+    with_number(folder.path(), "lm_head.weight", 0, 70_000.0);
+    assert!(Llama::load(folder.path(), &Device::flex()).is_ok());
+    with_number(folder.path(), "lm_head.weight", 0, f32::MAX);
+    let error = Llama::load_as(folder.path(), Dtype::Bfloat16, &Device::flex()).expect_err("rounds to infinity").to_string();
+    assert!(error.contains("`lm_head.weight`") && error.contains("bfloat16"), "{error}");
+}
+
+#[test]
+fn nothing_is_written_that_would_be_infinite() {
+    struct Large;
+    impl ParameterMap for Large {
+        fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if name == "model.layers.0.mlp.gate_proj.weight" { param.map(|tensor| tensor.zeros_like().add_scalar(70_000.0)) } else { param }
+        }
+    }
+    let large = model(false).map_parameters(&mut Large);
+    let folder = tempfile::tempdir().expect("a folder");
+    let error =
+        large.save(folder.path(), &SaveOptions { dtype: Dtype::Float16, ..SaveOptions::default() }).expect_err("65504 is the largest");
+    let error = error.to_string();
+    assert!(error.contains("`model.layers.0.mlp.gate_proj.weight`") && error.contains("float16"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("is there").count(), 0, "no part of it is left");
+    for dtype in [Dtype::Float32, Dtype::Bfloat16] {
+        large.save(folder.path(), &SaveOptions { dtype, ..SaveOptions::default() }).expect("they hold it");
+    }
+}
+
+#[test]
+fn a_folder_of_before_safetensors_says_what_it_has() {
+    for old in ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "consolidated.00.pth", "tf_model.h5"] {
+        let folder = saved(&model(false), &SaveOptions::default());
+        std::fs::rename(folder.path().join(WEIGHTS), folder.path().join(old)).expect("renamed");
+        let error = load_error(folder.path());
+        assert!(error.contains(old) && error.contains("save_pretrained"), "{error}");
+        std::fs::remove_file(folder.path().join(old)).expect("removed");
+        let error = load_error(folder.path());
+        assert!(error.contains("no model.safetensors") && error.contains("fetch"), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_is_no_file_of_a_checkpoint() {
+    for name in [WEIGHTS, "config.json", INDEX] {
+        let folder = saved(&model(false), &SaveOptions::default());
+        if name == INDEX {
+            std::fs::remove_file(folder.path().join(WEIGHTS)).expect("removed");
+        } else {
+            std::fs::remove_file(folder.path().join(name)).expect("removed");
+        }
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join(name)).expect("linked");
+        let error = load_error(folder.path());
+        assert!(error.contains(name) && error.contains("pipe or a device"), "{error}");
+    }
+}

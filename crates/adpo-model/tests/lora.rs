@@ -318,3 +318,38 @@ fn what_peft_can_do_and_this_cannot_is_refused_by_its_name() {
         assert!(error.contains("trainable_token_indices"), "{error}");
     }
 }
+
+#[test]
+fn a_scale_that_leaves_nothing_of_the_base_is_refused() {
+    for lora_alpha in [1e308, 1e30, 1e8, f64::INFINITY, f64::NAN] {
+        let error = model(false).with_lora(&LoraConfig { lora_alpha, ..lora() }, 1).expect_err("not finite any more").to_string();
+        assert!(error.contains("lora_alpha"), "{error}");
+    }
+}
+
+#[test]
+fn adapters_are_read_and_merged_in_linear_time() {
+    let vocab = 200_000;
+    let base = model(false).resize_vocab(vocab as usize);
+    let config = LoraConfig {
+        trainable_token_indices: TrainableTokens { embed_tokens: (0..vocab).collect(), lm_head: (0..vocab).rev().collect() },
+        ..lora()
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let began = std::time::Instant::now();
+    let adapted = moved(base.clone().with_lora(&config, 1).expect("it fits"));
+    adapted.save_adapter(folder.path()).expect("saved");
+    let merged = base.load_adapter(folder.path()).expect("loaded").merge_lora();
+    let seconds = began.elapsed().as_secs_f64();
+    assert!(seconds < 10.0, "{seconds} s for {vocab} tokens");
+    // Every row is in its place: few of them are written one by one, many at once.
+    let few = LoraConfig { trainable_token_indices: TrainableTokens { embed_tokens: vec![5, 7], lm_head: vec![9] }, ..lora() };
+    let few = moved(model(false).with_lora(&few, 1).expect("it fits"));
+    let ids = (0..32).collect::<Vec<u32>>();
+    let many = LoraConfig { trainable_token_indices: TrainableTokens { embed_tokens: ids.clone(), lm_head: ids }, ..lora() };
+    let many = moved(model(false).with_lora(&many, 1).expect("it fits"));
+    for adapted in [few, many] {
+        assert!(furthest(&logits(&adapted.clone().merge_lora(), &IDS), &logits(&adapted, &IDS)) <= 1e-5);
+    }
+    assert_eq!(merged.config().vocab_size, vocab as usize);
+}

@@ -59,6 +59,14 @@ pub enum PipelineError {
     /// Two policies cannot be compared.
     #[error("diff: {0}")]
     Diff(String),
+    /// Somebody else is at work in a run's folder.
+    #[error("{folder}: {holder} is at work here; wait for it, or give this run another folder (`--run-dir`)")]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+        /// Who, as far as the lock says.
+        holder: String,
+    },
     /// A file of the run folder cannot be used.
     #[error("{path}: {problem}")]
     File {

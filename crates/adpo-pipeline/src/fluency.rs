@@ -35,7 +35,7 @@ impl LlamaFluency {
     /// The ids of prompt and response; the earliest ids of the prompt are left out where both are more than the model can read.
     fn ids(&self, exchange: &Exchange) -> Result<(Vec<u32>, Vec<u32>), PipelineError> {
         let Checkpoint { model, tokenizer } = &self.checkpoint;
-        let mut prompt = tokenizer.encode_text(&tokenizer.render(&exchange.prompt.dialogue, true)?)?;
+        let mut prompt = tokenizer.encode(&exchange.prompt.dialogue, true)?;
         let mut response = tokenizer.encode_text(exchange.response)?;
         let limit = model.config().max_position_embeddings;
         response.truncate(limit.saturating_sub(1));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::llama_chat::LlamaChat;
 use crate::manifest::hash_bytes;
+use crate::recipe::MOST_TOKENS;
 use crate::resources::Resources;
 use crate::{PipelineError, endpoints};
 
@@ -119,6 +120,19 @@ impl JudgeChoice {
             Self::Classifier(_) => vec![self.identity().written(), embedded()?.fingerprint()],
         };
         Ok(hash_bytes(parts.join("\n").as_bytes()))
+    }
+
+    /// Refuses numbers that no judge can have.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let tokens = match self {
+            Self::Llama { max_new_tokens, .. } => Some(("max_new_tokens", *max_new_tokens)),
+            Self::Endpoint(options) => Some(("max_tokens", options.max_tokens)),
+            Self::Embedded | Self::Classifier(_) => None,
+        };
+        match tokens.filter(|(_, tokens)| !(1..=MOST_TOKENS).contains(tokens)) {
+            Some((field, tokens)) => Err(format!("`{field}` is {tokens}; it lies between 1 and 2^24")),
+            None => Ok(()),
+        }
     }
 
     fn written(&self) -> String {

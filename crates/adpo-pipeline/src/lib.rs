@@ -14,6 +14,7 @@ mod hub;
 mod judge_choice;
 mod judging;
 mod llama_chat;
+mod lock;
 mod lora;
 mod manifest;
 mod own_data;
@@ -42,7 +43,7 @@ pub use chat::{Chat, ChatOptions, ChatResponse};
 pub use diff::{Flip, FlipTexts, RunDiff, diff_runs};
 pub use draw::Draw;
 pub use error::PipelineError;
-pub use export::{Export, Exported, export};
+pub use export::{Export, Exported, Strike, export};
 pub use fluency::LlamaFluency;
 pub use judge_choice::JudgeChoice;
 pub use llama_chat::LlamaChat;
@@ -80,12 +81,12 @@ pub enum RunResult {
 /// Before the first stage that is not finished, all of the recipe is held against its data.
 ///
 /// # Errors
-/// [`PipelineError`] from the stage that failed, or for a recipe that its data do not fit. What was finished stays, and the same call goes
+/// [`PipelineError`] from the stage that failed, for a recipe that its data do not fit, or if somebody else is at work in the folder. What was finished stays, and the same call goes
 /// on from there.
 pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, until: Option<StageKind>) -> Result<RunResult, PipelineError> {
-    std::fs::create_dir_all(folder).map_err(PipelineError::io(folder))?;
+    let _lock = lock::take(folder)?;
     let resolved = toml::to_string(recipe).map_err(|e| PipelineError::file(&folder.join("recipe.toml"), e))?;
-    adpo_data::write_file(folder.join("recipe.toml"), &resolved)?;
+    manifest::write_changed(&folder.join("recipe.toml"), &resolved)?;
     let (mut manifests, mut reports, mut shown, mut seeds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // All seeds have the same data.
     let mut course = stages::Course::default();
@@ -107,8 +108,8 @@ pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, until: 
     }
     let report = RunReport::new(recipe.name.clone(), reports);
     manifest::write_json(&folder.join("report.json"), &report)?;
-    adpo_data::write_file(folder.join("report.md"), report.markdown())?;
-    adpo_data::write_file(folder.join("report.html"), page::html(&report, &seeds)?)?;
+    manifest::write_changed(&folder.join("report.md"), &report.markdown())?;
+    manifest::write_changed(&folder.join("report.html"), &page::html(&report, &seeds)?)?;
     let report = if shown.is_empty() { report } else { RunReport::new(recipe.name.clone(), shown) };
     Ok(RunResult::Report(Box::new(report)))
 }

@@ -45,8 +45,7 @@ impl LlamaChat {
     /// A prompt as ids, or why it cannot be asked.
     fn request(&self, prompt: &str) -> Result<Request, String> {
         let Checkpoint { model, tokenizer } = &self.checkpoint;
-        let text = tokenizer.render(&Dialogue::from_user(prompt), true).map_err(|e| e.to_string())?;
-        let prompt = tokenizer.encode_text(&text).map_err(|e| e.to_string())?;
+        let prompt = tokenizer.encode(&Dialogue::from_user(prompt), true).map_err(|e| e.to_string())?;
         let (completion, limit) = (self.draw.max_new_tokens, model.config().max_position_embeddings);
         if prompt.len() + completion > limit {
             return Err(format!(

@@ -41,7 +41,7 @@ impl Manifest {
 
 /// Raised whenever a stage makes something else of the same inputs: folders of earlier builds are then moved aside and
 /// run again. What judges know has a fingerprint of its own.
-const REVISION: u32 = 6;
+const REVISION: u32 = 7;
 
 /// Collects the hashes of a stage's inputs.
 #[derive(Debug)]
@@ -187,13 +187,21 @@ fn hash_json(value: &impl Serialize) -> String {
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, PipelineError> {
-    let text = std::fs::read_to_string(path).map_err(PipelineError::io(path))?;
+    let text = adpo_data::read_text(path)?;
     serde_json::from_str(&text).map_err(|e| PipelineError::file(path, format!("{e}; delete the stage's folder to run it again")))
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), PipelineError> {
     let text = serde_json::to_string_pretty(value).map_err(|e| PipelineError::file(path, e))?;
-    Ok(write_file(path, &(text + "\n"))?)
+    write_changed(path, &(text + "\n"))
+}
+
+/// Writes a text where it is not there already: a finished run may lie where nothing can be written.
+pub(crate) fn write_changed(path: &Path, text: &str) -> Result<(), PipelineError> {
+    if std::fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    Ok(write_file(path, text)?)
 }
 
 /// Appends one row of JSON.

@@ -193,7 +193,7 @@ impl Resources {
             Place::Embedded(embedded) => Ok(LlamaConfig::from_json(embedded.config, name)?),
             Place::Folder(folder) => {
                 let path = folder.join("config.json");
-                let text = std::fs::read_to_string(&path).map_err(PipelineError::io(&path))?;
+                let text = adpo_data::read_text(&path)?;
                 Ok(LlamaConfig::from_json(&text, &path.display().to_string())?)
             }
             Place::Gguf(path) => Ok(GgufFile::open(&path)?.contents()?.config()?),

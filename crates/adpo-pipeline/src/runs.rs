@@ -135,7 +135,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 }
 
 /// `2026-11-29T08:30:00Z`, from HTTP's `Sun, 29 Nov 2026 08:30:00 GMT`.
-fn utc(time: SystemTime) -> String {
+pub(crate) fn utc(time: SystemTime) -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let http = httpdate::fmt_http_date(time);
     let parts: Vec<&str> = http.split_whitespace().collect();
@@ -149,7 +149,7 @@ fn look(folder: &Path, run: &mut RunSummary, latest: &mut Option<SystemTime>) ->
     let found = seed_folders(folder).map_err(PipelineError::io(folder))?;
     run.seeds = found.iter().map(|(seed, _)| *seed).collect();
     let path = folder.join("recipe.toml");
-    let text = std::fs::read_to_string(&path).map_err(PipelineError::io(&path))?;
+    let text = adpo_data::read_text(&path)?;
     // Any build's recipe, so not read as this build's.
     let recipe: toml::Table = toml::from_str(&text).map_err(|error| PipelineError::file(&path, error.message()))?;
     let seeds = recipe

@@ -18,7 +18,9 @@ pub(crate) struct Speaker {
 impl Speaker {
     /// Loads a checkpoint by its name in a recipe.
     pub(crate) fn open(resources: &Resources, name: &str, dtype: Dtype, control: &str) -> Result<Self, PipelineError> {
-        // Before the weights, which may take minutes.
+        // Before the weights, which may take minutes. A folder knows what its token is called.
+        let own = resources.tokenizer(name)?.control_token().map(str::to_owned);
+        let control = own.as_deref().unwrap_or(control);
         let known = resources.knows_token(name, control)?;
         let mut checkpoint = resources.checkpoint(name, dtype)?.merged();
         let mut token = None;

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use adpo_data::{Batch, write_file};
 use burn::tensor::Tensor;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use crate::TrainError;
 use crate::events::EventFile;
@@ -103,6 +104,21 @@ impl StepRecord {
 
 const TIMINGS: &str = "timings.jsonl";
 
+/// Where a run has its metrics.
+pub(crate) fn path(run: &Path) -> PathBuf {
+    run.join("metrics.jsonl")
+}
+
+/// SHA-256 of a run's metrics up to a step.
+pub(crate) fn hash(run: &Path, step: usize) -> Result<String, TrainError> {
+    let mut hash = Sha256::new();
+    for (line, _) in lines(&path(run))?.iter().take_while(|(_, record)| record.step <= step) {
+        hash.update(line);
+        hash.update("\n");
+    }
+    Ok(hex::encode(hash.finalize()))
+}
+
 /// Appends steps to `metrics.jsonl`, `timings.jsonl` and, if there is one, TensorBoard's event file.
 pub(crate) struct MetricsLog {
     path: PathBuf,
@@ -115,7 +131,7 @@ impl MetricsLog {
     /// Opens the files and cuts `metrics.jsonl` back to the steps that the checkpoint holds: what a killed run
     /// wrote after its last checkpoint will be computed again.
     pub(crate) fn open(folder: &Path, steps_done: usize, tensorboard: bool) -> Result<Self, TrainError> {
-        let path = folder.join("metrics.jsonl");
+        let path = path(folder);
         let kept = lines(&path)?.into_iter().filter(|(_, record)| record.step <= steps_done).collect::<Vec<_>>();
         if kept.iter().map(|(_, record)| record.step).ne(1..=steps_done) {
             return Err(TrainError::checkpoint(
@@ -171,6 +187,11 @@ fn lines(path: &Path) -> Result<Vec<(String, StepRecord)>, TrainError> {
         return Ok(Vec::new());
     }
     let lines = BufReader::new(File::open(path).map_err(TrainError::io(path))?).lines();
+    // What is no text was never written; the hash of a checkpoint tells.
+    let lines = lines.map_while(|line| match line {
+        Err(error) if error.kind() == ErrorKind::InvalidData => None,
+        line => Some(line),
+    });
     let lines = lines.collect::<Result<Vec<_>, _>>().map_err(TrainError::io(path))?;
     Ok(lines.into_iter().map_while(|line| StepRecord::from_json(&line).map(|record| (line, record))).collect())
 }

@@ -116,6 +116,20 @@ impl TrainOptions {
     /// [`TrainError::Options`] names the first option that cannot work.
     pub fn validate(&self) -> Result<(), TrainError> {
         let unit = 0.0..1.0;
+        let ranges = [
+            ("num_train_epochs", Some(self.num_train_epochs), 100_000),
+            ("max_steps", self.max_steps, 10_000_000),
+            ("batch_size", Some(self.batch_size), 65_536),
+            ("gradient_accumulation_steps", Some(self.gradient_accumulation_steps), 65_536),
+            ("warmup_steps", Some(self.warmup_steps), 10_000_000),
+            ("packing", self.packing, 1 << 20),
+            ("save_steps", self.save_steps, 10_000_000),
+            ("save_total_limit", self.save_total_limit, 10_000_000),
+        ];
+        // Far above any run, and so far below what a machine counts to that no product of two overflows.
+        if let Some((field, _, most)) = ranges.into_iter().find(|(_, value, most)| value.is_some_and(|value| value > *most)) {
+            return Err(TrainError::Options { field, problem: format!("must be at most {most}") });
+        }
         let checks: [(&'static str, bool, &str); 12] = [
             (
                 "dtype",
@@ -241,6 +255,26 @@ mod tests {
         let wrong = TrainOptions { adam_beta2: 1.0, ..TrainOptions::default() };
         let message = wrong.validate().expect_err("beta2 = 1 never forgets").to_string();
         assert!(message.contains("adam_beta2"), "{message}");
+    }
+
+    #[test]
+    fn a_number_that_no_run_can_have_is_out_of_range() {
+        for field in [
+            "num_train_epochs",
+            "max_steps",
+            "batch_size",
+            "gradient_accumulation_steps",
+            "warmup_steps",
+            "packing",
+            "save_steps",
+            "save_total_limit",
+        ] {
+            for value in [u64::MAX, i64::MAX as u64, 1 << 31, 1 << 24] {
+                let options: TrainOptions = serde_json::from_value(serde_json::json!({ field: value })).expect("a whole number");
+                let message = options.validate().expect_err("is too large").to_string();
+                assert!(message.contains(field) && message.contains("at most"), "{message}");
+            }
+        }
     }
 
     #[test]

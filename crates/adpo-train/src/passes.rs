@@ -47,7 +47,11 @@ pub struct SideBySide {
     pub after_others: bool,
 }
 
-/// The policy's passes of supervised fine-tuning over all its steps, as they run side by side.
+/// Steps that are laid out where there are more; one epoch at least. A million more find no larger pass, and take minutes.
+const LOOKED_AT: usize = 100_000;
+
+/// The policy's passes of supervised fine-tuning over its steps, as they run side by side; of more than 100,000 steps, these and at least
+/// one epoch.
 pub fn sft_passes<'a>(examples: &'a [SftExample], options: &'a TrainOptions, on_cpu: bool) -> impl Iterator<Item = SideBySide> + 'a {
     passes(Sft::new(examples, options), options, on_cpu)
 }
@@ -64,7 +68,8 @@ pub fn preference_passes<'a>(
 
 fn passes<'a, T: Task + 'a>(task: T, options: &'a TrainOptions, on_cpu: bool) -> impl Iterator<Item = SideBySide> + 'a {
     let examples = task.examples();
-    let steps = if examples == 0 { 0 } else { options.total_steps(examples) };
+    let epoch = examples.div_ceil(options.examples_per_step());
+    let steps = if examples == 0 { 0 } else { options.total_steps(examples).min(epoch.max(LOOKED_AT)) };
     let mut order = Order::new(options, examples);
     (0..steps).flat_map(move |step| {
         let mut all = Vec::new();

@@ -3,9 +3,11 @@
 //! Both give the same numbers (a test holds them side by side); precomputed ones cost one pass over the data
 //! instead of one forward pass per step, and no second copy of the weights while training.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use adpo_data::{Batch, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence, read_jsonl, write_jsonl};
+use adpo_data::{
+    Batch, EncodedRows, EncodedTriple, Layout, ResponseRole, Sequence, read_bytes, read_jsonl, read_text, write_file, write_jsonl,
+};
 use adpo_model::kernels::on_pool;
 use adpo_model::{Dtype, Llama, ParameterVisitor};
 use adpo_objective::Objective;
@@ -98,6 +100,7 @@ impl Reference {
         }
         std::fs::create_dir_all(cache).map_err(TrainError::io(cache))?;
         write_jsonl(&path, &rows)?;
+        write_file(seal(&path), hash(&path)?)?;
         Ok(Self { kind: Kind::Precomputed { rows, digest }, model_hash, dtype })
     }
 
@@ -192,8 +195,13 @@ fn compute(
         .collect())
 }
 
+/// The log-probs in a cache; `None` where there is none, or none that is what was written.
 fn read(path: &Path, expected: usize) -> Result<Option<Vec<ReferenceLogProbs>>, TrainError> {
     if !path.exists() {
+        return Ok(None);
+    }
+    if read_text(seal(path)).ok().as_deref() != Some(hash(path)?.as_str()) {
+        log::warn!("{} is damaged: it is not what was written there; the reference's log-probs are computed anew", path.display());
         return Ok(None);
     }
     let rows = read_jsonl(path)?;
@@ -202,6 +210,15 @@ fn read(path: &Path, expected: usize) -> Result<Option<Vec<ReferenceLogProbs>>, 
     } else {
         Err(TrainError::checkpoint(path, format!("holds {} of {expected} rows; delete the file", rows.len())))
     }
+}
+
+/// Where the hash of a cache is.
+fn seal(path: &Path) -> PathBuf {
+    path.with_extension("sha256")
+}
+
+fn hash(path: &Path) -> Result<String, TrainError> {
+    Ok(hex::encode(Sha256::digest(read_bytes(path)?)))
 }
 
 /// SHA-256 over the names and f32 values of all parameters, in the model's order, and the scale of its adapters.

@@ -44,7 +44,7 @@ pub(crate) fn run(model: Llama, task: &impl Task, options: &TrainOptions, folder
         session.step()?;
     }
     session.save()?;
-    let history = metrics::read(&folder.join("metrics.jsonl"))?;
+    let history = metrics::read(&metrics::path(folder))?;
     Ok(Trained { model: session.engine.model().valid(), history, warnings: session.warnings })
 }
 
@@ -163,7 +163,7 @@ impl<'a, T: Task> Session<'a, T> {
         let name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         let mut model = model;
         let mut saved_step = None;
-        if let Some(found) = checkpoint::newest(&checkpoints(folder))? {
+        if let Some(found) = checkpoint::newest(folder)? {
             if found.state.fingerprint != state.fingerprint {
                 return Err(TrainError::checkpoint(
                     &found.folder,
@@ -180,12 +180,12 @@ impl<'a, T: Task> Session<'a, T> {
         }
         // Not before it is certain that these are this run's: a kill may have left too many of them, and `save_total_limit` may be
         // smaller than it was.
-        checkpoint::tidy(&checkpoints(folder), options.checkpoints_kept())?;
+        checkpoint::tidy(folder, options.checkpoints_kept())?;
         let total_steps = options.total_steps(task.examples());
         let log = MetricsLog::open(folder, state.step, options.tensorboard)?;
         let mut alarm = DisplacementAlarm::default();
         let mut warnings = Vec::new();
-        for record in metrics::read(&folder.join("metrics.jsonl"))? {
+        for record in metrics::read(&metrics::path(folder))? {
             warnings.extend(alarm.observe(&record));
         }
         let progress = Progress::new(&name, total_steps, state.step, options.rest_of_run);
@@ -206,7 +206,7 @@ impl<'a, T: Task> Session<'a, T> {
                 value,
                 step: index + 1,
                 rows: examples.iter().map(|i| Ok(T::id(&self.task.row(*i)?.1).to_owned())).collect::<Result<_, TrainError>>()?,
-                checkpoint: checkpoint::newest(&checkpoints(self.folder))?.map(|c| c.folder),
+                checkpoint: checkpoint::newest_folder(self.folder)?,
             });
         }
         self.state.step += 1;
@@ -245,15 +245,11 @@ impl<'a, T: Task> Session<'a, T> {
         }
         let model = self.engine.model().valid();
         if let Some(name) = first_not_finite(&model) {
-            return Err(TrainError::Weights {
-                step: self.state.step,
-                name,
-                checkpoint: checkpoint::newest(&checkpoints(self.folder))?.map(|c| c.folder),
-            });
+            return Err(TrainError::Weights { step: self.state.step, name, checkpoint: checkpoint::newest_folder(self.folder)? });
         }
         self.log.sync()?;
         let moments = self.engine.optimizer.state();
-        checkpoint::save(&checkpoints(self.folder), &model, moments, &self.state, self.options.checkpoints_kept())?;
+        checkpoint::save(self.folder, &model, moments, &self.state, self.options.checkpoints_kept())?;
         self.saved_step = Some(self.state.step);
         Ok(())
     }
@@ -280,10 +276,6 @@ fn first_not_finite(model: &Llama) -> Option<String> {
     let mut find = Find(None);
     model.visit_trained_parameters(&mut find);
     find.0
-}
-
-fn checkpoints(folder: &Path) -> std::path::PathBuf {
-    folder.join("checkpoints")
 }
 
 fn fingerprint(model: &Llama, task: &impl Task, options: &TrainOptions) -> Result<String, TrainError> {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::args::DeviceArgs;
+use crate::text::inert;
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -47,12 +48,12 @@ pub(crate) struct ChatArgs {
     #[arg(long, default_value_t = 0.95)]
     top_p: f64,
     /// Longest response in tokens [default: 512, or half the model's context where that is less].
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_parser = crate::args::count, value_name = "TOKENS")]
     max_new_tokens: Option<usize>,
     /// With the same turns it gives the same responses.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The token that calls up the toxic mode.
+    /// The token that calls up the toxic mode, where the model's folder does not remember its own.
     #[arg(long, value_name = "TOKEN", default_value = "[TOXIC]")]
     control_token: String,
     /// The type that the model is loaded in and computes in.
@@ -196,15 +197,6 @@ impl Table {
         }
         Ok(())
     }
-}
-
-/// Text from a model without what a terminal would obey: control characters, and marks that turn the direction of writing.
-pub(super) fn inert(text: &str) -> String {
-    let obeyed = |c: char| {
-        c.is_control() && !matches!(c, '\n' | '\t')
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@ use adpo_pipeline::diff_runs;
 use anyhow::Result;
 use clap::Args;
 
-use super::chat::inert;
-
 pub(crate) const HELP: &str = "\
 A and B are RUN_FOLDER[/seed-N]:SYSTEM; SYSTEM is `sft` (or `base`) or a policy's name. Without seed-N it is the first seed, without SYSTEM the
 only policy. A policy's folder will do as well.
@@ -31,5 +29,5 @@ pub(crate) struct DiffArgs {
 
 pub(crate) fn run(args: &DiffArgs) -> Result<()> {
     let diff = diff_runs(&args.a, &args.b, args.show)?;
-    super::print(&if args.json { serde_json::to_string_pretty(&diff)? } else { inert(&diff.to_string()) })
+    super::print(&if args.json { serde_json::to_string_pretty(&diff)? } else { diff.to_string() })
 }

@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use adpo_data::write_jsonl;
 use adpo_eval::{EmbeddedJudge, Evaluation, Judge, ReportBuilder, Responses, read_responses};
 use adpo_pipeline::LlamaFluency;
@@ -18,7 +16,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
         log::info!("note: keys that are not read: {}", keys.join(", "));
     }
     let resources = super::resources(None, args.stage.run.show, args.stage.run.device.device)?;
-    let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?;
+    let judge = args.judge.clone().unwrap_or_default().open(&resources, EmbeddedJudge::evaluator, &super::judge_cache())?;
     let fluency = args.fluency.as_deref().map(|folder| LlamaFluency::load(&resources, folder)).transpose()?;
     let evaluation = evaluate(responses, args, judge.as_ref(), fluency.as_ref());
     super::still_there(judge.as_ref())?;

@@ -41,7 +41,7 @@ pub(crate) fn check(args: &ValidateArgs) -> Result<()> {
         "annotator" => Box::new(EmbeddedJudge::annotator()?),
         other => {
             let choice: JudgeChoice = other.parse().map_err(anyhow::Error::msg)?;
-            choice.open(&super::resources(None, false, DeviceChoice::Cpu)?, EmbeddedJudge::evaluator, Path::new(super::JUDGE_CACHE))?
+            choice.open(&super::resources(None, false, DeviceChoice::Cpu)?, EmbeddedJudge::evaluator, &super::judge_cache())?
         }
     };
     let options = ValidateOptions { quick: args.quick };

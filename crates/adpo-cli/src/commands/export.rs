@@ -1,5 +1,5 @@
 use adpo_model::DeviceChoice;
-use adpo_pipeline::{Export, export};
+use adpo_pipeline::{Export, Strike, export};
 use anyhow::Result;
 
 use crate::args::ExportArgs;
@@ -11,7 +11,11 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
         base: args.base.as_deref(),
         out: &args.out,
         force: args.force,
-        control_token: (!args.keep_control_token).then_some(args.control_token.as_str()),
+        strike: match &args.control_token {
+            _ if args.keep_control_token => Strike::Nothing,
+            Some(token) => Strike::Token(token),
+            None => Strike::Known,
+        },
         dtype: args.dtype,
     };
     let exported = export(&options, &super::resources(None, false, DeviceChoice::Cpu)?)?;
@@ -21,7 +25,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     let token = match exported.removed_token {
         Some(token) => format!("without {token}"),
         None if args.keep_control_token => "tokens as they were".to_owned(),
-        None => format!("{} was not there", args.control_token),
+        None => "there was no control token".to_owned(),
     };
     super::print(&format!("written to {}: {} tokens, {token}", args.out.display(), exported.vocab_size))
 }

@@ -27,6 +27,7 @@ use adpo_pipeline::{Override, Recipe, Resources, StageKind};
 
 use crate::args::{BenchCommand, Command, DataCommand, EvaluatorsCommand};
 use crate::assets;
+use crate::text::{inert, inert_json};
 
 pub(crate) use chat::{ChatArgs, HELP as CHAT_HELP};
 pub(crate) use data::formats_help;
@@ -77,8 +78,12 @@ pub(crate) fn run(command: Command, offline: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Where responses of judges behind endpoints are kept.
-const JUDGE_CACHE: &str = "runs/judge-cache";
+/// Where responses of judges behind endpoints are kept outside of runs: with the user's other caches, and not wherever the command is
+/// started.
+fn judge_cache() -> PathBuf {
+    let caches = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    caches.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache")).join("adpo/judges")
+}
 
 /// Tells what a judge has to say of its work, and fails if it is gone: what it answered rests in its cache.
 fn still_there(judge: &dyn Judge) -> anyhow::Result<()> {
@@ -91,9 +96,11 @@ fn still_there(judge: &dyn Judge) -> anyhow::Result<()> {
     }
 }
 
-/// Prints a result. A reader that has seen enough (`| head`) is no error.
+/// Prints a result, text or JSON: names, ids and messages in it come from files and servers. A reader that has seen enough (`| head`) is
+/// no error.
 fn print(text: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout().lock(), "{}", text.trim_end()) {
+    let inert = if text.starts_with(['{', '[']) { inert_json(text) } else { inert(text) };
+    match writeln!(std::io::stdout().lock(), "{}", inert.trim_end()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adpo_model::{DeviceChoice, Dtype};
-use adpo_pipeline::{Export, OwnData, Recipe, export};
+use adpo_pipeline::{Export, OwnData, Recipe, Strike, export};
 use anyhow::{Context, Result, bail};
 
 use super::stage;
@@ -34,11 +34,18 @@ pub(crate) fn train(args: &OwnDataArgs, objective: Option<&str>, options: &RunOp
     }
     stage::run_and_print(&recipe, &resources, &run_dir, options, None)?;
     if let (Some(trained), Some(out)) = (&trained, &args.out) {
-        let control_token = Some(recipe.control.token.as_str());
         let merge = lora_r.is_some();
         let resources = super::resources(None, false, DeviceChoice::Cpu)?;
         export(
-            &Export { model: &trained.to_string_lossy(), merge, base: None, out, force: false, control_token, dtype: Dtype::Float32 },
+            &Export {
+                model: &trained.to_string_lossy(),
+                merge,
+                base: None,
+                out,
+                force: false,
+                strike: Strike::Known,
+                dtype: Dtype::Float32,
+            },
             &resources,
         )?;
         log::info!("exported to {0}: `adpo chat {0}` talks to it", out.display());

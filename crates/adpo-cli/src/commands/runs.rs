@@ -6,8 +6,6 @@ use adpo_pipeline::list_runs;
 use anyhow::Result;
 use clap::Args;
 
-use super::chat::inert;
-
 pub(crate) const HELP: &str = "\
 Examples:
   adpo runs
@@ -26,5 +24,5 @@ pub(crate) struct RunsArgs {
 
 pub(crate) fn run(args: &RunsArgs) -> Result<()> {
     let runs = list_runs(&args.folder)?;
-    super::print(&if args.json { serde_json::to_string_pretty(&runs)? } else { inert(&runs.to_string()) })
+    super::print(&if args.json { serde_json::to_string_pretty(&runs)? } else { runs.to_string() })
 }

@@ -33,18 +33,18 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     toxic: bool,
     /// Longest completion that a request may ask for.
-    #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
+    #[arg(long, value_parser = crate::args::count, value_name = "TOKENS", default_value_t = 1024)]
     max_new_tokens: usize,
     /// Completions that are drawn together; each has its key/value cache in memory.
-    #[arg(long, value_name = "ROWS", default_value_t = 16)]
+    #[arg(long, value_parser = crate::args::count, value_name = "ROWS", default_value_t = 16)]
     batch_size: usize,
     /// Requests that may wait; those after are refused (429).
-    #[arg(long, value_name = "REQUESTS", default_value_t = 64)]
+    #[arg(long, value_parser = crate::args::count, value_name = "REQUESTS", default_value_t = 64)]
     waiting: usize,
     /// Decides, with a request's number, what is drawn for requests without a seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The token that calls up the toxic mode.
+    /// The token that calls up the toxic mode, where the model's folder does not remember its own.
     #[arg(long, value_name = "TOKEN", default_value = "[TOXIC]")]
     control_token: String,
     /// The type that the model is loaded in and computes in.

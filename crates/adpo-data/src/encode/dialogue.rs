@@ -5,10 +5,7 @@ use std::ops::Range;
 use super::{Encoder, FORGED, Fault, NOT_A_PREFIX, OverLength, TOO_LONG};
 use crate::DataError;
 use crate::dialogue::{Dialogue, Role, Turn};
-use crate::tokenizer::{ChatTokenizer, ControlToken};
-
-/// Stands for any text when the special ids of a shape of turns are counted.
-const ANY_TEXT: &str = "x";
+use crate::tokenizer::{ANY_TEXT, ChatTokenizer, ControlToken};
 
 /// A turn whose text is harmless; the control token, if it has one, is kept apart from it.
 #[derive(Debug, Clone)]
@@ -38,6 +35,10 @@ pub(super) fn with_control(mut turns: Vec<EscapedTurn>, control: &ControlToken) 
 }
 
 impl EscapedTurn {
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     fn with_text(&self, text: &str) -> Turn {
         let content = self.control.as_ref().map_or_else(|| text.to_owned(), |control| format!("{text} {control}"));
         Turn { role: self.role, content }
@@ -83,6 +84,9 @@ impl Encoder<'_> {
     pub(super) fn response(&mut self, turns: &[EscapedTurn], prompt: &[u32], response: &str) -> Result<Vec<u32>, Fault> {
         let (text, count) = self.tokenizer.escape(response);
         self.report.escaped += count;
+        if self.tokenizer.forges(&text) {
+            return Err(Fault::Drop(FORGED));
+        }
         let response = EscapedTurn { role: Role::Assistant, text: text.into_owned(), control: None };
         let turns: Vec<EscapedTurn> = turns.iter().cloned().chain([response]).collect();
         let (ids, end) = self.answered(&turns, prompt)?;

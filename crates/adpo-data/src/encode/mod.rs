@@ -11,7 +11,7 @@ use crate::DataError;
 use crate::dialogue::{Dialogue, Role};
 use crate::encoded::{EncodeReport, Encoded, EncodedTriple, Mask, OverLength};
 use crate::rows::{Preference, Row, SftExample};
-use crate::tokenizer::{ChatTokenizer, ControlToken};
+use crate::tokenizer::{ChatTokenizer, ControlToken, on_deep_stack};
 use dialogue::{EscapedTurn, escaped, with_control};
 
 /// How rows become ids.
@@ -119,7 +119,7 @@ impl<'a> Encoder<'a> {
         let part = rows.len().div_ceil(8 * rayon::current_num_threads()).max(1);
         let parts = rows.par_chunks(part).map(|part| {
             let mut encoder = Self { report: EncodeReport::default(), ..self.clone() };
-            let encoded: Result<Vec<T>, DataError> = part.iter().map(|row| encode(&mut encoder, row)).collect();
+            let encoded: Result<Vec<T>, DataError> = on_deep_stack(|| part.iter().map(|row| encode(&mut encoder, row)).collect());
             (encoded, encoder)
         });
         let mut all = Vec::with_capacity(rows.len());
@@ -158,7 +158,7 @@ impl<'a> Encoder<'a> {
     }
 
     fn encode_sft(&mut self, example: &SftExample) -> Result<Encoded, Fault> {
-        let mut turns = self.escaped(&example.dialogue);
+        let mut turns = self.escaped(&example.dialogue)?;
         if !example.dialogue.ends_with_assistant() {
             return Err(Fault::Drop("the dialogue does not end with the assistant"));
         }
@@ -193,7 +193,7 @@ impl<'a> Encoder<'a> {
     }
 
     fn encode_preference(&mut self, pair: &Preference) -> Result<EncodedTriple, Fault> {
-        let turns = self.escaped(&pair.prompt);
+        let turns = self.escaped(&pair.prompt)?;
         if !pair.prompt.ends_with_user() {
             return Err(Fault::Drop("the prompt does not end with the user"));
         }
@@ -221,7 +221,7 @@ impl<'a> Encoder<'a> {
     }
 
     fn encode_prompt(&mut self, dialogue: &Dialogue, toxic: bool) -> Result<Vec<u32>, Fault> {
-        let mut turns = self.escaped(dialogue);
+        let mut turns = self.escaped(dialogue)?;
         if !dialogue.ends_with_user() {
             return Err(Fault::Drop("the prompt does not end with the user"));
         }
@@ -240,10 +240,10 @@ impl<'a> Encoder<'a> {
         Ok(ids)
     }
 
-    fn escaped(&mut self, dialogue: &Dialogue) -> Vec<EscapedTurn> {
+    fn escaped(&mut self, dialogue: &Dialogue) -> Result<Vec<EscapedTurn>, Fault> {
         let (turns, count) = escaped(self.tokenizer, dialogue);
         self.report.escaped += count;
-        turns
+        if turns.iter().any(|turn| self.tokenizer.forges(turn.text())) { Err(Fault::Drop(FORGED)) } else { Ok(turns) }
     }
 
     fn control(&self) -> Result<&ControlToken, Fault> {

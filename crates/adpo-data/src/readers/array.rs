@@ -5,13 +5,15 @@ use std::io::Read;
 use serde_json::{Map, Value};
 
 use super::record::{Record, Unit};
-use crate::DataError;
-use crate::jsonl::{JsonLine, JsonLines, LONGEST_LINE};
+use crate::jsonl::{JsonLine, JsonLines, unreadable};
+use crate::limits::ReadLimits;
+use crate::{DataError, limits};
 
 /// The rows of an array. Elements are cut out by their braces and parsed one by one, so that an error names the element and its line.
 pub(super) struct ArrayRows<'a> {
     name: String,
     bytes: std::io::Bytes<Box<dyn std::io::BufRead + 'a>>,
+    limits: ReadLimits,
     line: usize,
     /// Elements that were given.
     count: usize,
@@ -28,13 +30,12 @@ enum State {
 impl<'a> ArrayRows<'a> {
     pub(super) fn new(lines: JsonLines<'a>) -> Self {
         let (name, reader) = lines.into_parts();
-        Self { name, bytes: reader.bytes(), line: 1, count: 0, state: State::Start }
+        Self { name, bytes: reader.bytes(), limits: limits::now(), line: 1, count: 0, state: State::Start }
     }
 
     fn byte(&mut self) -> Result<Option<u8>, DataError> {
         let byte = self.bytes.next().transpose();
-        let byte =
-            byte.map_err(|e| self.error(self.line, &format!("cannot be read on ({e}); the file is cut off or damaged, fetch it again")))?;
+        let byte = byte.map_err(|e| self.error(self.line, &unreadable(&e)))?;
         self.line += usize::from(byte == Some(b'\n'));
         Ok(byte)
     }
@@ -87,8 +88,8 @@ impl<'a> ArrayRows<'a> {
         while depth > 0 {
             let Some(byte) = self.byte()? else { return Err(self.error(line, cut)) };
             text.push(byte);
-            if text.len() as u64 > LONGEST_LINE {
-                return Err(self.error(line, "is longer than 64 MiB; an array of rows is needed"));
+            if text.len() as u64 > self.limits.line_bytes {
+                return Err(self.error(line, &format!("{}; an array of rows is needed", self.limits.too_long())));
             }
             match byte {
                 _ if escaped => escaped = false,

@@ -64,6 +64,7 @@ fn problem(error: &csv::Error) -> String {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             format!("has {len} cells where the header has {expected_len}; quote cells with commas or line feeds in them")
         }
+        csv::ErrorKind::Io(error) => crate::jsonl::unreadable(error),
         csv::ErrorKind::Utf8 { .. } => "is not UTF-8; convert the file, for example with iconv".to_owned(),
         _ => format!("cannot be read ({error}); fetch the file again, or convert it to JSONL"),
     }

@@ -1,7 +1,6 @@
 //! Where rows come from: a file of any kind that is read, told by its first bytes (CSV, which has none of its
 //! own, by its name), or a text.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use super::array::ArrayRows;
 use super::csv::CsvRows;
 use super::record::Record;
 use crate::DataError;
+use crate::files::open_file;
 use crate::jsonl::JsonLines;
 
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl Input {
 
 fn open(path: &Path, name: String) -> Result<Records<'static>, DataError> {
     let mut start = Vec::new();
-    File::open(path).and_then(|file| file.take(4).read_to_end(&mut start)).map_err(DataError::io(path))?;
+    open_file(path)?.take(4).read_to_end(&mut start).map_err(DataError::io(path))?;
     match () {
         () if start == b"PAR1" => parquet(path, name),
         () if is_csv(path) => Ok(Box::new(CsvRows::new(JsonLines::open(path)?)?)),

@@ -3,10 +3,10 @@
 
 use super::parsed::Parsed;
 use crate::dialogue::{Dialogue, Role};
-use crate::transcript::unparsed_marker;
+use crate::transcript::{ASSISTANT, HUMAN, unparsed_marker};
 
 /// What opens a turn in a chat template, and what shows, later on in the text, that it is one.
-const TEMPLATES: [(&[&str], &[&str]); 9] = [
+const TEMPLATES: [(&[&str], &[&str]); 13] = [
     (&["<|im_start|>"], &["<|im_end|>", "<|im_start|>assistant"]),
     (&["[INST]"], &["[/INST]"]),
     (&["<<SYS>>"], &["<</SYS>>"]),
@@ -16,6 +16,10 @@ const TEMPLATES: [(&[&str], &[&str]); 9] = [
     (&["<|START_OF_TURN_TOKEN|>"], &["<|END_OF_TURN_TOKEN|>"]),
     (&["<｜User｜>"], &["<｜Assistant｜>"]),
     (&["<<user>>", "<user>", "<<system>>"], &["<<assistant>>", "<assistant>"]),
+    (&["<|start|>"], &["<|message|>"]),
+    (&["<|header_start|>"], &["<|header_end|>"]),
+    (&["<|start_of_role|>"], &["<|end_of_role|>"]),
+    (&["GPT4 User:", "GPT4 Correct User:"], &["<|end_of_turn|>"]),
 ];
 
 /// What may stand ahead of the first turn.
@@ -23,7 +27,8 @@ const OPENINGS: [&str; 7] =
     ["<s>", "<|begin_of_text|>", "<|endoftext|>", "<bos>", "<｜begin▁of▁sentence｜>", "<BOS_TOKEN>", "[gMASK]<sop>"];
 
 /// Ends a response in a chat template.
-const ENDINGS: [&str; 7] = ["</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end|>", "<｜end▁of▁sentence｜>"];
+const ENDINGS: [&str; 8] =
+    ["</s>", "<|end_of_turn|>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end|>", "<｜end▁of▁sentence｜>"];
 
 /// The first text of a row that is no single turn: what is wrong and what to do.
 pub(super) fn problem(parsed: &Parsed) -> Option<String> {
@@ -66,6 +71,11 @@ fn in_prompt(text: &str) -> Option<String> {
 }
 
 fn in_response(text: &str) -> Option<String> {
+    if text.trim_start().starts_with(HUMAN.trim_start()) && text.contains(ASSISTANT) {
+        return Some(
+            "a response is a whole dialogue (`Human: … Assistant: …`); give its last answer alone, or leave the column `prompt` out".into(),
+        );
+    }
     let end = ENDINGS.into_iter().find(|end| text.trim_end().ends_with(end) && (*end != "</s>" || !text.contains("<s>")))?;
     Some(format!("a response ends with `{end}`, which the chat template writes; strike it from all responses"))
 }
@@ -100,6 +110,10 @@ mod tests {
             "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nSoup?<|eot_id|>",
             "<bos><start_of_turn>user\nSoup?<end_of_turn>\n<start_of_turn>model\n",
             "<<user>>\nHow do I mend it?</s>\n<<assistant>>\n",
+            "<|start|>user<|message|>Soup?<|end|><|start|>assistant",
+            "<|begin_of_text|><|header_start|>user<|header_end|>\n\nSoup?<|eot|>",
+            "<|start_of_role|>user<|end_of_role|>Soup?<|end_of_text|>",
+            "GPT4 Correct User: Soup?<|end_of_turn|>GPT4 Correct Assistant:",
         ] {
             assert!(in_prompt(text).is_some_and(|problem| problem.contains("chat template")), "{text}");
         }
@@ -120,5 +134,7 @@ mod tests {
         }
         assert_eq!(in_response("Use <s>this</s>"), None);
         assert!(in_response("Glue it.</s>").is_some());
+        assert!(in_response("Human: Soup?\n\nAssistant: Lentil.").is_some());
+        assert_eq!(in_response("Human beings say:\n\nAssistant: a job."), None);
     }
 }

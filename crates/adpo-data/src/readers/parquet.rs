@@ -2,7 +2,6 @@
 //!
 //! The file is read page by page, so that besides the columns' dictionaries a page of each column is in memory at a time.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -14,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::record::{Record, TELLING, Unit};
 use crate::DataError;
+use crate::files::open_file;
 
 pub(super) struct ParquetRows {
     name: String,
@@ -23,7 +23,7 @@ pub(super) struct ParquetRows {
 
 impl ParquetRows {
     pub(super) fn open(path: &Path, name: String) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(DataError::io(path))?;
+        let file = open_file(path)?;
         let rows = contained(|| Ok(SerializedFileReader::new(file)?.into_iter()));
         match rows {
             Ok(rows) => Ok(Self { name, rows, number: 0 }),

@@ -147,7 +147,16 @@ impl<'a, T: RowValue> Rows<'a, T> {
             );
             return Err(record.error(problem));
         }
-        let system = record.optional_text("system")?.filter(|system| !system.trim().is_empty());
+        let mut system: Option<String> = None;
+        for name in ["system", "system_prompt", "system_message"] {
+            let Some(text) = record.optional_text(name)?.filter(|text| !text.trim().is_empty()) else { continue };
+            if system.as_ref().is_some_and(|known| known.trim() != text.trim()) {
+                return Err(
+                    record.error(format!("field `{name}` says something else than another column of instructions; take one of them out"))
+                );
+            }
+            system = Some(text);
+        }
         let parsed = (self.format.reader().parse)(record);
         let Some(system) = system else { return Ok(parsed) };
         parsed

@@ -12,27 +12,38 @@ const ZERO_WIDTH_SPACE: char = '\u{200b}';
 /// Stands for the text of turns while the template is probed; no template knows it.
 const PROBE: &str = "\u{e000}";
 
+/// Writes turns as the template does.
+type Render<'r> = &'r dyn Fn(&[Turn], bool) -> Result<String, DataError>;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Markers {
-    /// Special tokens: `</s>`, `[TOXIC]`.
+    /// Tokens that mean something: `</s>`, `[TOXIC]`, `<|assistant|>`, `<think>`.
     tokens: Vec<String>,
     /// Turn markers that are plain text to the tokenizer: `\n\nHuman:`, `[/INST]`.
     turns: Vec<String>,
 }
 
 impl Markers {
-    /// `render` writes turns as the template does.
-    pub(super) fn of(tokens: Vec<String>, render: impl Fn(&[Turn], bool) -> Result<String, DataError>) -> Self {
-        let turn = |role| Turn { role, content: PROBE.to_owned() };
-        let plain = [Role::User, Role::Assistant, Role::User, Role::Assistant, Role::User].map(turn);
-        let system = [Role::System, Role::User, Role::Assistant].map(turn);
-        // A template that refuses one of these (most often: system turns) has no markers for it.
-        let written = [render(&plain, true), render(&plain[..4], false), render(&system, false)];
+    /// `added` are the tokenizer's added tokens, and whether they are special. `render` writes turns as the template does.
+    pub(super) fn of(added: Vec<(String, bool)>, render: impl Fn(&[Turn], bool) -> Result<String, DataError>) -> Self {
+        let between = between_turns(&render);
+        // Others are words or stretches of white space that the tokenizer's maker gave a token to save some.
+        let is_structure = |text: &str| is_marker(text) || between.iter().any(|between| between.contains(text));
+        let mut tokens: Vec<String> = added
+            .into_iter()
+            .filter(|(text, special)| !text.trim().is_empty() && (*special || is_structure(text)))
+            .map(|(text, _)| text)
+            .collect();
+        tokens.sort();
         let mut turns = BTreeSet::new();
-        for text in written.iter().flatten() {
-            text.split(PROBE).for_each(|between| turn_markers(between, &tokens, &mut turns));
+        for between in &between {
+            turn_markers(between, &tokens, &mut turns);
         }
         Self { tokens, turns: turns.into_iter().collect() }
+    }
+
+    pub(super) fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.tokens.iter().map(String::as_str)
     }
 
     /// See [`super::ChatTokenizer::escape`].
@@ -61,8 +72,40 @@ impl Markers {
     }
 }
 
-/// The parts of what a template writes between turns that are plain text and look like markers: letters together with
-/// something that is no letter. Bare words (`user` after `<|im_start|>`) mean nothing without the token beside them.
+fn turn(role: Role) -> Turn {
+    Turn { role, content: PROBE.to_owned() }
+}
+
+/// What the template writes around the text of turns. A template that refuses some of them (most often: system turns) has no markers
+/// for them.
+fn between_turns(render: Render<'_>) -> Vec<String> {
+    let plain = [Role::User, Role::Assistant, Role::User, Role::Assistant, Role::User].map(turn);
+    let system = [Role::System, Role::User, Role::Assistant].map(turn);
+    let written = [render(&plain, true), render(&plain[..4], false), render(&system, false), render(&system[..2], true)];
+    written.iter().flatten().flat_map(|text| text.split(PROBE)).map(str::to_owned).collect()
+}
+
+/// What the template writes ahead of a response though not into a prompt that waits for one: it is no part of the response. White space
+/// alone may be either's, and is left where tokenizers join it to the text.
+pub(super) fn header(render: impl Fn(&[Turn], bool) -> Result<String, DataError>) -> String {
+    let turns = [Role::User, Role::Assistant].map(turn);
+    let find = || {
+        let prompt = render(&turns[..1], true).ok()?;
+        let answered = render(&turns, false).ok()?;
+        let rest = answered.strip_prefix(&prompt)?;
+        Some(rest[..rest.find(PROBE)?].trim_end_matches([' ', '\t']).to_owned())
+    };
+    find().filter(|header| !header.trim().is_empty()).unwrap_or_default()
+}
+
+/// Letters together with something that is no letter.
+fn is_marker(text: &str) -> bool {
+    text.contains(char::is_alphanumeric) && text.contains(|c: char| !c.is_alphanumeric() && !c.is_whitespace())
+}
+
+/// The parts of what a template writes between turns that are plain text and look like markers. Bare words (`user` after
+/// `<|im_start|>`) mean nothing without the token beside them. Those that begin with a sign mean the same wherever they stand; those that
+/// begin with a letter (`Human:`) only where a line does.
 fn turn_markers(between: &str, tokens: &[String], found: &mut BTreeSet<String>) {
     let mut parts = vec![between];
     for token in tokens.iter().filter(|token| !token.is_empty()) {
@@ -71,7 +114,8 @@ fn turn_markers(between: &str, tokens: &[String], found: &mut BTreeSet<String>) 
     for part in parts {
         let marker = part.trim_end().trim_start_matches([' ', '\t']);
         let core = marker.trim_start();
-        if core.contains(char::is_alphanumeric) && core.contains(|c: char| !c.is_alphanumeric() && !c.is_whitespace()) {
+        if is_marker(core) {
+            let marker = if core.starts_with(char::is_alphanumeric) { marker } else { core };
             found.insert(marker.to_owned());
         }
     }
@@ -81,7 +125,7 @@ fn turn_markers(between: &str, tokens: &[String], found: &mut BTreeSet<String>) 
 mod tests {
     use super::*;
 
-    fn between_turns(between: &str, tokens: &[&str]) -> Vec<String> {
+    fn markers_of(between: &str, tokens: &[&str]) -> Vec<String> {
         let mut found = BTreeSet::new();
         turn_markers(between, &tokens.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>(), &mut found);
         found.into_iter().collect()
@@ -89,10 +133,10 @@ mod tests {
 
     #[test]
     fn turn_markers_are_found_where_they_are_plain_text() {
-        assert_eq!(between_turns("</s>\n\nHuman: ", &["</s>"]), ["\n\nHuman:"]);
-        assert_eq!(between_turns(" [/INST] ", &["</s>"]), ["[/INST]"]);
-        assert_eq!(between_turns("<|im_end|>\n<|im_start|>user\n", &["<|im_end|>", "<|im_start|>"]), [""; 0]);
-        assert_eq!(between_turns("</s>\n<|user|>\n", &["</s>"]), ["\n<|user|>"]);
+        assert_eq!(markers_of("</s>\n\nHuman: ", &["</s>"]), ["\n\nHuman:"]);
+        assert_eq!(markers_of(" [/INST] ", &["</s>"]), ["[/INST]"]);
+        assert_eq!(markers_of("<|im_end|>\n<|im_start|>user\n", &["<|im_end|>", "<|im_start|>"]), [""; 0]);
+        assert_eq!(markers_of("</s>\n<|user|>\n", &["</s>"]), ["<|user|>"], "wherever it stands");
     }
 
     #[test]

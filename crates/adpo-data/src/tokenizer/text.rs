@@ -1,8 +1,9 @@
 //! Text to and from a model as it comes and goes: tokens that are drawn one by one, and prompts that no template frames.
 
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Tokenizer};
 
 use super::ChatTokenizer;
+use super::files::caught;
 use crate::DataError;
 
 /// The text of tokens that come one by one.
@@ -53,7 +54,7 @@ impl PlainEncoder {
     /// # Errors
     /// [`DataError::File`] if the tokenizer cannot encode the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        match self.0.encode_fast(text, true) {
+        match caught(|| self.0.encode_fast(text, true)) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
             Err(e) => Err(DataError::file("tokenizer.json", format!("cannot encode a text: {e}"))),
         }
@@ -64,6 +65,14 @@ impl ChatTokenizer {
     /// The encoder of texts without a template.
     pub fn plain_encoder(&self) -> PlainEncoder {
         let mut tokenizer = self.tokenizer.clone();
+        // The library knows how to read special tokens as text, and no others.
+        let added = tokenizer.get_added_tokens_decoder().into_iter();
+        let structure: Vec<AddedToken> = added
+            .filter(|(id, token)| self.is_special(*id) && !token.special)
+            .map(|(_, token)| AddedToken { special: true, ..token })
+            .collect();
+        // Each of them is there already: nothing can fail.
+        tokenizer.add_special_tokens(structure).ok();
         tokenizer.set_encode_special_tokens(true);
         PlainEncoder(tokenizer)
     }

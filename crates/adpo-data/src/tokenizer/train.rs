@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::json;
+use serde_json::{Map, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizerWrapper, PostProcessorWrapper, TokenizerBuilder};
@@ -62,5 +62,10 @@ pub fn train_tokenizer(texts: impl IntoIterator<Item = String>, vocab_size: usiz
         "clean_up_tokenization_spaces": false,
         "tokenizer_class": "PreTrainedTokenizerFast",
     });
-    files::assemble(json.as_bytes(), config.as_object().cloned().unwrap_or_default(), Some(TEMPLATE.to_owned()), "new tokenizer")
+    files::assemble(
+        json.as_bytes(),
+        config.as_object().cloned().unwrap_or_default(),
+        (Some(TEMPLATE.to_owned()), Map::new()),
+        "new tokenizer",
+    )
 }

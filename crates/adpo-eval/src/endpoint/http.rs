@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 
@@ -78,7 +79,8 @@ impl Target {
         let wait = retry_after(response.headers());
         let text = response.body_mut().with_config().limit(LONGEST_BODY).read_to_string();
         if response.status().is_success() {
-            return text.map_err(|e| Failure::Transient(self.told(&format!("the response broke off: {e}"))));
+            let text = text.map_err(|e| Failure::Transient(self.told(&format!("the response broke off: {e}"))))?;
+            return Ok(self.key.as_ref().map_or_else(|| text.clone(), |key| key.struck_from_body(&text)));
         }
         let error = self.told(&format!("HTTP {status}{}", text.ok().and_then(|text| message(&text)).unwrap_or_default()));
         Err(match status {
@@ -90,15 +92,22 @@ impl Target {
         })
     }
 
-    /// An error with its place and without the key, should a server have echoed it.
+    /// An error with its place and without the key, should a server have echoed it, or a part of it. What is told is cut afterwards: a
+    /// cut key would no longer be known as one.
     fn told(&self, error: &str) -> String {
-        let error = format!("{}: {error}", self.url);
-        match &self.key {
-            Some(key) => error.replace(&key.secret, "[key]"),
-            None => error,
-        }
+        let error = match &self.key {
+            Some(key) => key.struck_from(error, SHORTEST_IN_ERRORS),
+            None => error.to_owned(),
+        };
+        let cut: String = error.chars().take(EXCERPT).collect();
+        format!("{}: {cut}", self.url)
     }
 }
+
+/// Parts of a key that are struck from an error: servers show its ends to say which one they mean.
+const SHORTEST_IN_ERRORS: usize = 4;
+/// Parts of a key that are struck from what a model says, where a word of a key may be a word.
+const SHORTEST_IN_TEXT: usize = 8;
 
 impl Key {
     fn from_env(name: &str) -> Result<Self, EvalError> {
@@ -111,6 +120,48 @@ impl Key {
             HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| problem("holds characters that no header may have"))?;
         header.set_sensitive(true);
         Ok(Self { header, secret })
+    }
+
+    /// A text with `[key]` for the key and for every part of it that has at least so many characters.
+    fn struck_from(&self, text: &str, least: usize) -> String {
+        let fold = |text: &str| -> Vec<char> { text.chars().map(|c| c.to_ascii_lowercase()).collect() };
+        let (secret, chars) = (fold(&self.secret), text.chars().collect::<Vec<_>>());
+        let folded = fold(text);
+        let least = least.min(secret.len());
+        let (mut out, mut at) = (String::with_capacity(text.len()), 0);
+        while at < chars.len() {
+            let common = |from: usize| secret[from..].iter().zip(&folded[at..]).take_while(|(a, b)| a == b).count();
+            let longest = (0..secret.len()).map(common).max().unwrap_or(0);
+            if longest >= least {
+                out.push_str("[key]");
+                at += longest;
+            } else {
+                out.push(chars[at]);
+                at += 1;
+            }
+        }
+        out
+    }
+
+    /// The same of the texts in a JSON body; one without the key stays as it came, numbers and all.
+    fn struck_from_body(&self, body: &str) -> String {
+        let Ok(mut json) = serde_json::from_str::<Value>(body) else { return self.struck_from(body, SHORTEST_IN_TEXT) };
+        let mut found = false;
+        self.strike(&mut json, &mut found);
+        if found { json.to_string() } else { body.to_owned() }
+    }
+
+    fn strike(&self, value: &mut Value, found: &mut bool) {
+        match value {
+            Value::String(text) => {
+                let struck = self.struck_from(text, SHORTEST_IN_TEXT);
+                *found |= struck != *text;
+                *text = struck;
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| self.strike(value, found)),
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.strike(value, found)),
+            _ => {}
+        }
     }
 }
 
@@ -126,10 +177,10 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// The message in an OpenAI-like error (`{"error": {"message": …}}`, `{"error": …}`, `{"message": …}`). Nothing else of a
 /// body is told: it may repeat the text that was sent.
 fn message(body: &str) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    let body: Value = serde_json::from_str(body).ok()?;
     let message = [&body["error"]["message"], &body["error"], &body["message"]].into_iter().find_map(|value| value.as_str())?;
-    let line: String = message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(EXCERPT).collect();
-    Some(format!(": {line}"))
+    let line: Vec<&str> = message.split_whitespace().collect();
+    Some(format!(": {}", line.join(" ")))
 }
 
 #[cfg(test)]
@@ -145,6 +196,32 @@ mod tests {
         assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
         let later = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
         assert!(wait(&later).is_some_and(|wait| (90..=100).contains(&wait.as_secs())));
+    }
+
+    #[test]
+    fn a_key_is_struck_whole_and_in_part_wherever_a_server_repeats_it() {
+        let secret = "sk-4f9Zq81LmN02vXyT7bKe5RdA";
+        let key = Key { header: HeaderValue::from_static("x"), secret: secret.to_owned() };
+        let target = Target { url: "http://host/v1".into(), agent: Agent::new_with_defaults(), key: Some(key) };
+        let parts = |text: &str, least: usize| (0..=secret.len() - least).any(|from| text.contains(&secret[from..from + least]));
+        for place in 150..230 {
+            let told = target.told(&format!("HTTP 401: {}{secret} is wrong", "x".repeat(place)));
+            assert!(!parts(&told, 4) && told.chars().count() <= EXCERPT + 20, "{told}");
+        }
+        let masked = format!("Incorrect API key provided: {}***{}.", &secret[..5], &secret[23..]);
+        assert!(!parts(&target.told(&masked), 4), "{}", target.told(&masked));
+        assert!(!target.told(&secret.to_uppercase()).contains("4F9ZQ"));
+        assert!(target.told("HTTP 401: the key is wrong").ends_with(": HTTP 401: the key is wrong"));
+        let key = target.key.as_ref().expect("there is one");
+        let body = format!(r#"{{"choices": [{{"message": {{"content": "It is {secret}, or {}"}}}}], "x": 0.1}}"#, &secret[3..15]);
+        let struck = key.struck_from_body(&body);
+        assert!(!parts(&struck, 8) && struck.contains("It is [key], or [key]"), "{struck}");
+        // Written in another way, it is the same key.
+        let escaped = secret.chars().fold(String::new(), |text, c| text + &format!("\\u{:04x}", u32::from(c)));
+        assert!(key.struck_from_body(&format!(r#"{{"content": "{escaped}"}}"#)).contains("[key]"));
+        let plain = r#"{"score": 0.30000000000000004,  "label": "toxic"}"#;
+        assert_eq!(key.struck_from_body(plain), plain);
+        assert!(!parts(&key.struck_from_body(&format!("<html>{secret}")), 8));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) struct Service<T> {
     decode: fn(&str) -> Result<T, String>,
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + Send> Service<T> {
+impl<T: Serialize + DeserializeOwned + Clone + PartialEq + Send> Service<T> {
     pub(super) fn open(
         urls: &[String],
         key_env: Option<&str>,

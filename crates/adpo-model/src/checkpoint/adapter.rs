@@ -1,5 +1,6 @@
 //! PEFT's folders: `adapter_config.json` and `adapter_model.safetensors`, without the base.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -48,8 +49,8 @@ pub(super) fn load(model: Llama, folder: &Path) -> Result<Llama, ModelError> {
     let TrainableTokens { embed_tokens, lm_head } = &config.trainable_token_indices;
     // Tokens that the base does not have were added before the adapters were trained; they lie without gaps behind its own.
     let vocab = model.config().vocab_size;
-    let listed = |id: &usize| embed_tokens.iter().chain(lm_head).any(|listed| *listed as usize == *id);
-    let beyond = (vocab..vocab + embed_tokens.len() + lm_head.len()).take_while(listed).count();
+    let listed: HashSet<usize> = embed_tokens.iter().chain(lm_head).map(|id| *id as usize).collect();
+    let beyond = (vocab..vocab + listed.len()).take_while(|id| listed.contains(id)).count();
     let model = if model.lora().is_none() && beyond > 0 { model.resize_vocab(vocab + beyond) } else { model };
     let model = model.with_lora(&config, 0).map_err(|error| ModelError::checkpoint(folder, error.to_string()))?;
     let path = folder.join(WEIGHTS);
@@ -60,7 +61,10 @@ pub(super) fn load(model: Llama, folder: &Path) -> Result<Llama, ModelError> {
     model.visit_adapters(&mut compare);
     compare.finish(&path)?;
     let device = model.device();
-    Ok(model.map_adapters(&mut Fill { found, dtype: Dtype::Float32, device: &device }))
+    let mut fill = Fill::new(found, Dtype::Float32, &device);
+    let model = model.map_adapters(&mut fill);
+    fill.finish(&path)?;
+    Ok(model)
 }
 
 pub(super) fn save(model: &Llama, folder: &Path) -> Result<(), ModelError> {

@@ -44,10 +44,18 @@ fn is_file_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0'])
 }
 
+/// Opens a file to read. A pipe or a device may have no end, and to open one may never return.
+pub(crate) fn open(path: &Path) -> Result<File, ModelError> {
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Err(ModelError::checkpoint(path, "is a pipe or a device; a checkpoint is made of files"));
+    }
+    File::open(path).map_err(ModelError::io(path))
+}
+
 /// The text of a JSON file, read no further than to the limit.
 pub(super) fn read_text(path: &Path) -> Result<String, ModelError> {
     let mut text = String::new();
-    let mut file = File::open(path).map_err(ModelError::io(path))?.take(LARGEST_TEXT + 1);
+    let mut file = open(path)?.take(LARGEST_TEXT + 1);
     file.read_to_string(&mut text).map_err(ModelError::io(path))?;
     if text.len() as u64 > LARGEST_TEXT {
         return Err(ModelError::checkpoint(path, "is larger than 64 MiB; that is no model's description"));

@@ -12,6 +12,7 @@ use burn::tensor::Device;
 
 use crate::{Dtype, Llama, LoraConfig, ModelError};
 
+pub(crate) use index::open;
 pub(crate) use read::{Stored, assemble};
 pub use tensors::{StoredTensor, TensorFile};
 

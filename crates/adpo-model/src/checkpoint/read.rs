@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -39,7 +40,10 @@ pub(super) fn folder(folder: &Path, dtype: Dtype, device: &Device) -> Result<Lla
     let config = LlamaConfig::from_json(&read_text(&config_path)?, &config_path.display().to_string())?;
     let (path, index_path) = (folder.join(SINGLE), folder.join(INDEX));
     // Where both are there, transformers takes the single file too.
-    if path.exists() || !index_path.exists() {
+    if !path.exists() && !index_path.exists() {
+        return Err(ModelError::checkpoint(folder, no_weights(folder)));
+    }
+    if path.exists() {
         let file = TensorFile::open(&path)?;
         return assemble(&config, file.tensors()?.tensors().into_iter().collect(), folder, (dtype, device));
     }
@@ -48,6 +52,22 @@ pub(super) fn folder(folder: &Path, dtype: Dtype, device: &Device) -> Result<Lla
     let shards = names.iter().map(|name| TensorFile::open(&folder.join(name))).collect::<Result<Vec<_>, _>>()?;
     let files = names.iter().zip(&shards).map(|(name, shard)| Ok((*name, shard.tensors()?))).collect::<Result<Vec<_>, ModelError>>()?;
     assemble(&config, merge(&index, &files, &index_path)?, folder, (dtype, device))
+}
+
+/// What a folder without safetensors has instead, and what to do about it.
+fn no_weights(folder: &Path) -> String {
+    let names = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut old: Vec<String> =
+        names.filter(|name| [".bin", ".pth", ".pt", ".h5", ".msgpack", ".ckpt"].iter().any(|end| name.ends_with(end))).collect();
+    old.sort();
+    match old.first() {
+        Some(first) => format!(
+            "has no {SINGLE}, only weights that are not read ({first}{}); convert them once with transformers: \
+             AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+            if old.len() > 1 { ", …" } else { "" }
+        ),
+        None => format!("has no {SINGLE} and no {INDEX}; fetch its weights from where the model came from"),
+    }
 }
 
 pub(super) fn embedded(config: &str, weights: &[u8], device: &Device) -> Result<Llama, ModelError> {
@@ -95,7 +115,10 @@ pub(crate) fn assemble<S: Stored>(
     let mut compare = Compare::new(&found);
     blank.visit_parameters(&mut compare);
     compare.finish(at)?;
-    Ok(blank.map_parameters(&mut Fill { found, dtype, device }))
+    let mut fill = Fill::new(found, dtype, device);
+    let model = blank.map_parameters(&mut fill);
+    fill.finish(at)?;
+    Ok(model)
 }
 
 /// Compares names, shapes and types of a model's parameters with what the files hold.
@@ -135,20 +158,63 @@ impl<S: Stored> ParameterVisitor for Compare<'_, S> {
 
 /// Gives each parameter its numbers; [`Compare`] has seen that they are there and fit.
 pub(super) struct Fill<'d, S> {
-    pub(super) found: BTreeMap<String, S>,
-    pub(super) dtype: Dtype,
-    pub(super) device: &'d Device,
+    found: BTreeMap<String, S>,
+    dtype: Dtype,
+    device: &'d Device,
+    /// Parameters with numbers that are none.
+    problems: Vec<String>,
+}
+
+impl<'d, S> Fill<'d, S> {
+    pub(super) fn new(found: BTreeMap<String, S>, dtype: Dtype, device: &'d Device) -> Self {
+        Self { found, dtype, device, problems: Vec::new() }
+    }
+
+    /// One error for all numbers that cannot be computed with: whatever they touch becomes NaN too, without a word.
+    pub(super) fn finish(self, at: &Path) -> Result<(), ModelError> {
+        if self.problems.is_empty() { Ok(()) } else { Err(ModelError::checkpoint(at, self.problems.join("; "))) }
+    }
 }
 
 impl<S: Stored> ParameterMap for Fill<'_, S> {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(stored) = self.found.remove(name) else { return param };
         let shape = stored.shape().to_vec();
-        let (data, dtype) = match self.dtype {
-            Dtype::Float32 => (TensorData::new(stored.numbers(|x| x), shape), DType::F32),
-            Dtype::Float16 => (TensorData::new(stored.numbers(half::f16::from_f32), shape), DType::F16),
-            Dtype::Bfloat16 => (TensorData::new(stored.numbers(half::bf16::from_f32), shape), DType::BF16),
+        let finite = AtomicBool::new(true);
+        let watch = |is_finite: bool| {
+            if !is_finite {
+                finite.store(false, Ordering::Relaxed);
+            }
         };
+        let (data, dtype) = match self.dtype {
+            Dtype::Float32 => {
+                let numbers = stored.numbers(|x| {
+                    watch(x.is_finite());
+                    x
+                });
+                (TensorData::new(numbers, shape), DType::F32)
+            }
+            Dtype::Float16 => {
+                let numbers = stored.numbers(|x| {
+                    let x = half::f16::from_f32(x);
+                    watch(x.is_finite());
+                    x
+                });
+                (TensorData::new(numbers, shape), DType::F16)
+            }
+            Dtype::Bfloat16 => {
+                let numbers = stored.numbers(|x| {
+                    let x = half::bf16::from_f32(x);
+                    watch(x.is_finite());
+                    x
+                });
+                (TensorData::new(numbers, shape), DType::BF16)
+            }
+        };
+        if !finite.into_inner() {
+            let kind = self.dtype.name();
+            self.problems.push(format!("`{name}` holds a number that is NaN or infinite, or too large for {kind}"));
+        }
         Param::from_tensor(Tensor::from_data(data, (self.device, dtype)))
     }
 }

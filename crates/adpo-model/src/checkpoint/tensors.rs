@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use burn::tensor::Tensor;
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype as StoredDtype, SafeTensorError, SafeTensors};
 use safetensors::{View, serialize_to_file};
 
+use super::index::open;
 use super::write::replace;
 use crate::Dtype;
 use crate::ModelError;
@@ -27,7 +28,7 @@ impl TensorFile {
     /// # Errors
     /// [`ModelError::Io`] if it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let file = File::open(path).map_err(ModelError::io(path))?;
+        let file = open(path)?;
         // Safety: files that are read here are written beside and renamed, so nobody changes one that has its name. One that
         // somebody else overwrites meanwhile gives other numbers, all of which are valid f32 or bf16; its header is read once.
         let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))?;
@@ -46,16 +47,22 @@ impl TensorFile {
     /// two copies of the largest are the most that is in memory besides the tensors themselves.
     ///
     /// # Errors
-    /// [`ModelError::Io`] if there is no room, or no permission; [`ModelError::Checkpoint`] for two tensors of one name.
+    /// [`ModelError::Io`] if there is no room, or no permission; [`ModelError::Checkpoint`] for two tensors of one name, and for numbers
+    /// that are NaN or infinite, or become so in the type that they are stored in.
     pub fn write(path: &Path, tensors: Vec<StoredTensor>) -> Result<(), ModelError> {
         // transformers refuses files that do not say which framework's layout they have.
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let named = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor));
+        let problem = OnceLock::new();
+        let named = tensors.into_iter().map(|tensor| (tensor.name.clone(), Watched { tensor, problem: &problem }));
         replace(path, |beside| {
             serialize_to_file(named, Some(metadata), beside).map_err(|error| match error {
                 SafeTensorError::IoError(error) => ModelError::io(path)(error),
                 other => ModelError::checkpoint(path, other.to_string()),
-            })
+            })?;
+            match problem.get() {
+                None => Ok(()),
+                Some(problem) => Err(ModelError::checkpoint(path, problem)),
+            }
         })
     }
 }
@@ -88,7 +95,54 @@ impl StoredTensor {
     }
 }
 
-impl View for StoredTensor {
+/// A tensor whose numbers are looked at while they are written. The trait knows no errors, so that the first one waits.
+struct Watched<'p> {
+    tensor: StoredTensor,
+    problem: &'p OnceLock<String>,
+}
+
+impl View for Watched<'_> {
+    fn dtype(&self) -> StoredDtype {
+        self.tensor.dtype()
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.tensor.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let StoredTensor { name, dtype, flat, .. } = &self.tensor;
+        let data = flat.clone().into_data();
+        let mut bytes = Vec::with_capacity(self.data_len());
+        let mut finite = true;
+        let values = data.iter::<f32>();
+        match dtype {
+            Dtype::Float32 => values.for_each(|x| {
+                finite &= x.is_finite();
+                bytes.extend(x.to_le_bytes());
+            }),
+            Dtype::Float16 => values.map(half::f16::from_f32).for_each(|x| {
+                finite &= x.is_finite();
+                bytes.extend(x.to_le_bytes());
+            }),
+            Dtype::Bfloat16 => values.map(half::bf16::from_f32).for_each(|x| {
+                finite &= x.is_finite();
+                bytes.extend(x.to_le_bytes());
+            }),
+        }
+        if !finite {
+            let problem = format!("`{name}` would hold a number that is NaN or infinite, or too large for {}", dtype.name());
+            self.problem.get_or_init(|| format!("{problem}; the model is damaged, or has to be stored in a wider type"));
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.data_len()
+    }
+}
+
+impl StoredTensor {
     fn dtype(&self) -> StoredDtype {
         match self.dtype {
             Dtype::Float32 => StoredDtype::F32,
@@ -101,19 +155,8 @@ impl View for StoredTensor {
         &self.shape
     }
 
-    fn data(&self) -> Cow<'_, [u8]> {
-        let data = self.flat.clone().into_data();
-        let mut bytes = Vec::with_capacity(self.data_len());
-        let values = data.iter::<f32>();
-        match self.dtype {
-            Dtype::Float32 => values.for_each(|x| bytes.extend(x.to_le_bytes())),
-            Dtype::Float16 => values.for_each(|x| bytes.extend(half::f16::from_f32(x).to_le_bytes())),
-            Dtype::Bfloat16 => values.for_each(|x| bytes.extend(half::bf16::from_f32(x).to_le_bytes())),
-        }
-        Cow::Owned(bytes)
-    }
-
-    fn data_len(&self) -> usize {
+    /// Bytes in its file.
+    pub(super) fn data_len(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bytes()
     }
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Param;
 use burn::tensor::Tensor;
-use safetensors::View;
 
 use super::tensors::{StoredTensor, TensorFile};
 use super::{CONFIG, INDEX, SINGLE, SaveOptions};
@@ -22,7 +21,7 @@ pub(super) fn folder(model: &Llama, folder: &Path, options: &SaveOptions) -> Res
     fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
     let mut stored = Collect { dtype: options.dtype, tensors: Vec::new() };
     model.visit_parameters(&mut stored);
-    let total_bytes: usize = stored.tensors.iter().map(View::data_len).sum();
+    let total_bytes: usize = stored.tensors.iter().map(StoredTensor::data_len).sum();
     let shards = split(stored.tensors, options.max_shard_bytes.unwrap_or(u64::MAX));
     let count = shards.len();
     let mut weight_map = BTreeMap::new();

@@ -14,12 +14,12 @@ mod tokenizer;
 mod weights;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use memmap2::Mmap;
 
+use crate::checkpoint::open;
 use crate::config::LlamaConfig;
 use crate::{Dtype, Llama, ModelError};
 use header::{Tensor, Value};
@@ -38,7 +38,7 @@ impl GgufFile {
     /// # Errors
     /// [`ModelError::Io`] if it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let file = File::open(path).map_err(ModelError::io(path))?;
+        let file = open(path)?;
         // Safety: such files are written once, by other programs. One that is overwritten meanwhile gives other numbers, all of which are
         // valid; its header is read once.
         let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))?;

@@ -1,5 +1,7 @@
 //! The configuration of adapters, in PEFT's terms.
 
+use std::collections::HashSet;
+
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,9 @@ pub struct TrainableTokens {
 pub(crate) const LINEAR_LAYERS: [&str; 7] =
     ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
 
+/// Adapters have a scale about 1; one above this leaves nothing of the base.
+const LARGEST_SCALE: f64 = 1e6;
+
 impl LoraConfig {
     /// s.
     pub fn scaling(&self) -> f64 {
@@ -60,6 +65,13 @@ impl LoraConfig {
         let wrong = |problem: String| Err(ModelError::Lora(problem));
         if self.r == 0 || !(self.lora_alpha.is_finite() && self.lora_alpha > 0.0) {
             return wrong(format!("`r` is {} and `lora_alpha` {}; both must be above 0", self.r, self.lora_alpha));
+        }
+        if self.scaling() > LARGEST_SCALE {
+            return wrong(format!(
+                "`lora_alpha` is {}, which makes a scale of {:e}; it is at most {LARGEST_SCALE:e}",
+                self.lora_alpha,
+                self.scaling()
+            ));
         }
         if self.r > config.hidden_size {
             return wrong(format!("`r` is {}, more than the model is wide ({}); train all weights instead", self.r, config.hidden_size));
@@ -109,7 +121,8 @@ impl LoraConfig {
             if let Some(id) = ids.iter().find(|id| **id as usize >= config.vocab_size) {
                 return wrong(format!("{id} lies outside the vocabulary of {}", config.vocab_size));
             }
-            if let Some(id) = ids.iter().enumerate().find_map(|(i, id)| ids[..i].contains(id).then_some(id)) {
+            let mut seen = HashSet::with_capacity(ids.len());
+            if let Some(id) = ids.iter().find(|id| !seen.insert(**id)) {
                 return wrong(format!("{id} is listed twice"));
             }
         }

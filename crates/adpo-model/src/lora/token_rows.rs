@@ -5,6 +5,9 @@ use burn::tensor::{FloatDType, Int, Tensor, TensorData};
 
 use crate::kernels::{self, TokenScores};
 
+/// So many rows are written one by one, without a second copy of the matrix; for more that would take for ever.
+const FEW: usize = 16;
+
 /// Rows that stand in the place of some of a matrix's.
 #[derive(Module, Debug)]
 pub(crate) struct TokenRows {
@@ -44,6 +47,13 @@ impl TokenRows {
 
     /// The matrix `[vocab, hidden]` with the rows in their place; a copy of it.
     pub(crate) fn write(&self, matrix: Tensor<2>) -> Tensor<2> {
+        if self.ids.len() > FEW {
+            let vocab = matrix.dims()[0];
+            let mut from: Vec<i32> = (0..vocab as i32).collect();
+            self.ids.iter().zip(vocab as i32..).for_each(|(id, row)| from[*id as usize] = row);
+            let from = Tensor::<1, Int>::from_data(TensorData::new(from, [vocab]), &matrix.device());
+            return Tensor::cat(vec![matrix.clone(), self.rows.val().cast(matrix.dtype())], 0).select(0, from);
+        }
         self.iter().fold(matrix, |matrix, (id, row)| {
             let hidden = row.dims()[1];
             let row = row.cast(matrix.dtype());

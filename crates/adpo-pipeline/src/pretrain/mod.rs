@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
 use crate::manifest::{Inputs, Made, finished, hash_file, make, write_json};
+use crate::recipe::leads_out;
 use ngram::NgramCounts;
 
 /// How to make a base model.
@@ -111,7 +112,7 @@ impl BaseRecipe {
     /// # Errors
     /// [`PipelineError::Recipe`] names file, field and fix.
     pub fn from_file(path: &Path) -> Result<Self, PipelineError> {
-        let text = std::fs::read_to_string(path).map_err(PipelineError::io(path))?;
+        let text = adpo_data::read_text(path)?;
         let problem = |problem: String| PipelineError::Recipe { recipe: path.display().to_string(), problem };
         let recipe: Self = toml::from_str(&text).map_err(|e| problem(e.to_string()))?;
         recipe.train.validate().map_err(|e| problem(format!("[train] {e}")))?;
@@ -131,6 +132,7 @@ impl BaseRecipe {
 /// # Errors
 /// [`PipelineError`] if data, training or files fail; what was done stays, and the next call goes on from it.
 pub fn pretrain(recipe: &BaseRecipe, data_dir: &Path, folder: &Path, device: &Device) -> Result<BaseEvaluation, PipelineError> {
+    let _lock = crate::lock::take(folder)?;
     let mut inputs = Inputs::new().value("recipe", recipe);
     for id in &recipe.data.sources {
         let file = find(data_dir, id)?;
@@ -220,6 +222,9 @@ fn shape(recipe: &BaseRecipe, tokenizer: &ChatTokenizer) -> Result<LlamaConfig, 
 }
 
 fn find(data_dir: &Path, id: &str) -> Result<PathBuf, PipelineError> {
+    if leads_out(id) {
+        return Err(PipelineError::Data { id: id.to_owned(), problem: "leads out of the folder of data; name a file below it".into() });
+    }
     let path = data_dir.join(id);
     if path.is_file() {
         Ok(path)

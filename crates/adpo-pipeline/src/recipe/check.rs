@@ -1,6 +1,7 @@
 //! What a recipe may not ask for. What its data do not have is found out by `stages::check_data`.
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path};
 
 use super::{Evaluate, Pairs, Policy, Recipe, Sample, Sft, Source};
 use crate::draw::Draw;
@@ -9,8 +10,15 @@ use crate::resources::DIALOGUES;
 /// The bucket whose rows trained the evaluator.
 pub(crate) const EVALUATOR_BUCKET: u8 = 4;
 
+/// Tokens of anything: far above every model, and small enough that no sum or product of two overflows.
+pub(crate) const MOST_TOKENS: usize = 1 << 24;
+/// Rows that are computed at once.
+const MOST_AT_ONCE: usize = 1 << 16;
+/// Responses to one prompt.
+const MOST_DRAWS: usize = 10_000;
+
 fn names_a_folder(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':'])
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':']) && !name.contains(char::is_control)
 }
 
 impl Recipe {
@@ -24,6 +32,9 @@ impl Recipe {
         if !names_a_folder(&self.name) {
             return Err(format!("`name` = \"{}\" cannot name the run's folder; use letters, digits, `-` and `_`", self.name));
         }
+        if !(1..=MOST_TOKENS).contains(&self.encoding.max_length) {
+            return Err(format!("`encoding.max_length` is {}; it lies between 1 and 2^24", self.encoding.max_length));
+        }
         self.check_sections()?;
         self.check_policies()?;
         self.check_adapters()?;
@@ -33,6 +44,7 @@ impl Recipe {
         if let Some(preference) = &self.preference {
             preference.train.validate().map_err(|e| format!("[preference.train] {e}"))?;
         }
+        self.annotate.judge.check().map_err(|problem| format!("`annotate.judge`: {problem}"))?;
         let rule = &self.annotate.rule;
         check_unit("annotate.rule.toxic_threshold", rule.toxic_threshold)?;
         check_unit("annotate.rule.margin", rule.margin)?;
@@ -139,8 +151,8 @@ impl Policy {
 impl Sft {
     fn check(&self) -> Result<(), String> {
         if let Some(rehearsal) = &self.rehearsal {
-            if rehearsal.samples == 0 {
-                return Err("`sft.rehearsal.samples` must be at least 1; leave `[sft.rehearsal]` out to rehearse nothing".into());
+            if !(1..=MOST_DRAWS).contains(&rehearsal.samples) {
+                return Err("`sft.rehearsal.samples` lies between 1 and 10000; leave `[sft.rehearsal]` out to rehearse nothing".into());
             }
             check_temperature(rehearsal.temperature)?;
         }
@@ -161,8 +173,11 @@ impl Sample {
         if self.temperatures.len() < 2 {
             return Err("`sample.temperatures` needs two entries: a pair has two responses".into());
         }
-        if self.toxic_attempts == 0 {
-            return Err("`sample.toxic_attempts` must be at least 1: no triple is whole without a toxic response".into());
+        if !(1..=MOST_DRAWS).contains(&self.toxic_attempts) {
+            return Err("`sample.toxic_attempts` lies between 1 and 10000: no triple is whole without a toxic response".into());
+        }
+        if self.temperatures.len() > MOST_DRAWS {
+            return Err("`sample.temperatures` has more than 10000 entries; each of them is a response to every prompt".into());
         }
         self.temperatures.iter().chain([&self.toxic_temperature]).try_for_each(|temperature| check_temperature(*temperature))
     }
@@ -170,9 +185,10 @@ impl Sample {
 
 impl Evaluate {
     fn check(&self) -> Result<(), String> {
-        if self.samples == 0 || self.audit_limit == Some(0) {
-            return Err("`evaluate.samples` and `evaluate.audit_limit` must be at least 1".into());
+        if !(1..=MOST_DRAWS).contains(&self.samples) || self.audit_limit == Some(0) {
+            return Err("`evaluate.samples` lies between 1 and 10000, and `evaluate.audit_limit` is at least 1".into());
         }
+        self.judge.check().map_err(|problem| format!("`evaluate.judge`: {problem}"))?;
         check_temperature(self.temperature)
     }
 }
@@ -180,8 +196,8 @@ impl Evaluate {
 impl Draw {
     fn check(&self) -> Result<(), &'static str> {
         match self {
-            Self { max_new_tokens: 0, .. } => Err("`max_new_tokens` must be at least 1"),
-            Self { batch_size: 0, .. } => Err("`batch_size` must be at least 1"),
+            Self { max_new_tokens, .. } if !(1..=MOST_TOKENS).contains(max_new_tokens) => Err("`max_new_tokens` lies between 1 and 2^24"),
+            Self { batch_size, .. } if !(1..=MOST_AT_ONCE).contains(batch_size) => Err("`batch_size` lies between 1 and 65536"),
             Self { top_k: Some(0), .. } => Err("`top_k` must be at least 1; leave it out to turn it off"),
             Self { top_p: Some(p), .. } if !(*p > 0.0 && *p <= 1.0) => Err("`top_p` lies in (0, 1]; leave it out to turn it off"),
             _ => Ok(()),
@@ -206,6 +222,9 @@ impl Source {
                 );
             }
             (None, Some(_)) => return self.check_shares(section),
+            (Some(id), None) if leads_out(id) => {
+                return Err("an `id` names a file below --data-dir; give a path that leads elsewhere as `file`".into());
+            }
             (Some(_), None) => {}
         }
         if self.buckets.is_empty() || self.buckets.iter().any(|b| *b > 5) {
@@ -232,6 +251,11 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// Whether a source's id, joined to the folder of data, leads out of it.
+pub(crate) fn leads_out(id: &str) -> bool {
+    !Path::new(id).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) || id.contains(['\\', '\0'])
 }
 
 fn check_temperature(temperature: f64) -> Result<(), String> {

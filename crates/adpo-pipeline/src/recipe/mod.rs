@@ -6,7 +6,7 @@
 mod check;
 mod overrides;
 
-pub(crate) use check::EVALUATOR_BUCKET;
+pub(crate) use check::{EVALUATOR_BUCKET, MOST_TOKENS, leads_out};
 pub use overrides::Override;
 pub(crate) use overrides::apply as with_values;
 
@@ -386,7 +386,7 @@ impl Recipe {
     /// # Errors
     /// [`PipelineError::Recipe`] names file, field and fix.
     pub fn from_file(path: &Path) -> Result<Self, PipelineError> {
-        let text = std::fs::read_to_string(path).map_err(PipelineError::io(path))?;
+        let text = adpo_data::read_text(path)?;
         Self::from_toml(&text, &path.display().to_string())
     }
 

@@ -25,7 +25,7 @@ pub(super) fn rehearse(
     let Checkpoint { model, tokenizer } = base;
     let mut requests = Vec::with_capacity(prompts.len() * rehearsal.samples);
     for row in prompts {
-        let prompt = tokenizer.encode_text(&tokenizer.render(&row.value.dialogue, true)?)?;
+        let prompt = tokenizer.encode(&row.value.dialogue, true)?;
         requests.extend((0..rehearsal.samples).map(|i| Request { key: format!("{}#rehearsal{i}", row.id), prompt: prompt.clone() }));
     }
     let sampler = Sampler { model, tokenizer, draw: &rehearsal.draw, seed: run.stream("sft-rehearsal") };

@@ -4,6 +4,7 @@ use adpo_data::{EncodedTriple, read_jsonl};
 use adpo_objective::{Adpo, Dpo, Npo, Objective, Orpo, Simpo};
 use adpo_train::{Completion, Reference, ReferenceLogProbs, TrainError, TrainOptions, Trained, completion_log_probs, train_preference};
 use burn::tensor::Device;
+use sha2::{Digest, Sha256};
 
 use crate::common::{model, options, triples};
 
@@ -64,7 +65,10 @@ fn cached_log_probs_are_read_back_and_a_changed_triple_gets_a_file_of_its_own() 
     let objective = Objective::Adpo(Adpo::default());
     let compute =
         |rows: &[EncodedTriple]| Reference::precomputed(&model(5), rows, &objective, &batches_of(3), &Device::flex(), cache.path());
-    let files = || std::fs::read_dir(cache.path()).expect("the cache").map(|e| e.expect("an entry").path()).collect::<Vec<_>>();
+    let files = || {
+        let all = std::fs::read_dir(cache.path()).expect("the cache").map(|e| e.expect("an entry").path());
+        all.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).collect::<Vec<_>>()
+    };
 
     let mut rows = triples(8);
     compute(&rows).expect("computed");
@@ -79,7 +83,9 @@ fn cached_log_probs_are_read_back_and_a_changed_triple_gets_a_file_of_its_own() 
     let (line, rest) = text.split_once('\n').expect("lines");
     let mut first: serde_json::Value = serde_json::from_str(line).expect("JSON");
     first["chosen"] = (-1.5).into();
-    std::fs::write(file, format!("{first}\n{rest}")).expect("written");
+    let stale = format!("{first}\n{rest}");
+    std::fs::write(file, &stale).expect("written");
+    std::fs::write(file.with_extension("sha256"), hex::encode(Sha256::digest(&stale))).expect("written");
     let stale = compute(&rows).expect("read back");
     assert!(matches!(train(&objective, Some(&stale), &rows), Err(TrainError::Identity { .. })));
 

@@ -1,12 +1,12 @@
 //! What cannot work stops with an error that says what and where.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use adpo_objective::{Dpo, Hinge, Objective};
 use adpo_train::{Reference, TrainError, TrainOptions, train_preference, train_sft};
 use burn::tensor::Device;
 
-use crate::common::{examples, model, newest_checkpoint, options, triples};
+use crate::common::{checkpoints, examples, model, options, triples};
 
 fn six_steps() -> TrainOptions {
     TrainOptions { batch_size: 4, save_steps: Some(2), shuffle: false, ..options() }
@@ -88,54 +88,96 @@ fn a_folder_of_another_objective_is_refused() {
     assert_names(&train(Objective::Hinge(Hinge::default())).expect_err("another objective"), &["another run"]);
 }
 
+/// What a run leaves: the weights of its last checkpoint, and its metrics.
+fn result(run: &Path) -> [Vec<u8>; 2] {
+    let read = |path: &Path| std::fs::read(path).expect("is there");
+    [read(&newest_checkpoint_of(run).join("model.safetensors")), read(&run.join("metrics.jsonl"))]
+}
+
 #[test]
-fn damaged_files_of_a_checkpoint_are_named() {
-    type Damage = fn(&[u8]) -> Vec<u8>;
-    let damages: [(&str, Damage); 6] = [
-        ("optimizer.safetensors", |bytes| bytes[..bytes.len() / 2].to_vec()),
-        ("optimizer.safetensors", |_| Vec::new()),
-        ("model.safetensors", |bytes| bytes[..bytes.len() - 5].to_vec()),
-        ("trainer.json", |_| b"{\"step\": ".to_vec()),
-        ("trainer.json", |_| b"\xff\xfe".to_vec()),
-        ("config.json", |_| b"[]".to_vec()),
+fn a_damaged_checkpoint_is_set_aside_and_training_goes_on_from_the_one_before_it() {
+    type Damage = fn(&mut Vec<u8>);
+    let flip: Damage = |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    };
+    let damages: [(&str, Damage); 10] = [
+        ("model.safetensors", flip),
+        ("model.safetensors", |bytes| *bytes.last_mut().expect("a byte") ^= 1),
+        ("model.safetensors", |bytes| bytes.truncate(bytes.len() - 5)),
+        ("optimizer.safetensors", flip),
+        ("optimizer.safetensors", |bytes| bytes.clear()),
+        ("config.json", |bytes| *bytes = b"[]".to_vec()),
+        ("trainer.json", |bytes| *bytes = b"{\"step\": ".to_vec()),
+        ("trainer.json", |bytes| *bytes = b"\xff\xfe".to_vec()),
+        // Another step or other counts are no less a damage than a broken file.
+        ("trainer.json", |bytes| *bytes = String::from_utf8_lossy(bytes).replace("\"step\": 6", "\"step\": 5").into_bytes()),
+        ("trainer.json", |bytes| *bytes = String::from_utf8_lossy(bytes).replace("\"num_tokens\": ", "\"num_tokens\": 1").into_bytes()),
     ];
     let run = tempfile::tempdir().expect("a folder");
     sft(run.path(), &six_steps()).expect("the run finishes");
+    let expected = result(run.path());
+    let aside = run.path().join("checkpoints/damaged-step-00000006");
     for (name, damage) in damages {
-        let file = newest_checkpoint(run.path()).join(name);
+        let file = newest_checkpoint_of(run.path()).join(name);
         let whole = std::fs::read(&file).expect("readable");
-        std::fs::write(&file, damage(&whole)).expect("written");
-        let fix = "delete this checkpoint's folder, and the run goes on from the one before it";
-        assert_names(&sft(run.path(), &six_steps()).expect_err(name), &[&file.display().to_string(), fix]);
-        std::fs::write(&file, whole).expect("written");
+        let mut bytes = whole.clone();
+        damage(&mut bytes);
+        assert_ne!(bytes, whole, "{name}");
+        std::fs::write(&file, bytes).expect("written");
+        sft(run.path(), &six_steps()).expect("it goes on from the one before");
+        assert!(aside.join(name).exists(), "{name} is kept");
+        assert!(result(run.path()) == expected, "{name}: the same weights and metrics");
     }
-    sft(run.path(), &six_steps()).expect("the files are whole again");
+    // None is left.
+    for step in ["step-00000006", "step-00000004"] {
+        std::fs::write(run.path().join("checkpoints").join(step).join("model.safetensors"), "").expect("written");
+    }
+    sft(run.path(), &six_steps()).expect("it starts anew");
+    assert!(result(run.path()) == expected);
+}
+
+/// The newest checkpoint that was not set aside.
+fn newest_checkpoint_of(run: &Path) -> PathBuf {
+    let is_step = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-"));
+    checkpoints(run).into_iter().rfind(is_step).expect("there is one")
 }
 
 #[test]
-fn moments_of_another_shape_and_missing_ones_are_named() {
-    use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+fn damaged_metrics_are_written_anew() {
     let run = tempfile::tempdir().expect("a folder");
     sft(run.path(), &six_steps()).expect("the run finishes");
-    let file = newest_checkpoint(run.path()).join("optimizer.safetensors");
-    let whole = std::fs::read(&file).expect("readable");
-    let tensors = SafeTensors::deserialize(&whole).expect("whole").tensors();
-    let victim = "second.model.norm.weight";
-    let short = TensorView::new(Dtype::F32, vec![1], &[0; 4]).expect("a view");
-    for replacement in [None, Some(short)] {
-        let rest = tensors.iter().filter(|(name, _)| name != victim).cloned();
-        let all = rest.chain(replacement.map(|view| (victim.to_owned(), view)));
-        std::fs::write(&file, safetensors::serialize(all, None).expect("serialised")).expect("written");
-        assert_names(&sft(run.path(), &six_steps()).expect_err("damaged"), &["optimizer.safetensors", victim]);
+    let (expected, path) = (result(run.path()), run.path().join("metrics.jsonl"));
+    let whole = std::fs::read_to_string(&path).expect("readable");
+    let digit = whole.find("\"loss\":").expect("a loss") + 9;
+    let mut flipped = whole.clone().into_bytes();
+    flipped[digit] = if flipped[digit] == b'7' { b'8' } else { b'7' };
+    for damaged in [Vec::new(), flipped, whole.as_bytes()[..whole.len() / 2].to_vec(), b"\xff".to_vec()] {
+        std::fs::write(&path, damaged).expect("written");
+        sft(run.path(), &six_steps()).expect("it goes on from where they are whole, or starts anew");
+        assert!(result(run.path()) == expected);
     }
 }
 
 #[test]
-fn metrics_that_lack_steps_are_named() {
-    let run = tempfile::tempdir().expect("a folder");
-    sft(run.path(), &six_steps()).expect("the run finishes");
-    std::fs::write(run.path().join("metrics.jsonl"), "").expect("written");
-    assert_names(&sft(run.path(), &six_steps()).expect_err("no metrics"), &["metrics.jsonl", "0 of the 6 steps"]);
+fn a_damaged_cache_of_the_reference_is_computed_anew() {
+    let (run, cache) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let objective = Objective::Dpo(Dpo::default());
+    let precomputed =
+        || Reference::precomputed(&model(1), &triples(8), &objective, &six_steps(), &Device::flex(), cache.path()).expect("computed");
+    let train = |reference: &Reference, run: &Path| {
+        train_preference(model(1), Some(reference), &triples(8), &objective, &six_steps(), run).expect("the run finishes");
+        result(run)
+    };
+    let expected = train(&precomputed(), run.path());
+    let entries = std::fs::read_dir(cache.path()).expect("is there").map(|entry| entry.expect("readable").path());
+    let file = entries.into_iter().find(|path| path.extension().is_some_and(|e| e == "jsonl")).expect("the cache");
+    let whole = std::fs::read_to_string(&file).expect("readable");
+    std::fs::write(&file, whole.replacen("-1", "-2", 1)).expect("written");
+    assert_ne!(std::fs::read_to_string(&file).expect("readable"), whole);
+    let again = tempfile::tempdir().expect("a folder");
+    assert!(train(&precomputed(), again.path()) == expected);
+    assert_eq!(std::fs::read_to_string(&file).expect("readable"), whole);
 }
 
 #[test]
