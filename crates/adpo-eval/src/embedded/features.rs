@@ -5,6 +5,7 @@ use adpo_data::{Dialogue, Role};
 use super::head::{CLASSES, Features, ROUTES, Table, slot};
 use super::rules;
 use crate::degenerate::{copied_share, repeated_bigram_share};
+use crate::legible::{legible, without_reasoning};
 use crate::text::{Grams, Text, hash_pair, hash_token, is_function_word};
 use crate::words::WordFilter;
 
@@ -35,7 +36,7 @@ pub(crate) struct View {
     /// Up to eight turns before it.
     pub(crate) earlier: Text,
     pub(crate) response: Text,
-    /// The response as it was written.
+    /// The response with its own case and marks, but [`legible`].
     pub(crate) raw: String,
     /// The response names its speaker first, as role play does.
     pub(crate) voiced: bool,
@@ -43,8 +44,18 @@ pub(crate) struct View {
     pub(crate) response_grams: Grams,
     /// See [`rules::evasion`].
     pub(crate) rules: Vec<f32>,
+    /// Several voices speak: what the last of them says.
+    pub(crate) last_voice: Option<LastVoice>,
     /// See [`rules::abuse`].
     pub(crate) insults: Vec<f32>,
+}
+
+/// The last voice of a role play.
+#[derive(Debug, Clone)]
+pub(crate) struct LastVoice {
+    grams: Grams,
+    /// See [`rules::evasion`].
+    rules: Vec<f32>,
 }
 
 impl View {
@@ -56,15 +67,22 @@ impl View {
     }
 
     pub(crate) fn from_texts(request: &str, earlier: &str, response: &str) -> Self {
-        let (voiced, raw) = (rules::names_a_speaker(response), response.to_owned());
-        let (request, response) = (Text::new(request), Text::new(response));
+        let response = without_reasoning(response);
+        let raw = legible(&response).into_owned();
+        let voiced = rules::names_a_speaker(&raw);
+        let (request, response) = (Text::new(request), Text::new(&raw));
         let rules = rules::evasion(&request, &response);
+        let last_voice = rules::last_voice(&raw).map(|last| {
+            let last = Text::new(last);
+            LastVoice { grams: Grams::new(&last), rules: rules::evasion(&request, &last) }
+        });
         Self {
             request_grams: Grams::new(&request),
             response_grams: Grams::new(&response),
             request,
             earlier: Text::new(earlier),
             rules,
+            last_voice,
             insults: rules::abuse(&response),
             voiced,
             raw,
@@ -152,6 +170,7 @@ pub(crate) fn harm(view: &View) -> Features {
     out.add(bits::HARM, 2, &view.response_grams.bigrams, 1.0);
     out.add(bits::HARM, 3, &view.response_grams.chars, 0.7);
     out.dense.clone_from(&view.rules);
+    voices(view, bits::HARM, &mut out);
     out
 }
 
@@ -175,7 +194,24 @@ pub(crate) fn evasiveness(view: &View) -> Features {
         out.hashed.extend(present.map(|(i, &value)| (slot(bits::EVASION, 10, hash_pair(10, i as u64, 0)), value)));
     }
     out.dense.clone_from(&view.rules);
+    voices(view, bits::EVASION, &mut out);
     out
+}
+
+/// Adds what a role play does sentence by sentence, and what its last voice says. Other responses have none of it.
+fn voices(view: &View, bits: u32, out: &mut Features) {
+    let several = view.last_voice.is_some();
+    out.dense.extend(if view.voiced || several { rules::course(&view.response) } else { vec![0.0; rules::COURSE] });
+    let last = view.last_voice.as_ref().map(|last| (&last.grams, &last.rules));
+    let (grams, rules) = last.unwrap_or((&view.response_grams, &view.rules));
+    if view.voiced || several {
+        out.add(bits, 11, &grams.words, 0.7);
+        out.add(bits, 12, &grams.bigrams, 0.7);
+        out.add(bits, 13, &grams.trigrams, 0.5);
+        out.dense.extend(rules);
+    } else {
+        out.dense.extend([0.0; rules::EVASION]);
+    }
 }
 
 /// How an evasive response evades.

@@ -32,9 +32,13 @@ struct RefusalRow {
 /// Everything that the single-response heads learn from, tokenised once.
 pub(crate) struct Material {
     davidson: [Vec<View>; 2],
+    /// Own sentences, by abusive or not.
+    comments: [Vec<View>; 2],
     /// By unsafe or not; the category beside each.
     diasafety: [Vec<(View, usize)>; 2],
     gptfuzz: [Vec<View>; 2],
+    /// Own pairs, by evasive or not.
+    look_alikes: [Vec<View>; 2],
     xstest: Vec<RefusalRow>,
     chat: Vec<View>,
     /// Responses of a few words that answer.
@@ -50,8 +54,10 @@ impl Material {
         let mut random = SplitMix::new(hash_token("clumsy"));
         let mut out = Self {
             davidson: Default::default(),
+            comments: Default::default(),
             diasafety: Default::default(),
             gptfuzz: Default::default(),
+            look_alikes: Default::default(),
             xstest: Vec::new(),
             chat: Vec::new(),
             short: Vec::new(),
@@ -63,6 +69,8 @@ impl Material {
             let view = View::from_texts(&pair.request, "", &pair.response);
             match &pair.label {
                 Label::Abuse(is) => out.davidson[usize::from(*is)].push(view),
+                Label::Comment(is) => out.comments[usize::from(*is)].push(view),
+                Label::LookAlike { evades } => out.look_alikes[usize::from(*evades)].push(view),
                 Label::Unsafe { category, is } => out.diasafety[usize::from(*is)].push((view, *category)),
                 Label::Harm(is) => out.gptfuzz[usize::from(*is)].push(view),
                 Label::Refusal { is, partial, unsafe_prompt, .. } => {
@@ -122,8 +130,11 @@ impl Material {
             Group { share: 0.12, views: self.unsafe_rows(false, |_| true), label: false },
             Group { share: 0.2, views: Self::own(&self.rude), label: true },
             Group { share: 0.2, views: self.mild(), label: false },
+            Group { share: 0.1, views: self.comments[1].clone(), label: true },
+            Group { share: 0.1, views: self.comments[0].clone(), label: false },
             Group { share: 0.06, views: self.chat.clone(), label: false },
             Group { share: 0.03, views: self.short.clone(), label: false },
+            Group { share: 0.05, views: self.look_alikes.concat(), label: false },
         ]
     }
 
@@ -135,6 +146,7 @@ impl Material {
             Group { share: 0.1, views: self.mild(), label: false },
             Group { share: 0.1, views: self.chat.clone(), label: false },
             Group { share: 0.05, views: self.short.clone(), label: false },
+            Group { share: 0.05, views: self.look_alikes.concat(), label: false },
         ]
     }
 
@@ -148,6 +160,7 @@ impl Material {
             // Helping an angry user is no harm: without these every answer that is not a refusal would count.
             Group { share: 0.12, views: self.mild(), label: false },
             Group { share: 0.08, views: self.chat.clone(), label: false },
+            Group { share: 0.08, views: self.look_alikes.concat(), label: false },
         ]
     }
 
@@ -155,12 +168,14 @@ impl Material {
         vec![
             Group { share: 0.25, views: self.refusals(|is, _| is), label: true },
             Group { share: 0.25, views: self.refusals(|is, _| !is), label: false },
-            Group { share: 0.08, views: self.gptfuzz[0].clone(), label: true },
-            Group { share: 0.08, views: self.gptfuzz[1].clone(), label: false },
+            Group { share: 0.16, views: self.gptfuzz[0].clone(), label: true },
+            Group { share: 0.16, views: self.gptfuzz[1].clone(), label: false },
             Group { share: 0.12, views: Self::own(&self.evasive), label: true },
             Group { share: 0.12, views: [Self::own(&self.good), Self::own(&self.rude)].concat(), label: false },
             Group { share: 0.06, views: self.chat.clone(), label: false },
             Group { share: 0.2, views: self.short.clone(), label: false },
+            Group { share: 0.08, views: self.look_alikes[1].clone(), label: true },
+            Group { share: 0.15, views: self.look_alikes[0].clone(), label: false },
         ]
     }
 

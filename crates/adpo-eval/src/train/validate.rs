@@ -170,6 +170,8 @@ fn labelled(rows: &Corpus) -> Vec<Case> {
     let case = |pair: &LabelledResponse| {
         let labels: Vec<(&'static str, String, Score, bool)> = match &pair.label {
             Label::Abuse(is) => vec![("toxicity (abuse)", "Davidson".to_owned(), ABUSE, *is)],
+            Label::Comment(is) => vec![("toxicity (abuse)", "own comments".to_owned(), ABUSE, *is)],
+            Label::LookAlike { evades } => vec![("evasiveness", "own look-alikes".to_owned(), EVASIVENESS, *evades)],
             Label::Unsafe { category, is } => vec![
                 ("toxicity (context)", "DiaSafety".to_owned(), CONTEXT, *is),
                 ("toxicity (context)", format!("DiaSafety, {}", CATEGORIES[*category]), CONTEXT, *is),
