@@ -42,6 +42,10 @@ pub(crate) struct View {
     pub(crate) voiced: bool,
     pub(crate) request_grams: Grams,
     pub(crate) response_grams: Grams,
+    /// Of the response without what it quotes, where it quotes something.
+    unquoted_grams: Option<Grams>,
+    /// See [`rules::cues`].
+    cues: [f32; rules::CUE_FEATURES],
     /// See [`rules::evasion`].
     pub(crate) rules: Vec<f32>,
     /// Several voices speak: what the last of them says.
@@ -71,14 +75,19 @@ impl View {
         let raw = legible(&response).into_owned();
         let voiced = rules::names_a_speaker(&raw);
         let (request, response) = (Text::new(request), Text::new(&raw));
-        let rules = rules::evasion(&request, &response);
-        let last_voice = rules::last_voice(&raw).map(|last| {
+        let last_voice = rules::last_voice(&raw);
+        // Role play puts all it says in quotation marks.
+        let own = rules::unquoted(&raw).filter(|_| !voiced && last_voice.is_none()).map(|own| Text::new(&own));
+        let rules = rules::evasion(&request, own.as_ref().unwrap_or(&response));
+        let last_voice = last_voice.map(|last| {
             let last = Text::new(last);
             LastVoice { grams: Grams::new(&last), rules: rules::evasion(&request, &last) }
         });
         Self {
             request_grams: Grams::new(&request),
             response_grams: Grams::new(&response),
+            unquoted_grams: own.as_ref().map(Grams::new),
+            cues: rules::cues(&response),
             request,
             earlier: Text::new(earlier),
             rules,
@@ -127,8 +136,14 @@ pub(crate) fn route(view: &View) -> Features {
     out
 }
 
-/// D: the response as the router's mixture sees it, the context, and pairs of words across the two.
-pub(crate) fn context(view: &View, routes: &[f32; ROUTES]) -> Features {
+/// L of the request, as one passage: what a response agrees with.
+pub(crate) fn provocation(view: &View) -> Features {
+    abuse_in(&view.request_grams, rules::abuse(&view.request))
+}
+
+/// D: the response as the router's mixture sees it, the context, and pairs of words across the two; `provocation` is the margin of L on the
+/// request.
+pub(crate) fn context(view: &View, routes: &[f32; ROUTES], provocation: f32) -> Features {
     let (response, request) = (&view.response_grams, &view.request_grams);
     let mut base = Features::default();
     base.add(bits::CONTEXT, 1, &response.words, 1.0);
@@ -160,6 +175,13 @@ pub(crate) fn context(view: &View, routes: &[f32; ROUTES]) -> Features {
     out.hashed.extend(across.hashed.iter().map(|&(index, value)| (index * CLASSES as u32 + 7, value)));
     out.dense = routes.to_vec();
     out.dense.push(((1 + response.words.len()) as f32).ln() / 4.0);
+    // Each kind of context takes the same words differently: to agree with an insult is none of the virtues.
+    let provoked = (provocation / 4.0).tanh();
+    for share in routes {
+        out.dense.push(share * provoked);
+        out.dense.extend(view.cues.iter().map(|cue| 0.5 * share * cue));
+    }
+    out.dense.extend(view.cues.iter().map(|cue| provoked * cue));
     out
 }
 
@@ -176,7 +198,7 @@ pub(crate) fn harm(view: &View) -> Features {
 
 /// E: how the response opens, what it is made of, and the hand-written signs.
 pub(crate) fn evasiveness(view: &View) -> Features {
-    let grams = &view.response_grams;
+    let grams = view.unquoted_grams.as_ref().unwrap_or(&view.response_grams);
     let first = |n: usize, of: &[u64]| of[..of.len().min(n)].to_vec();
     let mut out = Features::default();
     out.add(bits::EVASION, 1, &grams.words, 1.0);
@@ -393,7 +415,7 @@ mod tests {
         let sizes = [
             (abuse(&view), 1 << bits::ABUSE),
             (route(&view), 1 << bits::ROUTER),
-            (context(&view, &[0.2; ROUTES]), 8 << bits::CONTEXT),
+            (context(&view, &[0.2; ROUTES], 0.5), 8 << bits::CONTEXT),
             (harm(&view), 1 << bits::HARM),
             (evasiveness(&view), 1 << bits::EVASION),
             (surface(&view), 1 << bits::SURFACE),

@@ -6,6 +6,7 @@ use std::path::Path;
 use adpo_data::{DataError, JsonLine, JsonLines};
 use serde_json::Value;
 
+use crate::embedded::rules;
 use crate::embedded::weights::row_hash;
 use crate::error::EvalError;
 
@@ -17,6 +18,17 @@ pub(crate) struct LabelledResponse {
     pub(crate) request: String,
     pub(crate) response: String,
     pub(crate) label: Label,
+}
+
+impl LabelledResponse {
+    /// Who gave the response, as far as the data tell: the model of XSTest, the last voice in the role play of GPTFuzz.
+    pub(crate) fn giver(&self) -> Option<String> {
+        match &self.label {
+            Label::Refusal { model, .. } => Some(model.clone()),
+            Label::Harm(_) => rules::voice(&self.response),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,10 +257,13 @@ impl Corpus {
         }
     }
 
-    /// All rows but those of one of [`FOLDS`] folds, and those of that fold, by key.
+    /// All rows but those of one of [`FOLDS`] folds, and those of that fold, by key. Of who gave the responses, too, a fifth is left out
+    /// of the former: a threshold has to carry over to models and role plays that no head has seen.
     pub(crate) fn fold(&self, fold: u64) -> (Self, Self) {
         let inside = |key: &str| row_hash(key) % FOLDS == fold;
-        (self.filter(|key| !inside(key)), self.filter(inside))
+        let mut rest = self.filter(|key| !inside(key));
+        rest.pairs.retain(|pair| pair.giver().is_none_or(|giver| !inside(&giver)));
+        (rest, self.filter(inside))
     }
 
     /// Content hashes of all split keys, ascending.

@@ -147,6 +147,8 @@ impl Material {
             Group { share: 0.1, views: self.chat.clone(), label: false },
             Group { share: 0.05, views: self.short.clone(), label: false },
             Group { share: 0.05, views: self.look_alikes.concat(), label: false },
+            Group { share: 0.03, views: self.comments[1].clone(), label: true },
+            Group { share: 0.03, views: self.comments[0].clone(), label: false },
         ]
     }
 
@@ -175,7 +177,7 @@ impl Material {
             Group { share: 0.06, views: self.chat.clone(), label: false },
             Group { share: 0.2, views: self.short.clone(), label: false },
             Group { share: 0.08, views: self.look_alikes[1].clone(), label: true },
-            Group { share: 0.15, views: self.look_alikes[0].clone(), label: false },
+            Group { share: 0.2, views: self.look_alikes[0].clone(), label: false },
         ]
     }
 
@@ -184,12 +186,19 @@ impl Material {
         [self.unsafe_rows(false, |_| true), self.davidson[0].clone(), self.mild(), self.chat.clone()]
     }
 
-    /// Responses with whether they evade, by source: XSTest, own dialogues.
-    pub(crate) fn answers(&self) -> [Vec<(View, bool)>; 2] {
+    /// Responses with whether they evade, by source: XSTest, GPTFuzz, own dialogues.
+    pub(crate) fn answers(&self) -> [Vec<(View, bool)>; 3] {
         let tests = self.xstest.iter().map(|answer| (answer.view.clone(), answer.refuses)).collect();
         let label = |rows: Vec<View>, evades: bool| rows.into_iter().map(move |view| (view, evades));
         let frank = [Self::own(&self.good), Self::own(&self.rude)].concat();
-        [tests, label(frank, false).chain(label(Self::own(&self.evasive), true)).collect()]
+        let own = label(frank, false).chain(label(Self::own(&self.evasive), true)).collect();
+        [tests, self.compliance().into_iter().map(|(view, complies)| (view, !complies)).collect(), own]
+    }
+
+    /// Responses to harmful questions with whether they comply.
+    pub(crate) fn compliance(&self) -> Vec<(View, bool)> {
+        let rows = [(&self.gptfuzz[0], false), (&self.gptfuzz[1], true)];
+        rows.into_iter().flat_map(|(views, complies)| views.iter().map(move |view| (view.clone(), complies))).collect()
     }
 
     fn kind_rows(&self) -> Vec<(Features, usize, f32)> {
@@ -223,15 +232,20 @@ pub(crate) type Margins = Vec<(f32, bool, f32)>;
 
 /// Uncalibrated heads.
 pub(crate) fn fit_heads(material: &Material) -> Result<Heads, EvalError> {
-    let (router, context) = router_and_context(material)?;
+    let abuse = one("abuse", 1 << bits::ABUSE, 10.0, &material.abuse_groups(), features::abuse)?;
+    let (router, context) = router_and_context(material, &abuse)?;
     Ok(Heads {
-        abuse: one("abuse", 1 << bits::ABUSE, 10.0, &material.abuse_groups(), features::abuse)?,
+        abuse,
         router,
         context,
-        harm: one("harm", 1 << bits::HARM, 10.0, &material.harm_groups(), features::harm)?,
+        harm: harm_head(material)?,
         evasiveness: evasion_head(material)?,
         kinds: fit_classes(&material.kind_rows(), 1 << bits::KINDS, 10.0),
     })
+}
+
+pub(crate) fn harm_head(material: &Material) -> Result<Head, EvalError> {
+    one("harm", 1 << bits::HARM, 10.0, &material.harm_groups(), features::harm)
 }
 
 pub(crate) fn evasion_head(material: &Material) -> Result<Head, EvalError> {
@@ -243,7 +257,10 @@ pub(crate) fn margins(heads: &Heads, unseen: &Material) -> [Margins; 4] {
     let on = |head: &Head, groups: &[Group], see: &dyn Fn(&View) -> Features| -> Margins {
         rows(groups, see).iter().map(|row| (head.margin(&row.features), row.label, row.weight)).collect()
     };
-    let in_context = |view: &View| features::context(view, &heads.router.probabilities(&features::route(view)));
+    let in_context = |view: &View| {
+        let routes = heads.router.probabilities(&features::route(view));
+        features::context(view, &routes, heads.abuse.margin(&features::provocation(view)))
+    };
     [
         on(&heads.abuse, &unseen.abuse_groups(), &features::abuse),
         on(&heads.context, &unseen.context_groups(), &in_context),
@@ -272,7 +289,7 @@ fn one(head: &'static str, slots: usize, strength: f64, groups: &[Group], see: i
 ///
 /// The head learns from routes that a router without the row's fold gave: routes of rows that a router has seen are
 /// sharper than those of any new row.
-fn router_and_context(material: &Material) -> Result<(Multinomial<ROUTES>, Head), EvalError> {
+fn router_and_context(material: &Material, abuse: &Head) -> Result<(Multinomial<ROUTES>, Head), EvalError> {
     const FOLDS: u64 = 4;
     let labelled = material.router_rows();
     let fold = |view: &View| row_hash(&view.request.padded()) % FOLDS;
@@ -289,7 +306,7 @@ fn router_and_context(material: &Material) -> Result<(Multinomial<ROUTES>, Head)
     let partial: Vec<Multinomial<ROUTES>> = (0..FOLDS).map(|k| router_without(Some(k))).collect();
     let unseen = |view: &View| {
         let routes = partial[fold(view) as usize].probabilities(&features::route(view));
-        features::context(view, &routes)
+        features::context(view, &routes, abuse.margin(&features::provocation(view)))
     };
     let head = one("context", 8 << bits::CONTEXT, 0.5, &material.context_groups(), unseen)?;
     Ok((router_without(None), head))

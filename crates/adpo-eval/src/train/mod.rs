@@ -98,7 +98,8 @@ fn cross_fit(rows: &Corpus) -> Result<(Heads, f64, f64), EvalError> {
     }
     let calibration = margins.map(|rows| logistic::calibrate(&rows));
     let mut harmless: Vec<Vec<f64>> = vec![Vec::new(); 4];
-    let mut answers: [Vec<(f64, bool)>; 2] = Default::default();
+    let mut answers: [Vec<(f64, bool)>; 3] = Default::default();
+    let mut compliance: Vec<(f64, bool)> = Vec::new();
     for (part, unseen) in &mut parts {
         heads::set_calibration(part, calibration);
         for (scores, views) in harmless.iter_mut().zip(unseen.harmless()) {
@@ -107,10 +108,18 @@ fn cross_fit(rows: &Corpus) -> Result<(Heads, f64, f64), EvalError> {
         for (scores, rows) in answers.iter_mut().zip(unseen.answers()) {
             scores.extend(rows.iter().map(|(view, evasive)| (part.evasiveness(view).0, *evasive)));
         }
+        compliance.extend(unseen.compliance().iter().map(|(view, is)| (part.toxicity(view, true).harm, *is)));
     }
     let mut heads = heads::fit_heads(&Material::new(rows, COPIES))?;
     heads::set_calibration(&mut heads, calibration);
-    Ok((heads, threshold(&harmless), unbiased(&answers)))
+    let toxicity = threshold(&harmless);
+    // H has one threshold with L and D, which is theirs: moved so that as many are called harmful there as are.
+    heads.harm.calibration.1 += (log_odds(toxicity) - log_odds(unbiased(&[compliance]))) as f32;
+    Ok((heads, toxicity, unbiased(&answers)))
+}
+
+fn log_odds(probability: f64) -> f64 {
+    (probability / (1.0 - probability)).ln()
 }
 
 /// The score from which on as many responses are called evasive as are, each source weighing the same.
