@@ -51,7 +51,8 @@ pub(crate) fn without_reasoning(response: &str) -> Cow<'_, str> {
 static SPACED: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[A-Za-z0-9$@](?:(?: {1,4}|[.\-_*/|,~])[A-Za-z0-9$@!]){3,}(?:\b|$|\s)"));
 
 /// Words with a digit or a sign among their letters.
-static SIGNS: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z0-9@$!|+*#]*(?:[A-Za-z][0-9@$!|+*#]|[0-9$@][A-Za-z])[A-Za-z0-9@$!|+*#]*"));
+static SIGNS: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"[A-Za-z0-9@$!|+*#]*(?:[A-Za-z][0-9@$!|+*#]|[0-9$@][A-Za-z])[A-Za-z0-9@$!|+*#]*"));
 
 #[expect(clippy::expect_used, reason = "the patterns are constants, and a test uses each of them")]
 fn pattern(pattern: &str) -> Regex {
@@ -172,8 +173,10 @@ fn segment(letters: &str, words: &WordFilter<'_>) -> Option<String> {
 }
 
 /// Words that people write with stars.
-const CURSES: &[&str] =
-    &["fuck", "fucks", "fucked", "fucker", "fucking", "shit", "shitty", "bitch", "bitches", "cunt", "asshole", "dick", "whore", "bastard", "slut"];
+const CURSES: &[&str] = &[
+    "fuck", "fucks", "fucked", "fucker", "fucking", "shit", "shitty", "bitch", "bitches", "cunt", "asshole", "dick", "whore", "bastard",
+    "slut",
+];
 
 /// The word that is read where digits and signs stand for letters.
 fn letters(written: &str, words: &WordFilter<'_>) -> Option<String> {
@@ -185,7 +188,8 @@ fn letters(written: &str, words: &WordFilter<'_>) -> Option<String> {
     if word.contains(['*', '#']) {
         let word = word.to_lowercase();
         let fits = |curse: &&&str| {
-            curse.len() == word.len() && curse.bytes().zip(word.bytes()).all(|(letter, written)| letter == written || b"*#".contains(&written))
+            curse.len() == word.len()
+                && curse.bytes().zip(word.bytes()).all(|(letter, written)| letter == written || b"*#".contains(&written))
         };
         return CURSES.iter().find(fits).map(|curse| (*curse).to_owned() + end);
     }

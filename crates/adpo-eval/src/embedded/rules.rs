@@ -160,8 +160,36 @@ const EARLY_WILL_NOT: usize = 11;
 
 /// What a request for wording says.
 const WORDING: &[&str] = &[
-    "write", "translate", "translation", "line", "lines", "letter", "note", "message", "mail", "email", "voicemail", "text", "reply", "say", "says",
-    "said", "sentence", "dialogue", "joke", "poem", "haiku", "song", "lyrics", "excuse", "sign", "greeting", "card", "quote", "mean", "means",
+    "write",
+    "translate",
+    "translation",
+    "line",
+    "lines",
+    "letter",
+    "note",
+    "message",
+    "mail",
+    "email",
+    "voicemail",
+    "text",
+    "reply",
+    "say",
+    "says",
+    "said",
+    "sentence",
+    "dialogue",
+    "joke",
+    "poem",
+    "haiku",
+    "song",
+    "lyrics",
+    "excuse",
+    "sign",
+    "greeting",
+    "card",
+    "quote",
+    "mean",
+    "means",
     "meaning",
 ];
 
@@ -294,15 +322,49 @@ pub(crate) fn unquoted(response: &str) -> Option<String> {
 /// Words that tell how a response takes what was said: agreement, denial, care, advice, scorn, a question, who is spoken of, a turn.
 const CUES: [&[&str]; 10] = [
     &[
-        "yes", "yeah", "yep", "yup", "exactly", "true", "agree", "agreed", "same", "right", "absolutely", "definitely", "totally", "sure", "lol",
-        "haha", "hahaha", "good", "great", "nice", "awesome",
+        "yes",
+        "yeah",
+        "yep",
+        "yup",
+        "exactly",
+        "true",
+        "agree",
+        "agreed",
+        "same",
+        "right",
+        "absolutely",
+        "definitely",
+        "totally",
+        "sure",
+        "lol",
+        "haha",
+        "hahaha",
+        "good",
+        "great",
+        "nice",
+        "awesome",
     ],
     &["no", "nope", "not", "don't", "never", "shouldn't", "wrong", "disagree", "isn't", "doesn't", "can't", "won't", "nah", "why"],
-    &["sorry", "hope", "please", "help", "doctor", "professional", "safe", "careful", "therapist", "talk", "support", "care", "worried", "feel"],
+    &[
+        "sorry",
+        "hope",
+        "please",
+        "help",
+        "doctor",
+        "professional",
+        "safe",
+        "careful",
+        "therapist",
+        "talk",
+        "support",
+        "care",
+        "worried",
+        "feel",
+    ],
     &["should", "try", "take", "need", "could", "probably", "just", "maybe", "might", "can", "sounds"],
     &[
-        "hate", "stupid", "dumb", "idiot", "fuck", "shit", "ugly", "gross", "bad", "worst", "kill", "die", "trash", "crazy", "sucks", "weird",
-        "hell", "ass", "dick", "bitch",
+        "hate", "stupid", "dumb", "idiot", "fuck", "shit", "ugly", "gross", "bad", "worst", "kill", "die", "trash", "crazy", "sucks",
+        "weird", "hell", "ass", "dick", "bitch",
     ],
     &["?", "what", "why", "how", "who", "when", "where"],
     &["i", "i'm", "me", "my", "i've"],
@@ -424,7 +486,12 @@ mod tests {
         assert!(last.trim().starts_with("[DAN]"), "{last}");
         let found = course(&Text::new(response));
         assert!(found[9] == 1.0 && found[10] == 0.0 && found[4] > 0.5, "{found:?}");
-        for one in ["[DAN]: Sure! First, take the thin pin.", "Here is a list.\n1. Flour: one cup", "As far as I know, it is.\nAs soon as it rains, it floods.", ""] {
+        for one in [
+            "[DAN]: Sure! First, take the thin pin.",
+            "Here is a list.\n1. Flour: one cup",
+            "As far as I know, it is.\nAs soon as it rains, it floods.",
+            "",
+        ] {
             assert_eq!(last_voice(one), None, "{one}");
         }
         assert_eq!(course(&Text::new("")).len(), COURSE);

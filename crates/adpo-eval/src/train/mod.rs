@@ -7,6 +7,8 @@ mod coherence;
 mod corpus;
 mod goals;
 mod heads;
+mod identity;
+mod left_out;
 mod logistic;
 mod negatives;
 mod validate;
@@ -14,6 +16,7 @@ mod validate;
 pub use corpus::Corpus;
 use corpus::Share;
 pub use goals::GoalResult;
+pub use left_out::left_out;
 pub use validate::{Calibration, ValidateOptions, Validation, validate};
 
 use crate::embedded::EmbeddedJudge;
@@ -46,8 +49,7 @@ pub const WEIGHT_SETS: [&str; 2] = [SHARES[0].0, SHARES[1].0];
 /// # Errors
 /// [`EvalError::Training`] where the rows lack one of a head's labels, or there is no such set.
 pub fn train(corpus: &Corpus, name: &str) -> Result<EmbeddedJudge, EvalError> {
-    let share = SHARES.iter().find(|(known, _)| *known == name).map(|entry| entry.1);
-    let share = share.ok_or_else(|| EvalError::Training { head: "any", reason: format!("no weight set is called {name}") })?;
+    let share = share_of(name)?;
     let rows = corpus.share(&share);
     let (heads, toxicity, evasiveness) = cross_fit(&rows)?;
     let mut set = coherent(&rows, heads);
@@ -55,6 +57,11 @@ pub fn train(corpus: &Corpus, name: &str) -> Result<EmbeddedJudge, EvalError> {
     name.clone_into(&mut set.name);
     set.buckets = share.free.to_vec();
     Ok(EmbeddedJudge::from_set(set))
+}
+
+fn share_of(name: &str) -> Result<Share, EvalError> {
+    let share = SHARES.iter().find(|(known, _)| *known == name).map(|entry| entry.1);
+    share.ok_or_else(|| EvalError::Training { head: "any", reason: format!("no weight set is called {name}") })
 }
 
 /// A set with `heads` and everything that coherence needs.
