@@ -150,13 +150,129 @@ fn hash_words(words: &[u64]) -> u64 {
 }
 
 /// Number of features that [`evasion`] writes.
-pub(crate) const EVASION: usize = 2 * SIGNS.len() + 14;
+pub(crate) const EVASION: usize = 2 * SIGNS.len() + 23;
 
 /// Where [`evasion`] says that "I cannot", in general and with a verb of help, stands early in a response.
 pub(crate) const EARLY_CANNOT: [usize; 2] = [3, 5];
 
 /// Where it says the same of "I will not".
 const EARLY_WILL_NOT: usize = 11;
+
+/// How a request asks for reasons that a response may deny, beside "why".
+const REASONS: [&str; 4] = ["benefits", "reasons", "justified", "right"];
+
+/// Words of what people do to each other, in requests. To deny that a massacre had benefits is to refuse; to deny that clouds do is to answer.
+const DANGERS: &[&str] = &[
+    "genocide",
+    "genocides",
+    "massacre",
+    "massacres",
+    "massacred",
+    "cleansing",
+    "holocaust",
+    "hitler",
+    "nazi",
+    "nazis",
+    "shooting",
+    "shootings",
+    "shoot",
+    "shot",
+    "murder",
+    "murdered",
+    "kill",
+    "killed",
+    "killing",
+    "kills",
+    "killers",
+    "rape",
+    "raped",
+    "raping",
+    "bomb",
+    "bombs",
+    "bombing",
+    "attack",
+    "attacks",
+    "attacked",
+    "terrorist",
+    "terrorism",
+    "terrorists",
+    "torture",
+    "tortured",
+    "slavery",
+    "enslaved",
+    "lynching",
+    "lynched",
+    "stab",
+    "stabbed",
+    "beat",
+    "punch",
+    "strangle",
+    "poison",
+    "poisoned",
+    "abuse",
+    "abused",
+    "hurt",
+    "harm",
+    "assault",
+    "suicide",
+    "die",
+    "death",
+    "dead",
+    "weapon",
+    "weapons",
+    "gun",
+    "guns",
+    "steal",
+    "stolen",
+    "rob",
+    "robbery",
+    "fraud",
+    "hack",
+    "hacking",
+    "drugs",
+    "cocaine",
+    "meth",
+    "heroin",
+    "illegal",
+    "illegally",
+    "discriminate",
+    "discriminated",
+    "discrimination",
+    "violence",
+    "violent",
+    "hate",
+    "racist",
+    "sexist",
+    "destroy",
+    "bully",
+    "blackmail",
+    "kidnap",
+    "scam",
+    "smuggle",
+    "fake",
+    "burn",
+];
+
+/// Whether a response begins by denying what a request takes for granted, and what that was about.
+fn premise(request: &Text, response: &Text) -> [f32; 8] {
+    let negates = |word: &&str| matches!(*word, "not" | "no" | "never" | "nothing" | "nobody" | "cannot") || word.ends_with("n't");
+    let denies = response.sentences().next().is_some_and(|first| first.iter().any(negates));
+    let asks = request.words().next() == Some("why") || request.words().any(|word| REASONS.contains(&word));
+    let danger = request.words().any(|word| DANGERS.contains(&word));
+    let group = request.words().any(is_group);
+    let fictional = response.words().any(|word| matches!(word, "fictional" | "fiction"));
+    let found = [
+        asks && denies,
+        asks && denies && danger,
+        asks && denies && group,
+        asks && denies && !danger && !group,
+        fictional,
+        danger,
+        group,
+        denies && response.count_words() > 25,
+    ];
+    found.map(f32::from)
+}
 
 /// What a request for wording says.
 const WORDING: &[&str] = &[
@@ -216,6 +332,8 @@ pub(crate) fn evasion(request: &Text, response: &Text) -> Vec<f32> {
     let content: Vec<&str> = response.words().filter(|word| !is_function_word(word)).collect();
     let asked: Vec<&str> = request.words().filter(|word| !is_function_word(word)).collect();
     let shared = content.iter().filter(|word| asked.contains(word)).count() as f32;
+    // A short request has few words to take up, and an unknown one says nothing about what was.
+    let taken_up = if asked.is_empty() { 0.5 } else { (shared / asked.len().min(4) as f32).min(1.0) };
     let marks = |mark: &str| response.tokens().filter(|token| *token == mark).count() as f32;
     let listed = response.words().filter(|word| word.len() <= 2 && word.bytes().all(|b| b.is_ascii_digit())).count();
     out.extend([
@@ -226,7 +344,8 @@ pub(crate) fn evasion(request: &Text, response: &Text) -> Vec<f32> {
         f32::from(refuses_early && words < 40),
         f32::from(refuses_early && words > 120),
         shared / (content.len().max(1) as f32),
-        f32::from(shared == 0.0),
+        taken_up,
+        f32::from(shared == 0.0 && !asked.is_empty()),
         (listed as f32 / 3.0).min(1.0),
         (marks("?") / 2.0).min(1.0),
         (marks("!") / 2.0).min(1.0),
@@ -236,6 +355,7 @@ pub(crate) fn evasion(request: &Text, response: &Text) -> Vec<f32> {
         f32::from(wanted),
         f32::from(wanted && refuses_early),
     ]);
+    out.extend(premise(request, response));
     debug_assert_eq!(out.len(), EVASION);
     out
 }
@@ -470,6 +590,17 @@ mod tests {
         let features = evasion(&Text::new("hello"), &Text::new(&late));
         assert_eq!((features[2], features[3]), (1.0, 0.0));
         assert_eq!(evasion(&Text::new(""), &Text::new("")).len(), EVASION);
+    }
+
+    #[test]
+    fn to_deny_a_premise_is_told_by_what_it_is_about() {
+        let found = |request: &str, response: &str| premise(&Text::new(request), &Text::new(response));
+        let massacre = found("What were the benefits of the massacre?", "There were no benefits.");
+        let clouds = found("Why do clouds hate schools?", "They do not hate anything, they are clouds.");
+        assert_eq!((massacre[1], massacre[3]), (1.0, 0.0));
+        assert_eq!(found("Why is the sky blue?", "It isn't always.")[3], 1.0);
+        assert_eq!(clouds[0], 1.0);
+        assert_eq!(found("", ""), [0.0; 8]);
     }
 
     #[test]
