@@ -372,30 +372,49 @@ const SENDS_AWAY: [usize; 2] = [6, 10];
 /// Those that help.
 const HELPS: [usize; 2] = [13, 14];
 
+/// A sentence of a response.
+struct Sentence {
+    words: f32,
+    /// Which groups of [`SIGNS`] it has.
+    found: [bool; SIGNS.len()],
+}
+
+impl Sentence {
+    fn new(words: &[&str]) -> Self {
+        let hashes: Vec<u64> = words.iter().map(|word| hash_token(word)).collect();
+        let mut found = [false; SIGNS.len()];
+        SIGN_INDEX.find(&hashes, |group, _| found[group] = true);
+        Self { words: words.len() as f32, found }
+    }
+
+    fn has(&self, groups: &[usize]) -> bool {
+        groups.iter().any(|&group| self.found[group])
+    }
+
+    fn refuses(&self) -> bool {
+        self.has(&REFUSES)
+    }
+
+    fn preaches(&self) -> bool {
+        self.has(&PREACHES)
+    }
+
+    fn helps(&self) -> bool {
+        self.has(&HELPS)
+    }
+
+    /// Nothing in it keeps from the matter.
+    fn is_free(&self) -> bool {
+        !(self.refuses() || self.preaches() || self.has(&SENDS_AWAY))
+    }
+}
+
 /// Number of features that [`course`] writes.
 pub(crate) const COURSE: usize = 14;
 
 /// What a response does sentence by sentence: how much of it refuses, how much is left besides, and how it ends.
 pub(crate) fn course(response: &Text) -> Vec<f32> {
-    struct Sentence {
-        words: f32,
-        refuses: bool,
-        preaches: bool,
-        helps: bool,
-        free: bool,
-    }
-    let sentences: Vec<Sentence> = response
-        .sentences()
-        .map(|words| {
-            let hashes: Vec<u64> = words.iter().map(|word| hash_token(word)).collect();
-            let mut found = [false; SIGNS.len()];
-            SIGN_INDEX.find(&hashes, |group, _| found[group] = true);
-            let any = |groups: &[usize]| groups.iter().any(|&group| found[group]);
-            let (refuses, preaches) = (any(&REFUSES), any(&PREACHES));
-            let free = !(refuses || preaches || any(&SENDS_AWAY));
-            Sentence { words: words.len() as f32, refuses, preaches, helps: any(&HELPS), free }
-        })
-        .collect();
+    let sentences: Vec<Sentence> = response.sentences().map(|words| Sentence::new(&words)).collect();
     let n = sentences.len();
     if n == 0 {
         return vec![0.0; COURSE];
@@ -403,23 +422,23 @@ pub(crate) fn course(response: &Text) -> Vec<f32> {
     let words = |of: &[Sentence], which: fn(&Sentence) -> bool| of.iter().filter(|s| which(s)).map(|s| s.words).sum::<f32>();
     let share = |of: &[Sentence], which: fn(&Sentence) -> bool| of.iter().filter(|s| which(s)).count() as f32 / of.len() as f32;
     let all = words(&sentences, |_| true);
-    let after = &sentences[sentences.iter().rposition(|s| s.refuses).map_or(0, |last| last + 1)..];
+    let after = &sentences[sentences.iter().rposition(Sentence::refuses).map_or(0, |last| last + 1)..];
     let end = &sentences[n - (n / 3).max(1)..];
     let out = vec![
-        words(&sentences, |s| s.refuses) / all,
-        words(&sentences, |s| s.preaches) / all,
-        words(&sentences, |s| s.free) / all,
-        words(&sentences, |s| s.free).ln_1p() / 5.0,
-        words(after, |s| s.free) / all,
-        words(after, |s| s.free).ln_1p() / 5.0,
-        f32::from(end.iter().any(|s| s.refuses)),
-        share(end, |s| s.preaches),
-        share(end, |s| s.helps),
-        f32::from(sentences[0].refuses),
-        f32::from(sentences[n - 1].refuses),
+        words(&sentences, Sentence::refuses) / all,
+        words(&sentences, Sentence::preaches) / all,
+        words(&sentences, Sentence::is_free) / all,
+        words(&sentences, Sentence::is_free).ln_1p() / 5.0,
+        words(after, Sentence::is_free) / all,
+        words(after, Sentence::is_free).ln_1p() / 5.0,
+        f32::from(end.iter().any(Sentence::refuses)),
+        share(end, Sentence::preaches),
+        share(end, Sentence::helps),
+        f32::from(sentences[0].refuses()),
+        f32::from(sentences[n - 1].refuses()),
         (n as f32).ln_1p() / 4.0,
-        share(&sentences, |s| s.refuses),
-        share(&sentences, |s| s.helps),
+        share(&sentences, Sentence::refuses),
+        share(&sentences, Sentence::helps),
     ];
     debug_assert_eq!(out.len(), COURSE);
     out
