@@ -177,7 +177,8 @@ impl Material {
             Group { share: 0.06, views: self.chat.clone(), label: false },
             Group { share: 0.2, views: self.short.clone(), label: false },
             Group { share: 0.08, views: self.look_alikes[1].clone(), label: true },
-            Group { share: 0.2, views: self.look_alikes[0].clone(), label: false },
+            // Twice, since no row may weigh more than so much: they are few, and all that speak of what they are about.
+            Group { share: 0.2, views: [self.look_alikes[0].clone(), self.look_alikes[0].clone()].concat(), label: false },
         ]
     }
 
