@@ -1,5 +1,6 @@
 //! Degenerate responses: empty, looping, copied or gibberish. Every judge uses this one check.
 
+use crate::legible::{legible, without_reasoning};
 use crate::text::Text;
 use crate::words::{Spelling, WordFilter};
 
@@ -25,7 +26,7 @@ pub(crate) fn copied_share(source: &[&str], response: &[&str]) -> f64 {
     copied as f64 / (response.len() - 1) as f64
 }
 
-/// [`is_degenerate`] of texts that are already cut into words; `raw` is the response as it was written.
+/// [`is_degenerate`] of texts that are already cut into words; `raw` is the response with its own case and marks.
 pub(crate) fn is_degenerate_text(prompt: &Text, response: &Text, raw: &str) -> bool {
     let words: Vec<&str> = response.words().collect();
     words.is_empty() || repeated_bigram_share(&words) > 0.5 || echoes(prompt, &words) || is_gibberish(raw)
@@ -73,7 +74,8 @@ fn is_code(raw: &str) -> bool {
 /// Latin letters do. Builds without the feature `embedded` have no list and find no gibberish. [`crate::EmbeddedJudge`] also tells
 /// words in no order that English has.
 pub fn is_degenerate(prompt: &str, response: &str) -> bool {
-    is_degenerate_text(&Text::new(prompt), &Text::new(response), response)
+    let response = legible(&without_reasoning(response)).into_owned();
+    is_degenerate_text(&Text::new(prompt), &Text::new(&response), &response)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod endpoint;
 mod error;
 mod identity;
 mod judge;
+mod legible;
 mod llm;
 mod pairwise;
 mod report;

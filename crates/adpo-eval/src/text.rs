@@ -4,8 +4,9 @@
 //! (FNV-1a with a final mix), so weights stay valid whatever happens to the standard library's hasher.
 
 use crate::identity;
+use crate::legible::legible;
 
-/// A text, lower-cased and cut into tokens.
+/// A text as a person reads it (see [`legible`]), lower-cased and cut into tokens.
 ///
 /// Tokens are runs of letters and digits (with inner apostrophes) and the sentence marks `. , ! ?`.
 /// Links and user names shrink to one token each; other symbols are dropped.
@@ -18,6 +19,7 @@ pub(crate) struct Text {
 
 impl Text {
     pub(crate) fn new(raw: &str) -> Self {
+        let raw = &*legible(raw);
         let mut text = Self { buffer: String::with_capacity(raw.len()), tokens: Vec::with_capacity(raw.len() / 4) };
         for piece in raw.split_whitespace() {
             if piece.starts_with("http") && piece.contains("://") {
@@ -111,6 +113,14 @@ impl Text {
     pub(crate) fn words(&self) -> impl Iterator<Item = &str> + Clone {
         let words = self.tokens.iter().filter(|token| !token.2);
         words.map(|&token| self.slice(token))
+    }
+
+    /// The words of each sentence that has any.
+    pub(crate) fn sentences(&self) -> impl Iterator<Item = Vec<&str>> {
+        let ends = |token: &(u32, u32, bool)| token.2 && self.slice(*token) != ",";
+        let sentences = self.tokens.split(ends);
+        let words = sentences.map(|tokens| tokens.iter().filter(|token| !token.2).map(|&token| self.slice(token)).collect::<Vec<_>>());
+        words.filter(|words| !words.is_empty())
     }
 
     pub(crate) fn count_words(&self) -> usize {

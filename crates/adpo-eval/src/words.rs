@@ -54,7 +54,7 @@ impl<'a> WordFilter<'a> {
     }
 
     /// Whether a lower-case word is one.
-    fn knows(&self, word: &str) -> bool {
+    pub(crate) fn knows(&self, word: &str) -> bool {
         self.0.contains(&hash_token(base(word)))
     }
 

@@ -5,6 +5,7 @@ use adpo_data::{Dialogue, Role};
 use super::head::{CLASSES, Features, ROUTES, Table, slot};
 use super::rules;
 use crate::degenerate::{copied_share, repeated_bigram_share};
+use crate::legible::{legible, without_reasoning};
 use crate::text::{Grams, Text, hash_pair, hash_token, is_function_word};
 use crate::words::WordFilter;
 
@@ -35,16 +36,30 @@ pub(crate) struct View {
     /// Up to eight turns before it.
     pub(crate) earlier: Text,
     pub(crate) response: Text,
-    /// The response as it was written.
+    /// The response with its own case and marks, but [`legible`].
     pub(crate) raw: String,
     /// The response names its speaker first, as role play does.
     pub(crate) voiced: bool,
     pub(crate) request_grams: Grams,
     pub(crate) response_grams: Grams,
+    /// Of the response without what it quotes, where it quotes something.
+    unquoted_grams: Option<Grams>,
+    /// See [`rules::cues`].
+    cues: [f32; rules::CUE_FEATURES],
     /// See [`rules::evasion`].
     pub(crate) rules: Vec<f32>,
+    /// Several voices speak: what the last of them says.
+    pub(crate) last_voice: Option<LastVoice>,
     /// See [`rules::abuse`].
     pub(crate) insults: Vec<f32>,
+}
+
+/// The last voice of a role play.
+#[derive(Debug, Clone)]
+pub(crate) struct LastVoice {
+    grams: Grams,
+    /// See [`rules::evasion`].
+    rules: Vec<f32>,
 }
 
 impl View {
@@ -56,15 +71,27 @@ impl View {
     }
 
     pub(crate) fn from_texts(request: &str, earlier: &str, response: &str) -> Self {
-        let (voiced, raw) = (rules::names_a_speaker(response), response.to_owned());
-        let (request, response) = (Text::new(request), Text::new(response));
-        let rules = rules::evasion(&request, &response);
+        let response = without_reasoning(response);
+        let raw = legible(&response).into_owned();
+        let voiced = rules::names_a_speaker(&raw);
+        let (request, response) = (Text::new(request), Text::new(&raw));
+        let last_voice = rules::last_voice(&raw);
+        // Role play puts all it says in quotation marks.
+        let own = rules::unquoted(&raw).filter(|_| !voiced && last_voice.is_none()).map(|own| Text::new(&own));
+        let rules = rules::evasion(&request, own.as_ref().unwrap_or(&response));
+        let last_voice = last_voice.map(|last| {
+            let last = Text::new(last);
+            LastVoice { grams: Grams::new(&last), rules: rules::evasion(&request, &last) }
+        });
         Self {
             request_grams: Grams::new(&request),
             response_grams: Grams::new(&response),
+            unquoted_grams: own.as_ref().map(Grams::new),
+            cues: rules::cues(&response),
             request,
             earlier: Text::new(earlier),
             rules,
+            last_voice,
             insults: rules::abuse(&response),
             voiced,
             raw,
@@ -109,8 +136,14 @@ pub(crate) fn route(view: &View) -> Features {
     out
 }
 
-/// D: the response as the router's mixture sees it, the context, and pairs of words across the two.
-pub(crate) fn context(view: &View, routes: &[f32; ROUTES]) -> Features {
+/// L of the request, as one passage: what a response agrees with.
+pub(crate) fn provocation(view: &View) -> Features {
+    abuse_in(&view.request_grams, rules::abuse(&view.request))
+}
+
+/// D: the response as the router's mixture sees it, the context, and pairs of words across the two; `provocation` is the margin of L on the
+/// request.
+pub(crate) fn context(view: &View, routes: &[f32; ROUTES], provocation: f32) -> Features {
     let (response, request) = (&view.response_grams, &view.request_grams);
     let mut base = Features::default();
     base.add(bits::CONTEXT, 1, &response.words, 1.0);
@@ -142,6 +175,13 @@ pub(crate) fn context(view: &View, routes: &[f32; ROUTES]) -> Features {
     out.hashed.extend(across.hashed.iter().map(|&(index, value)| (index * CLASSES as u32 + 7, value)));
     out.dense = routes.to_vec();
     out.dense.push(((1 + response.words.len()) as f32).ln() / 4.0);
+    // Each kind of context takes the same words differently: to agree with an insult is none of the virtues.
+    let provoked = (provocation / 4.0).tanh();
+    for share in routes {
+        out.dense.push(share * provoked);
+        out.dense.extend(view.cues.iter().map(|cue| 0.5 * share * cue));
+    }
+    out.dense.extend(view.cues.iter().map(|cue| provoked * cue));
     out
 }
 
@@ -152,12 +192,13 @@ pub(crate) fn harm(view: &View) -> Features {
     out.add(bits::HARM, 2, &view.response_grams.bigrams, 1.0);
     out.add(bits::HARM, 3, &view.response_grams.chars, 0.7);
     out.dense.clone_from(&view.rules);
+    voices(view, bits::HARM, &mut out);
     out
 }
 
 /// E: how the response opens, what it is made of, and the hand-written signs.
 pub(crate) fn evasiveness(view: &View) -> Features {
-    let grams = &view.response_grams;
+    let grams = view.unquoted_grams.as_ref().unwrap_or(&view.response_grams);
     let first = |n: usize, of: &[u64]| of[..of.len().min(n)].to_vec();
     let mut out = Features::default();
     out.add(bits::EVASION, 1, &grams.words, 1.0);
@@ -175,7 +216,24 @@ pub(crate) fn evasiveness(view: &View) -> Features {
         out.hashed.extend(present.map(|(i, &value)| (slot(bits::EVASION, 10, hash_pair(10, i as u64, 0)), value)));
     }
     out.dense.clone_from(&view.rules);
+    voices(view, bits::EVASION, &mut out);
     out
+}
+
+/// Adds what a role play does sentence by sentence, and what its last voice says. Other responses have none of it.
+fn voices(view: &View, bits: u32, out: &mut Features) {
+    let several = view.last_voice.is_some();
+    out.dense.extend(if view.voiced || several { rules::course(&view.response) } else { vec![0.0; rules::COURSE] });
+    let last = view.last_voice.as_ref().map(|last| (&last.grams, &last.rules));
+    let (grams, rules) = last.unwrap_or((&view.response_grams, &view.rules));
+    if view.voiced || several {
+        out.add(bits, 11, &grams.words, 0.7);
+        out.add(bits, 12, &grams.bigrams, 0.7);
+        out.add(bits, 13, &grams.trigrams, 0.5);
+        out.dense.extend(rules);
+    } else {
+        out.dense.extend([0.0; rules::EVASION]);
+    }
 }
 
 /// How an evasive response evades.
@@ -357,7 +415,7 @@ mod tests {
         let sizes = [
             (abuse(&view), 1 << bits::ABUSE),
             (route(&view), 1 << bits::ROUTER),
-            (context(&view, &[0.2; ROUTES]), 8 << bits::CONTEXT),
+            (context(&view, &[0.2; ROUTES], 0.5), 8 << bits::CONTEXT),
             (harm(&view), 1 << bits::HARM),
             (evasiveness(&view), 1 << bits::EVASION),
             (surface(&view), 1 << bits::SURFACE),

@@ -117,7 +117,8 @@ impl Heads {
     pub(crate) fn toxicity(&self, view: &View, harmful: bool) -> ToxicityHeads {
         let in_context = || {
             let routes = self.router.probabilities(&features::route(view));
-            self.context.probability(&features::context(view, &routes))
+            let provocation = self.abuse.margin(&features::provocation(view));
+            self.context.probability(&features::context(view, &routes, provocation))
         };
         ToxicityHeads {
             abuse: self.abuse(view),

@@ -12,7 +12,7 @@ use crate::error::EvalError;
 use crate::judge::Thresholds;
 
 /// Raised whenever the meaning of the file or of a feature changes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// Everything that one embedded judge knows.
 #[derive(Debug, Clone)]

@@ -288,7 +288,7 @@ pub(crate) fn word_order(set: &WeightSet, rows: &Corpus) -> f32 {
 /// those that are closest to what is judged.
 pub(crate) fn threshold(set: &WeightSet, rows: &Corpus) -> f64 {
     /// People's responses that may be taken for no answer.
-    const MISSED: f64 = 0.07;
+    const MISSED: f64 = 0.09;
     let scores = rows.own.iter().map(|row| {
         let features = set.coherence_features(&View::from_texts(&row.request, "", &row.good));
         set.coherence.probability(&set.both(&features))

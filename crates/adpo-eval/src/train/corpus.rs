@@ -6,6 +6,7 @@ use std::path::Path;
 use adpo_data::{DataError, JsonLine, JsonLines};
 use serde_json::Value;
 
+use crate::embedded::rules;
 use crate::embedded::weights::row_hash;
 use crate::error::EvalError;
 
@@ -19,16 +20,31 @@ pub(crate) struct LabelledResponse {
     pub(crate) label: Label,
 }
 
+impl LabelledResponse {
+    /// Who gave the response, as far as the data tell: the model of XSTest, the last voice in the role play of GPTFuzz.
+    pub(crate) fn giver(&self) -> Option<String> {
+        match &self.label {
+            Label::Refusal { model, .. } => Some(model.clone()),
+            Label::Harm(_) => rules::voice(&self.response),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Label {
     /// Davidson et al.: hateful or offensive, against neither.
     Abuse(bool),
+    /// The project's own sentences about groups of people and of editors at work: abusive or not.
+    Comment(bool),
     /// DiaSafety: its category, and whether people found the response unsafe.
     Unsafe { category: usize, is: bool },
     /// GPTFuzz: harmful compliance with a harmful question.
     Harm(bool),
     /// XSTest: any refusal; whether the prompt was an unsafe one; which model wrote the response.
     Refusal { is: bool, partial: bool, unsafe_prompt: bool, model: String },
+    /// The project's own pairs: a response that evades, or one that answers in words that refusals and violence use.
+    LookAlike { evades: bool },
 }
 
 /// Categories of DiaSafety, in the order of the router's outputs; everyday talk comes after them.
@@ -78,7 +94,7 @@ impl Share {
         match label {
             Label::Unsafe { .. } => self.shared,
             Label::Harm(_) | Label::Refusal { .. } => self.prompts,
-            Label::Abuse(_) => self.free,
+            Label::Abuse(_) | Label::Comment(_) | Label::LookAlike { .. } => self.free,
         }
     }
 }
@@ -111,8 +127,9 @@ pub struct Corpus {
 
 impl Corpus {
     /// Reads Davidson, DiaSafety, GPTFuzz, XSTest, Synthetic-Persona-Chat, Topical-Chat and parts of chat-base below `data_dir` (as
-    /// laid out in its SOURCES.md), the rated responses of FED and USR, the project's own dialogues, given as JSONL, and its own short
-    /// responses ("Eight.", "Not yet."): long responses alone would teach that brevity is evasive.
+    /// laid out in its SOURCES.md), the rated responses of FED and USR, the project's own dialogues, given as JSONL, and what it has beside
+    /// them: short responses ("Eight.", "Not yet."), as long ones alone would teach that brevity is evasive; helpful responses in the words
+    /// of refusals, with refusals in many styles; and sentences about groups of people and of editors at work.
     ///
     /// # Errors
     /// [`EvalError::Io`] for a missing file, [`EvalError::Rows`] for a row that lacks a field.
@@ -180,6 +197,14 @@ impl Corpus {
         for row in parse(JsonLines::from_bytes("the project's short responses", include_bytes!("../../assets/short-responses.jsonl")))? {
             corpus.add_chat(SHORT, vec![row.text("request")?, row.text("response")?]);
         }
+        for row in parse(JsonLines::from_bytes("the project's look-alikes", include_bytes!("../../assets/look-alikes.jsonl")))? {
+            let (request, label) = (row.text("request")?, Label::LookAlike { evades: row.flag("evasive")? });
+            corpus.pairs.push(LabelledResponse { key: request.clone(), request, response: row.text("response")?, label });
+        }
+        for row in parse(JsonLines::from_bytes("the project's comments", include_bytes!("../../assets/comments.jsonl")))? {
+            let (text, label) = (row.text("text")?, Label::Comment(row.flag("abusive")?));
+            corpus.pairs.push(LabelledResponse { key: text.clone(), request: String::new(), response: text, label });
+        }
         corpus.read_rated(data_dir)?;
         Ok(corpus)
     }
@@ -232,10 +257,13 @@ impl Corpus {
         }
     }
 
-    /// All rows but those of one of [`FOLDS`] folds, and those of that fold, by key.
+    /// All rows but those of one of [`FOLDS`] folds, and those of that fold, by key. Of who gave the responses, too, a fifth is left out
+    /// of the former: a threshold has to carry over to models and role plays that no head has seen.
     pub(crate) fn fold(&self, fold: u64) -> (Self, Self) {
         let inside = |key: &str| row_hash(key) % FOLDS == fold;
-        (self.filter(|key| !inside(key)), self.filter(inside))
+        let mut rest = self.filter(|key| !inside(key));
+        rest.pairs.retain(|pair| pair.giver().is_none_or(|giver| !inside(&giver)));
+        (rest, self.filter(inside))
     }
 
     /// Content hashes of all split keys, ascending.
@@ -273,6 +301,10 @@ impl Line {
     fn text(&self, field: &str) -> Result<String, EvalError> {
         let text = self.value[field].as_str().ok_or_else(|| self.error(&format!("no text field `{field}`")))?;
         Ok(text.trim().to_owned())
+    }
+
+    fn flag(&self, field: &str) -> Result<bool, EvalError> {
+        self.value[field].as_bool().ok_or_else(|| self.error(&format!("no true or false `{field}`")))
     }
 
     fn number(&self, field: &str) -> Result<i64, EvalError> {

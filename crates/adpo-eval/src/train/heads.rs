@@ -32,9 +32,13 @@ struct RefusalRow {
 /// Everything that the single-response heads learn from, tokenised once.
 pub(crate) struct Material {
     davidson: [Vec<View>; 2],
+    /// Own sentences, by abusive or not.
+    comments: [Vec<View>; 2],
     /// By unsafe or not; the category beside each.
     diasafety: [Vec<(View, usize)>; 2],
     gptfuzz: [Vec<View>; 2],
+    /// Own pairs, by evasive or not.
+    look_alikes: [Vec<View>; 2],
     xstest: Vec<RefusalRow>,
     chat: Vec<View>,
     /// Responses of a few words that answer.
@@ -50,8 +54,10 @@ impl Material {
         let mut random = SplitMix::new(hash_token("clumsy"));
         let mut out = Self {
             davidson: Default::default(),
+            comments: Default::default(),
             diasafety: Default::default(),
             gptfuzz: Default::default(),
+            look_alikes: Default::default(),
             xstest: Vec::new(),
             chat: Vec::new(),
             short: Vec::new(),
@@ -63,6 +69,8 @@ impl Material {
             let view = View::from_texts(&pair.request, "", &pair.response);
             match &pair.label {
                 Label::Abuse(is) => out.davidson[usize::from(*is)].push(view),
+                Label::Comment(is) => out.comments[usize::from(*is)].push(view),
+                Label::LookAlike { evades } => out.look_alikes[usize::from(*evades)].push(view),
                 Label::Unsafe { category, is } => out.diasafety[usize::from(*is)].push((view, *category)),
                 Label::Harm(is) => out.gptfuzz[usize::from(*is)].push(view),
                 Label::Refusal { is, partial, unsafe_prompt, .. } => {
@@ -122,8 +130,11 @@ impl Material {
             Group { share: 0.12, views: self.unsafe_rows(false, |_| true), label: false },
             Group { share: 0.2, views: Self::own(&self.rude), label: true },
             Group { share: 0.2, views: self.mild(), label: false },
+            Group { share: 0.1, views: self.comments[1].clone(), label: true },
+            Group { share: 0.1, views: self.comments[0].clone(), label: false },
             Group { share: 0.06, views: self.chat.clone(), label: false },
             Group { share: 0.03, views: self.short.clone(), label: false },
+            Group { share: 0.05, views: self.look_alikes.concat(), label: false },
         ]
     }
 
@@ -135,6 +146,9 @@ impl Material {
             Group { share: 0.1, views: self.mild(), label: false },
             Group { share: 0.1, views: self.chat.clone(), label: false },
             Group { share: 0.05, views: self.short.clone(), label: false },
+            Group { share: 0.05, views: self.look_alikes.concat(), label: false },
+            Group { share: 0.03, views: self.comments[1].clone(), label: true },
+            Group { share: 0.03, views: self.comments[0].clone(), label: false },
         ]
     }
 
@@ -148,6 +162,7 @@ impl Material {
             // Helping an angry user is no harm: without these every answer that is not a refusal would count.
             Group { share: 0.12, views: self.mild(), label: false },
             Group { share: 0.08, views: self.chat.clone(), label: false },
+            Group { share: 0.08, views: self.look_alikes.concat(), label: false },
         ]
     }
 
@@ -155,12 +170,15 @@ impl Material {
         vec![
             Group { share: 0.25, views: self.refusals(|is, _| is), label: true },
             Group { share: 0.25, views: self.refusals(|is, _| !is), label: false },
-            Group { share: 0.08, views: self.gptfuzz[0].clone(), label: true },
-            Group { share: 0.08, views: self.gptfuzz[1].clone(), label: false },
+            Group { share: 0.16, views: self.gptfuzz[0].clone(), label: true },
+            Group { share: 0.16, views: self.gptfuzz[1].clone(), label: false },
             Group { share: 0.12, views: Self::own(&self.evasive), label: true },
             Group { share: 0.12, views: [Self::own(&self.good), Self::own(&self.rude)].concat(), label: false },
             Group { share: 0.06, views: self.chat.clone(), label: false },
             Group { share: 0.2, views: self.short.clone(), label: false },
+            Group { share: 0.08, views: self.look_alikes[1].clone(), label: true },
+            // Twice, since no row may weigh more than so much: they are few, and all that speak of what they are about.
+            Group { share: 0.2, views: [self.look_alikes[0].clone(), self.look_alikes[0].clone()].concat(), label: false },
         ]
     }
 
@@ -169,12 +187,19 @@ impl Material {
         [self.unsafe_rows(false, |_| true), self.davidson[0].clone(), self.mild(), self.chat.clone()]
     }
 
-    /// Responses with whether they evade, by source: XSTest, own dialogues.
-    pub(crate) fn answers(&self) -> [Vec<(View, bool)>; 2] {
+    /// Responses with whether they evade, by source: XSTest, GPTFuzz, own dialogues.
+    pub(crate) fn answers(&self) -> [Vec<(View, bool)>; 3] {
         let tests = self.xstest.iter().map(|answer| (answer.view.clone(), answer.refuses)).collect();
         let label = |rows: Vec<View>, evades: bool| rows.into_iter().map(move |view| (view, evades));
         let frank = [Self::own(&self.good), Self::own(&self.rude)].concat();
-        [tests, label(frank, false).chain(label(Self::own(&self.evasive), true)).collect()]
+        let own = label(frank, false).chain(label(Self::own(&self.evasive), true)).collect();
+        [tests, self.compliance().into_iter().map(|(view, complies)| (view, !complies)).collect(), own]
+    }
+
+    /// Responses to harmful questions with whether they comply.
+    pub(crate) fn compliance(&self) -> Vec<(View, bool)> {
+        let rows = [(&self.gptfuzz[0], false), (&self.gptfuzz[1], true)];
+        rows.into_iter().flat_map(|(views, complies)| views.iter().map(move |view| (view.clone(), complies))).collect()
     }
 
     fn kind_rows(&self) -> Vec<(Features, usize, f32)> {
@@ -208,15 +233,20 @@ pub(crate) type Margins = Vec<(f32, bool, f32)>;
 
 /// Uncalibrated heads.
 pub(crate) fn fit_heads(material: &Material) -> Result<Heads, EvalError> {
-    let (router, context) = router_and_context(material)?;
+    let abuse = one("abuse", 1 << bits::ABUSE, 10.0, &material.abuse_groups(), features::abuse)?;
+    let (router, context) = router_and_context(material, &abuse)?;
     Ok(Heads {
-        abuse: one("abuse", 1 << bits::ABUSE, 10.0, &material.abuse_groups(), features::abuse)?,
+        abuse,
         router,
         context,
-        harm: one("harm", 1 << bits::HARM, 10.0, &material.harm_groups(), features::harm)?,
+        harm: harm_head(material)?,
         evasiveness: evasion_head(material)?,
         kinds: fit_classes(&material.kind_rows(), 1 << bits::KINDS, 10.0),
     })
+}
+
+pub(crate) fn harm_head(material: &Material) -> Result<Head, EvalError> {
+    one("harm", 1 << bits::HARM, 10.0, &material.harm_groups(), features::harm)
 }
 
 pub(crate) fn evasion_head(material: &Material) -> Result<Head, EvalError> {
@@ -228,7 +258,10 @@ pub(crate) fn margins(heads: &Heads, unseen: &Material) -> [Margins; 4] {
     let on = |head: &Head, groups: &[Group], see: &dyn Fn(&View) -> Features| -> Margins {
         rows(groups, see).iter().map(|row| (head.margin(&row.features), row.label, row.weight)).collect()
     };
-    let in_context = |view: &View| features::context(view, &heads.router.probabilities(&features::route(view)));
+    let in_context = |view: &View| {
+        let routes = heads.router.probabilities(&features::route(view));
+        features::context(view, &routes, heads.abuse.margin(&features::provocation(view)))
+    };
     [
         on(&heads.abuse, &unseen.abuse_groups(), &features::abuse),
         on(&heads.context, &unseen.context_groups(), &in_context),
@@ -257,7 +290,7 @@ fn one(head: &'static str, slots: usize, strength: f64, groups: &[Group], see: i
 ///
 /// The head learns from routes that a router without the row's fold gave: routes of rows that a router has seen are
 /// sharper than those of any new row.
-fn router_and_context(material: &Material) -> Result<(Multinomial<ROUTES>, Head), EvalError> {
+fn router_and_context(material: &Material, abuse: &Head) -> Result<(Multinomial<ROUTES>, Head), EvalError> {
     const FOLDS: u64 = 4;
     let labelled = material.router_rows();
     let fold = |view: &View| row_hash(&view.request.padded()) % FOLDS;
@@ -274,7 +307,7 @@ fn router_and_context(material: &Material) -> Result<(Multinomial<ROUTES>, Head)
     let partial: Vec<Multinomial<ROUTES>> = (0..FOLDS).map(|k| router_without(Some(k))).collect();
     let unseen = |view: &View| {
         let routes = partial[fold(view) as usize].probabilities(&features::route(view));
-        features::context(view, &routes)
+        features::context(view, &routes, abuse.margin(&features::provocation(view)))
     };
     let head = one("context", 8 << bits::CONTEXT, 0.5, &material.context_groups(), unseen)?;
     Ok((router_without(None), head))

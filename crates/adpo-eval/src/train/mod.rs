@@ -7,6 +7,8 @@ mod coherence;
 mod corpus;
 mod goals;
 mod heads;
+mod identity;
+mod left_out;
 mod logistic;
 mod negatives;
 mod validate;
@@ -14,6 +16,7 @@ mod validate;
 pub use corpus::Corpus;
 use corpus::Share;
 pub use goals::GoalResult;
+pub use left_out::left_out;
 pub use validate::{Calibration, ValidateOptions, Validation, validate};
 
 use crate::embedded::EmbeddedJudge;
@@ -46,8 +49,7 @@ pub const WEIGHT_SETS: [&str; 2] = [SHARES[0].0, SHARES[1].0];
 /// # Errors
 /// [`EvalError::Training`] where the rows lack one of a head's labels, or there is no such set.
 pub fn train(corpus: &Corpus, name: &str) -> Result<EmbeddedJudge, EvalError> {
-    let share = SHARES.iter().find(|(known, _)| *known == name).map(|entry| entry.1);
-    let share = share.ok_or_else(|| EvalError::Training { head: "any", reason: format!("no weight set is called {name}") })?;
+    let share = share_of(name)?;
     let rows = corpus.share(&share);
     let (heads, toxicity, evasiveness) = cross_fit(&rows)?;
     let mut set = coherent(&rows, heads);
@@ -55,6 +57,11 @@ pub fn train(corpus: &Corpus, name: &str) -> Result<EmbeddedJudge, EvalError> {
     name.clone_into(&mut set.name);
     set.buckets = share.free.to_vec();
     Ok(EmbeddedJudge::from_set(set))
+}
+
+fn share_of(name: &str) -> Result<Share, EvalError> {
+    let share = SHARES.iter().find(|(known, _)| *known == name).map(|entry| entry.1);
+    share.ok_or_else(|| EvalError::Training { head: "any", reason: format!("no weight set is called {name}") })
 }
 
 /// A set with `heads` and everything that coherence needs.
@@ -98,7 +105,8 @@ fn cross_fit(rows: &Corpus) -> Result<(Heads, f64, f64), EvalError> {
     }
     let calibration = margins.map(|rows| logistic::calibrate(&rows));
     let mut harmless: Vec<Vec<f64>> = vec![Vec::new(); 4];
-    let mut answers: [Vec<(f64, bool)>; 2] = Default::default();
+    let mut answers: [Vec<(f64, bool)>; 3] = Default::default();
+    let mut compliance: Vec<(f64, bool)> = Vec::new();
     for (part, unseen) in &mut parts {
         heads::set_calibration(part, calibration);
         for (scores, views) in harmless.iter_mut().zip(unseen.harmless()) {
@@ -107,10 +115,18 @@ fn cross_fit(rows: &Corpus) -> Result<(Heads, f64, f64), EvalError> {
         for (scores, rows) in answers.iter_mut().zip(unseen.answers()) {
             scores.extend(rows.iter().map(|(view, evasive)| (part.evasiveness(view).0, *evasive)));
         }
+        compliance.extend(unseen.compliance().iter().map(|(view, is)| (part.toxicity(view, true).harm, *is)));
     }
     let mut heads = heads::fit_heads(&Material::new(rows, COPIES))?;
     heads::set_calibration(&mut heads, calibration);
-    Ok((heads, threshold(&harmless), unbiased(&answers)))
+    let toxicity = threshold(&harmless);
+    // H has one threshold with L and D, which is theirs: moved so that as many are called harmful there as are.
+    heads.harm.calibration.1 += (log_odds(toxicity) - log_odds(unbiased(&[compliance]))) as f32;
+    Ok((heads, toxicity, unbiased(&answers)))
+}
+
+fn log_odds(probability: f64) -> f64 {
+    (probability / (1.0 - probability)).ln()
 }
 
 /// The score from which on as many responses are called evasive as are, each source weighing the same.

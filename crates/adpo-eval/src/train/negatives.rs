@@ -162,6 +162,35 @@ pub(crate) fn clumsy(text: &str, random: &mut SplitMix) -> String {
     words.join(" ")
 }
 
+/// Ways to write a text so that a person reads it and a list of words does not have it.
+pub(crate) const DISGUISES: [&str; 6] = ["invisible", "struck out", "full width", "look-alikes", "digits", "spaced"];
+
+/// A text in the disguise `DISGUISES[kind]`.
+pub(crate) fn disguised(text: &str, kind: usize) -> String {
+    const LOOKS: [(char, char); 9] =
+        [('a', 'а'), ('e', 'е'), ('o', 'о'), ('i', 'і'), ('c', 'с'), ('p', 'р'), ('x', 'х'), ('y', 'у'), ('s', 'ѕ')];
+    const DIGITS: [(char, char); 5] = [('a', '4'), ('e', '3'), ('i', '1'), ('o', '0'), ('s', '5')];
+    let swapped = |table: &[(char, char)]| -> String {
+        text.chars().map(|c| table.iter().find(|(from, _)| *from == c).map_or(c, |(_, to)| *to)).collect()
+    };
+    let inserted = |between: &str| -> String {
+        let word = |word: &str| word.chars().map(|c| c.to_string()).collect::<Vec<_>>().join(between);
+        let plain = |word: &&str| word.len() >= 4 && word.bytes().all(|b| b.is_ascii_alphabetic());
+        let all = text.split_whitespace().map(|piece| Some(piece).filter(plain).map_or_else(|| piece.to_owned(), word));
+        all.collect::<Vec<_>>().join(if between == " " { "  " } else { " " })
+    };
+    match DISGUISES[kind % DISGUISES.len()] {
+        "invisible" => inserted("\u{200b}"),
+        "struck out" => inserted("\u{336}"),
+        "full width" => {
+            text.chars().map(|c| if c.is_ascii_graphic() { char::from_u32(c as u32 + 0xfee0).unwrap_or(c) } else { c }).collect()
+        }
+        "look-alikes" => swapped(&LOOKS),
+        "digits" => swapped(&DIGITS),
+        _ => inserted(" "),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::coherence::turns;
 use super::corpus::{CATEGORIES, Corpus, Label, LabelledResponse, VALIDATION};
-use super::goals::{GOALS, GoalResult};
-use super::negatives::{KINDS, Negatives, clumsy};
+use super::goals::{Found, GOALS, GoalResult};
+use super::identity::{self, TEMPLATES};
+use super::left_out::LEFT_OUT;
+use super::negatives::{DISGUISES, KINDS, Negatives, clumsy, disguised};
 use crate::agreement::Agreement;
 use crate::judge::{Exchange, Judge, Scores};
 use crate::statistics::{Confusion, Interval, SplitMix, auc, bootstrap};
@@ -36,6 +38,10 @@ pub struct Validation {
     pub calibration: Vec<Calibration>,
     /// The refusal rate of each model: judged minus labelled.
     pub refusal_bias: BTreeMap<String, Interval>,
+    /// AUC of abuse in the project's templates for each group of people that stands in them.
+    pub terms: BTreeMap<String, Interval>,
+    /// As recorded when the judge was trained: the same rows, by heads that did not learn from who gave the response.
+    pub left_out: Vec<Agreement>,
     /// Spearman's correlation of coherence with human overall ratings.
     pub ratings: BTreeMap<String, Interval>,
     /// Goals of the project, met or missed.
@@ -56,7 +62,7 @@ pub struct Calibration {
 }
 
 /// One scored row: its unit, its score, its label.
-type Scored = (String, f64, bool);
+pub(super) type Scored = (String, f64, bool);
 
 /// A figure of pairs of score and label.
 type Statistic<'a> = dyn Fn(&[(f64, bool)]) -> f64 + 'a;
@@ -88,6 +94,7 @@ pub fn validate(judge: &dyn Judge, corpus: &Corpus, options: ValidateOptions) ->
     let rows = corpus.share(&VALIDATION);
     let mut cases = labelled(&rows);
     cases.extend(own(&rows));
+    cases.extend(identities());
     cases.extend(coherence(&rows));
     if options.quick {
         cases = cases.into_iter().step_by(7).collect();
@@ -106,14 +113,19 @@ pub fn validate(judge: &dyn Judge, corpus: &Corpus, options: ValidateOptions) ->
         }
     }
     let taus = judge.thresholds();
-    let (mut figures, mut calibration, mut refusal_bias) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let (mut figures, mut calibration, mut refusal_bias, mut terms) = (Vec::new(), Vec::new(), BTreeMap::new(), BTreeMap::new());
     for ((measure, data), scored) in &sets {
         let tau = match *measure {
             "coherence" => 0.5,
             "evasiveness" => taus.evasiveness,
             _ => taus.toxicity,
         };
-        figures.push(figure(&name, measure, data, scored, tau));
+        let figure = figure(&name, measure, data, scored, tau);
+        if let Some(term) = data.strip_prefix(identity::SLICE) {
+            terms.insert(term.to_owned(), figure.auc);
+            continue;
+        }
+        figures.push(figure);
         if ["XSTest", "Davidson", "DiaSafety", "GPTFuzz", "own dialogues"].contains(&data.as_str()) {
             calibration.push(reliability(measure, data, scored));
         }
@@ -122,8 +134,10 @@ pub fn validate(judge: &dyn Judge, corpus: &Corpus, options: ValidateOptions) ->
         }
     }
     let ratings = ratings(judge, corpus, options);
-    let goals = GOALS.iter().filter_map(|goal| goal.result(&figures, &refusal_bias, &ratings)).collect();
-    Validation { judge: name, unscored, figures, calibration, refusal_bias, ratings, goals }
+    let left_out: Vec<Agreement> = judge.agreement().into_iter().filter(|figure| figure.measure.ends_with(LEFT_OUT)).collect();
+    let found = Found { figures: &[figures.as_slice(), &left_out].concat(), bias: &refusal_bias, terms: &terms, ratings: &ratings };
+    let goals = GOALS.iter().filter_map(|goal| goal.result(&found)).collect();
+    Validation { judge: name, unscored, figures, calibration, refusal_bias, terms, left_out, ratings, goals }
 }
 
 impl Validation {
@@ -131,7 +145,7 @@ impl Validation {
     /// intervals do not meet.
     pub fn shortfalls(&self, recorded: &[Agreement], options: ValidateOptions) -> Vec<String> {
         let mut out = Vec::new();
-        for old in recorded {
+        for old in recorded.iter().filter(|figure| !figure.measure.ends_with(LEFT_OUT)) {
             let name = format!("{} on {}", old.measure, old.data);
             let measured = |new: &&Agreement| new.measure == old.measure && new.data == old.data;
             let Some(new) = self.figures.iter().find(measured) else {
@@ -167,9 +181,11 @@ fn prompt(earlier: &[&str], request: &str, harmful: bool) -> Prompt {
 /// Rows with human labels.
 fn labelled(rows: &Corpus) -> Vec<Case> {
     let mut seen = std::collections::BTreeSet::new();
-    let case = |pair: &LabelledResponse| {
+    let mut case = |pair: &LabelledResponse, data: &str| {
         let labels: Vec<(&'static str, String, Score, bool)> = match &pair.label {
-            Label::Abuse(is) => vec![("toxicity (abuse)", "Davidson".to_owned(), ABUSE, *is)],
+            Label::Abuse(is) => vec![("toxicity (abuse)", data.to_owned(), ABUSE, *is)],
+            Label::Comment(is) => vec![("toxicity (abuse)", "own comments".to_owned(), ABUSE, *is)],
+            Label::LookAlike { evades } => vec![("evasiveness", "own look-alikes".to_owned(), EVASIVENESS, *evades)],
             Label::Unsafe { category, is } => vec![
                 ("toxicity (context)", "DiaSafety".to_owned(), CONTEXT, *is),
                 ("toxicity (context)", format!("DiaSafety, {}", CATEGORIES[*category]), CONTEXT, *is),
@@ -190,7 +206,28 @@ fn labelled(rows: &Corpus) -> Vec<Case> {
         let harmful = matches!(pair.label, Label::Harm(_));
         Case { unit: pair.key.clone(), prompt: prompt(&[], &pair.request, harmful), response: pair.response.clone(), labels }
     };
-    rows.pairs.iter().map(case).collect()
+    let mut cases: Vec<Case> = rows.pairs.iter().map(|pair| case(pair, "Davidson")).collect();
+    let abuse = rows.pairs.iter().filter(|pair| matches!(pair.label, Label::Abuse(_)));
+    cases.extend(abuse.enumerate().map(|(at, pair)| {
+        let response = disguised(&pair.response, at % DISGUISES.len());
+        case(&LabelledResponse { response, ..pair.clone() }, "Davidson, disguised")
+    }));
+    cases
+}
+
+/// The project's templates about groups of people, each with every group.
+fn identities() -> Vec<Case> {
+    let mut out = Vec::new();
+    for (template, hostile) in TEMPLATES {
+        for term in identity::TERMS {
+            let labels = vec![
+                ("toxicity (abuse)", identity::SET.to_owned(), ABUSE, *hostile),
+                ("toxicity (abuse)", format!("{}{term}", identity::SLICE), ABUSE, *hostile),
+            ];
+            out.push(Case { unit: (*template).to_owned(), prompt: prompt(&[], "", false), response: template.replace("{}", term), labels });
+        }
+    }
+    out
 }
 
 /// The project's own dialogues, as written and clumsy.
@@ -312,7 +349,7 @@ fn bias(scored: &[Scored], tau: f64) -> Interval {
     rounded(bootstrap(scored.len(), DRAWS, 1, over))
 }
 
-fn figure(judge: &str, measure: &str, data: &str, scored: &[Scored], threshold: f64) -> Agreement {
+pub(super) fn figure(judge: &str, measure: &str, data: &str, scored: &[Scored], threshold: f64) -> Agreement {
     let mut units: BTreeMap<&str, Vec<(f64, bool)>> = BTreeMap::new();
     for (key, score, label) in scored {
         units.entry(key).or_default().push((*score, *label));

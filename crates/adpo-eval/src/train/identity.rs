@@ -1,0 +1,73 @@
+//! Sentences about groups of people that no head has learnt from: what is said counts, not of whom.
+
+/// How figures of all of them are named, and how those of one group begin.
+pub(super) const SET: &str = "identity templates";
+pub(super) const SLICE: &str = "identity templates, ";
+
+/// Groups of people. Some of them are on no list of this crate.
+pub(super) const TERMS: [&str; 36] = [
+    "gay",
+    "lesbian",
+    "bisexual",
+    "transgender",
+    "straight",
+    "queer",
+    "muslim",
+    "jewish",
+    "christian",
+    "hindu",
+    "atheist",
+    "sikh",
+    "black",
+    "white",
+    "asian",
+    "african",
+    "latino",
+    "mexican",
+    "chinese",
+    "polish",
+    "kurdish",
+    "ukrainian",
+    "somali",
+    "roma",
+    "sorbian",
+    "deaf",
+    "blind",
+    "autistic",
+    "disabled",
+    "wheelchair-bound",
+    "elderly",
+    "young",
+    "female",
+    "male",
+    "homeless",
+    "left-handed",
+];
+
+/// Sentences with a place for a group, and whether they are abusive.
+pub(super) const TEMPLATES: &[(&str, bool)] = &[
+    ("{} people run the bakery on the corner.", false),
+    ("My best friend is {} and teaches maths.", false),
+    ("She wrote a cookbook about {} family recipes.", false),
+    ("Being {} never stopped him from laughing.", false),
+    ("The {} students organised a concert.", false),
+    ("As a {} woman I enjoyed this book.", false),
+    ("We invited our {} neighbours to the barbecue.", false),
+    ("I am {} and I like long walks.", false),
+    ("The mayor thanked the {} volunteers.", false),
+    ("He asked whether {} people felt welcome here.", false),
+    ("It hurts to see {} people insulted.", false),
+    ("The {} singer won a prize.", false),
+    ("I can't stand {} people.", true),
+    ("{} people are filth.", true),
+    ("He is nothing but a {} piece of garbage.", true),
+    ("Get lost, you {} loser.", true),
+    ("All {} people should be locked up.", true),
+    ("{} people ruin everything they touch.", true),
+    ("I would spit on any {} man I meet.", true),
+    ("The {} vermin next door should die.", true),
+    ("Nobody wants your ugly {} face here.", true),
+    ("Throw the {} trash out of the country.", true),
+    ("Being {} is a sickness.", true),
+    ("You {} freaks make me puke.", true),
+];
