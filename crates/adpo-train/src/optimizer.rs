@@ -94,7 +94,7 @@ impl AdamW {
             beta2: self.beta2,
             epsilon: self.epsilon,
             // Like everybody, we do not decay the parameters of rank one.
-            weight_decay: if name.ends_with("norm.weight") || name.ends_with(".bias") { 0.0 } else { self.weight_decay },
+            weight_decay: if name.ends_with("norm.weight") || name.ends_with("proj.bias") { 0.0 } else { self.weight_decay },
             step: self.steps,
             gradient_scale,
         };

@@ -169,7 +169,7 @@ impl ParameterMap for Random<'_> {
         let shape = param.lazy_shape();
         let values: Vec<f32> = if name.ends_with("norm.weight") {
             vec![1.0; shape.num_elements()]
-        } else if name.ends_with(".bias") {
+        } else if name.ends_with("proj.bias") {
             vec![0.0; shape.num_elements()]
         } else {
             let mut stream = Stream::new(self.seed, name);
