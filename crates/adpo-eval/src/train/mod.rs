@@ -122,7 +122,8 @@ fn cross_fit(rows: &Corpus) -> Result<(Heads, f64, f64), EvalError> {
     let toxicity = threshold(&harmless);
     // H has one threshold with L and D, which is theirs: moved so that as many are called harmful there as are.
     heads.harm.calibration.1 += (log_odds(toxicity) - log_odds(unbiased(&[compliance]))) as f32;
-    Ok((heads, toxicity, unbiased(&answers)))
+    // Upwards, to what so many rows can tell.
+    Ok((heads, (toxicity * 100.0).ceil() / 100.0, unbiased(&answers)))
 }
 
 fn log_odds(probability: f64) -> f64 {
