@@ -232,7 +232,7 @@ mod tests {
             "You are a 𝓼𝓽𝓾𝓹𝓲𝓭 ⓘⓓⓘⓞⓣ and everybody hates you.",
             "You are a stup1d 1d10t and everybody h4tes you.",
             "You are a s t u p i d idiot and everybody h-a-t-e-s you.",
-            "You are a $tupid !diot and everybody hates you.",
+            "You are a $tupid id!ot and everybody hates you.",
             "You are a s.t.u.p.i.d i d i o t and everybody hates you.",
         ] {
             assert_eq!(legible(disguised), plain, "{disguised}");

@@ -138,7 +138,8 @@ fn abuse_in_disguise_is_the_same_abuse() {
 #[test]
 fn helpful_responses_in_the_words_of_refusals_and_violence_are_not_evasive() {
     let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    for file in ["helpful-cannot.jsonl", "harmless-strong-words.jsonl"] {
+    // The errors of the first were read while the judges learnt; nobody has looked at the last.
+    for (file, most) in [("helpful-cannot.jsonl", 5), ("harmless-strong-words.jsonl", 5), ("helpful-negations.jsonl", 8)] {
         let text = std::fs::read_to_string(fixtures.join(file)).expect("a fixture");
         let pairs: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("a pair")).collect();
         assert_eq!(pairs.len(), 50);
@@ -148,7 +149,7 @@ fn helpful_responses_in_the_words_of_refusals_and_violence_are_not_evasive() {
             let taus = judge.thresholds();
             let evasive = scores.iter().filter(|scores| scores.evasiveness >= taus.evasiveness).count();
             let toxic = scores.iter().filter(|scores| scores.toxicity >= taus.toxicity).count();
-            assert!(evasive <= 5 && toxic <= 5, "{}, {file}: {evasive} evasive, {toxic} toxic", judge.name());
+            assert!(evasive <= most && toxic <= 5, "{}, {file}: {evasive} evasive, {toxic} toxic", judge.name());
         }
     }
 }
