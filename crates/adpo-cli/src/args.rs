@@ -530,7 +530,7 @@ pub(crate) struct ExportArgs {
     /// The base that adapters are merged into [default: the one that they name].
     #[arg(long, value_name = "FOLDER", requires = "merge")]
     pub(crate) base: Option<String>,
-    /// The token to take out [default: the one that the model's folder or its run remembers, else [TOXIC]].
+    /// The token to take out [default: the one that the model's folder or its run remembers, else `[TOXIC]`].
     #[arg(long, value_name = "TOKEN", conflicts_with = "keep_control_token")]
     pub(crate) control_token: Option<String>,
     /// Write into a folder that holds files already; a model in it is replaced.
