@@ -53,6 +53,7 @@ pub enum EvalError {
     Report(String),
 }
 
+#[cfg(feature = "http")]
 impl EvalError {
     pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> Self {
         Self::Io { path: path.display().to_string(), source }
