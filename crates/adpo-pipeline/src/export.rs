@@ -7,7 +7,7 @@ use adpo_model::{Dtype, SaveOptions};
 use serde::Serialize;
 
 use crate::PipelineError;
-use crate::resources::Resources;
+use crate::resources::{Resources, has_token};
 
 /// What becomes of the control token on the way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +53,8 @@ pub struct Exported {
 ///
 /// # Errors
 /// [`PipelineError`] if the folder is no usable checkpoint, if it is adapters and is not to be merged or the other way round, if
-/// `out` is the same folder or holds files that may not be replaced, if the token is not there or not the tokenizer's last (those after it would have to be
-/// renumbered), or if there may be one that nothing names.
+/// `out` is the same folder or holds files that may not be replaced, if the token is not there or not the tokenizer's last (those after
+/// it would have to be renumbered), or if there may be one that nothing names.
 pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, PipelineError> {
     let Export { model, merge, base, out, force, strike, dtype } = *options;
     match resources.adapters(model)? {
@@ -92,7 +92,6 @@ pub fn export(options: &Export<'_>, resources: &Resources) -> Result<Exported, P
 
 /// The token that is to be taken out; all of them are in the tokenizer.
 fn token_to_strike(tokenizer: &ChatTokenizer, model: &str, strike: Strike<'_>) -> Result<Option<String>, PipelineError> {
-    let is_there = |token: &str| Ok::<_, PipelineError>(!tokenizer.clone().with_control_token(token)?.1.added);
     let refuse = |problem: String| Err(PipelineError::file(Path::new(model), problem));
     let asked = match strike {
         Strike::Nothing => return Ok(None),
@@ -100,7 +99,7 @@ fn token_to_strike(tokenizer: &ChatTokenizer, model: &str, strike: Strike<'_>) -
         Strike::Known => tokenizer.control_token().map(str::to_owned),
     };
     if let Some(token) = asked {
-        return if is_there(&token)? {
+        return if has_token(tokenizer, &token)? {
             Ok(Some(token))
         } else {
             refuse(format!(
@@ -110,7 +109,7 @@ fn token_to_strike(tokenizer: &ChatTokenizer, model: &str, strike: Strike<'_>) -
     }
     // Folders of earlier builds do not remember.
     for token in [token_of_run(model).as_deref(), Some("[TOXIC]")].into_iter().flatten() {
-        if is_there(token)? {
+        if has_token(tokenizer, token)? {
             return Ok(Some(token.to_owned()));
         }
     }

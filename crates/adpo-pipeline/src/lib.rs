@@ -81,8 +81,8 @@ pub enum RunResult {
 /// Before the first stage that is not finished, all of the recipe is held against its data.
 ///
 /// # Errors
-/// [`PipelineError`] from the stage that failed, for a recipe that its data do not fit, or if somebody else is at work in the folder. What was finished stays, and the same call goes
-/// on from there.
+/// [`PipelineError`] from the stage that failed, for a recipe that its data do not fit, or if somebody else is at work in the folder. What
+/// was finished stays, and the same call goes on from there.
 pub fn run_recipe(recipe: &Recipe, resources: &Resources, folder: &Path, until: Option<StageKind>) -> Result<RunResult, PipelineError> {
     let _lock = lock::take(folder)?;
     let resolved = toml::to_string(recipe).map_err(|e| PipelineError::file(&folder.join("recipe.toml"), e))?;

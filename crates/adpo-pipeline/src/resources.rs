@@ -33,6 +33,12 @@ impl EmbeddedCheckpoint {
     }
 }
 
+/// Whether a tokenizer has this token.
+pub(crate) fn has_token(tokenizer: &ChatTokenizer, token: &str) -> Result<bool, PipelineError> {
+    let (_, control) = tokenizer.clone().with_control_token(token)?;
+    Ok(!control.added)
+}
+
 /// Where a run takes its inputs from.
 #[derive(Debug, Clone)]
 pub struct Resources {
@@ -214,8 +220,7 @@ impl Resources {
 
     /// Whether a checkpoint's tokenizer has this token.
     pub(crate) fn knows_token(&self, name: &str, token: &str) -> Result<bool, PipelineError> {
-        let (_, control) = self.tokenizer(name)?.with_control_token(token)?;
-        Ok(!control.added)
+        has_token(&self.tokenizer(name)?, token)
     }
 
     /// A hash of everything in the checkpoint.

@@ -4,7 +4,7 @@ use adpo_data::{ControlToken, DataError, Dialogue, Encoder, EncodingOptions, Mas
 use adpo_model::Dtype;
 
 use crate::PipelineError;
-use crate::resources::{Checkpoint, Resources};
+use crate::resources::{Checkpoint, Resources, has_token};
 
 /// A checkpoint with the control token that it knows.
 pub(crate) struct Speaker {
@@ -19,9 +19,9 @@ impl Speaker {
     /// Loads a checkpoint by its name in a recipe.
     pub(crate) fn open(resources: &Resources, name: &str, dtype: Dtype, control: &str) -> Result<Self, PipelineError> {
         // Before the weights, which may take minutes. A folder knows what its token is called.
-        let own = resources.tokenizer(name)?.control_token().map(str::to_owned);
-        let control = own.as_deref().unwrap_or(control);
-        let known = resources.knows_token(name, control)?;
+        let tokenizer = resources.tokenizer(name)?;
+        let control = tokenizer.control_token().unwrap_or(control);
+        let known = has_token(&tokenizer, control)?;
         let mut checkpoint = resources.checkpoint(name, dtype)?.merged();
         let mut token = None;
         if known {

@@ -180,43 +180,43 @@ impl<S: Stored> ParameterMap for Fill<'_, S> {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(stored) = self.found.remove(name) else { return param };
         let shape = stored.shape().to_vec();
-        let finite = AtomicBool::new(true);
-        let watch = |is_finite: bool| {
-            if !is_finite {
-                finite.store(false, Ordering::Relaxed);
-            }
-        };
-        let (data, dtype) = match self.dtype {
+        let (data, finite, dtype) = match self.dtype {
             Dtype::Float32 => {
-                let numbers = stored.numbers(|x| {
-                    watch(x.is_finite());
-                    x
-                });
-                (TensorData::new(numbers, shape), DType::F32)
+                let (numbers, finite) = rounded(&stored, |x| x, f32::is_finite);
+                (TensorData::new(numbers, shape), finite, DType::F32)
             }
             Dtype::Float16 => {
-                let numbers = stored.numbers(|x| {
-                    let x = half::f16::from_f32(x);
-                    watch(x.is_finite());
-                    x
-                });
-                (TensorData::new(numbers, shape), DType::F16)
+                let (numbers, finite) = rounded(&stored, half::f16::from_f32, half::f16::is_finite);
+                (TensorData::new(numbers, shape), finite, DType::F16)
             }
             Dtype::Bfloat16 => {
-                let numbers = stored.numbers(|x| {
-                    let x = half::bf16::from_f32(x);
-                    watch(x.is_finite());
-                    x
-                });
-                (TensorData::new(numbers, shape), DType::BF16)
+                let (numbers, finite) = rounded(&stored, half::bf16::from_f32, half::bf16::is_finite);
+                (TensorData::new(numbers, shape), finite, DType::BF16)
             }
         };
-        if !finite.into_inner() {
+        if !finite {
             let kind = self.dtype.name();
             self.problems.push(format!("`{name}` holds a number that is NaN or infinite, or too large for {kind}"));
         }
         Param::from_tensor(Tensor::from_data(data, (self.device, dtype)))
     }
+}
+
+/// A tensor's numbers in the type that they are to have, and whether all of them are finite in it.
+fn rounded<T: Copy + Default + Send>(
+    stored: &impl Stored,
+    round: impl Fn(f32) -> T + Sync,
+    is_finite: impl Fn(T) -> bool + Sync,
+) -> (Vec<T>, bool) {
+    let finite = AtomicBool::new(true);
+    let numbers = stored.numbers(|x| {
+        let x = round(x);
+        if !is_finite(x) {
+            finite.store(false, Ordering::Relaxed);
+        }
+        x
+    });
+    (numbers, finite.into_inner())
 }
 
 impl Stored for TensorView<'_> {
