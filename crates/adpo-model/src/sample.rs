@@ -3,6 +3,7 @@
 mod decoding;
 mod log_probs;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -98,13 +99,17 @@ pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingO
     let options = &Arc::new(options.clone());
     let start = Instant::now();
     let mut order: Vec<usize> = (0..requests.len()).collect();
-    order.sort_by_key(|i| requests[*i].prompt.len());
+    // Equal prompts beside one another: they are read once.
+    order.sort_by_key(|i| (requests[*i].prompt.len(), requests[*i].prompt));
     let mut done: Vec<Option<Completion>> = vec![None; requests.len()];
     let mut new_tokens = 0;
     for chunk in order.chunks(options.batch_size.max(1)) {
         let parts = kernels::on_pool(|| {
             let completions = |part: &[usize]| batch(model, &part.iter().map(|i| requests[*i]).collect::<Vec<_>>(), options);
-            chunk.par_chunks(rows_together(chunk.len(), model.device() == Device::flex())).map(completions).collect::<Vec<_>>()
+            chunk
+                .par_chunks(rows_together(chunk.len(), model.config().num_parameters(), model.device() == Device::flex()))
+                .map(completions)
+                .collect::<Vec<_>>()
         });
         for (i, completion) in chunk.iter().zip(parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten()) {
             new_tokens += completion.ids.len() + usize::from(completion.finish != Finish::Length);
@@ -116,17 +121,18 @@ pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingO
 
 /// How many rows of a batch go through the model together. On the CPU each thread takes rows of its own: a token's kernels are
 /// so short that threads would wait for each other longer than they compute. Each of them then reads all weights, which
-/// only a few rows pay for.
-fn rows_together(rows: usize, on_cpu: bool) -> usize {
-    const ENOUGH: usize = 4;
-    let parts = if on_cpu { kernels::PARTS.min(rows / ENOUGH).max(1) } else { 1 };
+/// only several rows pay for: more of them where the weights come from memory, and not from a cache.
+fn rows_together(rows: usize, parameters: usize, on_cpu: bool) -> usize {
+    const CACHED: usize = 16_000_000;
+    let enough = if parameters <= CACHED { 4 } else { 16 };
+    let parts = if on_cpu { kernels::PARTS.min(rows / enough).max(1) } else { 1 };
     rows.div_ceil(parts).max(1)
 }
 
 /// How many rows of a batch have caches in memory at the same time: those that threads are at.
-pub fn sampled_at_once(rows: usize, on_cpu: bool) -> usize {
+pub fn sampled_at_once(rows: usize, config: &LlamaConfig, on_cpu: bool) -> usize {
     let threads = if on_cpu { rayon::current_num_threads() } else { 1 };
-    rows.min(threads * rows_together(rows, on_cpu))
+    rows.min(threads * rows_together(rows, config.num_parameters(), on_cpu))
 }
 
 fn check_options(options: &SamplingOptions) -> Result<(), ModelError> {
@@ -189,16 +195,12 @@ fn choose(logits: &[f32], options: &SamplingOptions, stream: &mut Stream) -> u32
     }
     let weight = |logit: f32| (f64::from(logit - max) / options.temperature).exp();
     let mut weights: Vec<(u32, f64)> = logits.iter().zip(0..).map(|(logit, id)| (id, weight(*logit))).collect();
+    if let Some(top_k) = options.top_k.filter(|top_k| *top_k < weights.len()) {
+        weights.select_nth_unstable_by(top_k, likelier);
+        weights.truncate(top_k);
+    }
     if options.top_k.is_some() || options.top_p.is_some() {
-        weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        weights.truncate(options.top_k.unwrap_or(weights.len()));
-        let enough = options.top_p.unwrap_or(1.0) * weights.iter().map(|w| w.1).sum::<f64>();
-        let sums = weights.iter().scan(0.0, |sum, w| {
-            *sum += w.1;
-            Some(*sum)
-        });
-        let before = sums.take_while(|sum| *sum < enough).count();
-        weights.truncate(before + 1);
+        keep_likeliest(&mut weights, options.top_p.unwrap_or(1.0));
     }
     let mut left = stream.uniform() * weights.iter().map(|w| w.1).sum::<f64>();
     let drawn = weights.iter().find(|w| {
@@ -206,4 +208,32 @@ fn choose(logits: &[f32], options: &SamplingOptions, stream: &mut Stream) -> u32
         left < 0.0
     });
     drawn.or(weights.last()).map_or(best as u32, |w| w.0)
+}
+
+/// Falling weights; of equal ones the lower id first.
+fn likelier(a: &(u32, f64), b: &(u32, f64)) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
+/// Keeps the fewest of the likeliest that have this share of all weights together, the likeliest first. Only as many as are needed are
+/// sorted: a vocabulary has 50,000.
+fn keep_likeliest(weights: &mut Vec<(u32, f64)>, share: f64) {
+    let enough = share * weights.iter().map(|weight| weight.1).sum::<f64>();
+    let (mut sorted, mut next, mut sum) = (0, 256, 0.0);
+    while sorted < weights.len() {
+        let rest = &mut weights[sorted..];
+        if next < rest.len() {
+            rest.select_nth_unstable_by(next, likelier);
+        }
+        let part = next.min(rest.len());
+        rest[..part].sort_unstable_by(likelier);
+        for (i, weight) in rest[..part].iter().enumerate() {
+            sum += weight.1;
+            if sum >= enough {
+                return weights.truncate(sorted + i + 1);
+            }
+        }
+        sorted += part;
+        next *= 4;
+    }
 }

@@ -1,9 +1,10 @@
 //! Completions that are drawn token by token, with a preallocated key/value cache. Rows join between two steps and leave when they end.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::log_probs::TokenLogProbs;
 use super::{Finish, SampleRequest, SamplingOptions, check, check_options, choose};
@@ -105,18 +106,33 @@ impl Decoding {
         self.rows.extend(rows);
         let left = self.rows.iter().map(|row| row.options.max_new_tokens - row.drawn).max().unwrap_or(0);
         let capacity = longest.max(width) + left;
+        // Of equal prompts one is read, for all rows that have it.
+        let mut prompts: Vec<&[u32]> = Vec::new();
+        let mut prompt_of = Vec::with_capacity(joining.len());
+        let mut seen = HashMap::new();
+        for SampleRequest { prompt, .. } in joining.iter().map(|new| new.request) {
+            prompt_of.push(*seen.entry(prompt).or_insert_with(|| {
+                prompts.push(prompt);
+                prompts.len() - 1
+            }));
+        }
         let config = self.model.config();
-        let shape = [joining.len(), if staying == 0 { capacity } else { width }, config.num_key_value_heads, config.head_dim];
+        let vocab = config.vocab_size;
+        let shape = [prompts.len(), if staying == 0 { capacity } else { width }, config.num_key_value_heads, config.head_dim];
         let (device, dtype) = (self.model.device(), self.model.embed_tokens.val().dtype());
         let mut caches: Vec<Cache> = (0..config.num_hidden_layers).map(|_| Cache::new(shape, &device, dtype)).collect();
         let mut cells = Cells { width, ..Cells::default() };
-        for SampleRequest { prompt, .. } in joining.iter().map(|new| &new.request) {
+        for prompt in &prompts {
             let pad = width - prompt.len();
             cells.pads.push(pad);
             cells.ids.extend(std::iter::repeat_n(0, pad).chain(prompt.iter().copied()));
             cells.positions.extend(std::iter::repeat_n(0, pad).chain(0..prompt.len() as u32));
         }
-        let logits = forward(&self.model, &mut caches, &cells);
+        let mut logits = forward(&self.model, &mut caches, &cells);
+        if prompts.len() < joining.len() {
+            select(&mut caches, &prompt_of, &self.model.device());
+            logits = prompt_of.iter().flat_map(|prompt| &logits[prompt * vocab..(prompt + 1) * vocab]).copied().collect();
+        }
         self.used = longest.max(width);
         if staying == 0 {
             (self.caches, self.logits) = (caches, logits);
@@ -179,12 +195,17 @@ impl Decoding {
             self.logits.clear();
             return;
         }
-        let index: Vec<i32> = slots.iter().map(|slot| *slot as i32).collect();
-        let index = Tensor::<1, Int>::from_data(TensorData::new(index, [slots.len()]), &self.model.device());
-        self.caches.iter_mut().for_each(|cache| cache.select(&index));
+        select(&mut self.caches, slots, &self.model.device());
         let mut slot = 0..;
         self.rows.retain(|_| slot.next().is_some_and(|slot| slots.binary_search(&slot).is_ok()));
     }
+}
+
+/// Puts these rows, in this order, in the place of what the caches hold.
+fn select(caches: &mut [Cache], rows: &[usize], device: &Device) {
+    let index: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
+    let index = Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), device);
+    caches.iter_mut().for_each(|cache| cache.select(&index));
 }
 
 /// The cells that go through the model at once, row-major.

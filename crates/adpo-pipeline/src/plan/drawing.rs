@@ -38,7 +38,7 @@ impl SampleMemory {
         let number = dtype.bytes() as u64;
         let [rows, prompt, new] = [drawing.rows, drawing.prompt, drawing.new].map(|count| count as u64);
         let (_, keys) = trainee.widths();
-        let at_once = sampled_at_once(drawing.rows, drawing.on_cpu) as u64;
+        let at_once = sampled_at_once(drawing.rows, &trainee.config, drawing.on_cpu) as u64;
         // Keys and values of all layers, for the longest prompt and response from the start.
         let cache = 2 * trainee.blocks() as u64 * at_once * (prompt + new) * keys;
         // Logits are f32 where a token is chosen.
