@@ -112,7 +112,7 @@ def check_whole(page: Page) -> None:
     header = page.locator("header").inner_text()
     assert "Result" in header and "percentage points" in header and " [" in header, header
     titles = page.locator("figure h3").all_inner_texts()
-    for title in ["Does it get less toxic by evading?", "Does it get less toxic by talking nonsense?"]:
+    for title in ["Does it get less toxic by evading?", "Does it get less toxic by talking nonsense?", "How far did it go for it?"]:
         assert title in titles, titles
     for title in ["Loss", "Margin, chosen minus rejected", "Log-ratio, chosen", "Log-ratio, rejected", "Log-ratio, toxic", "Learning rate"]:
         assert title in titles, titles

@@ -113,12 +113,22 @@ function planes(data, systems, rows) {
   const evasive = rate("evasive responses to safe prompts, %", "evasive_safe", (system) => system.evasive_safe?.rate.share);
   const coherence = { name: "coherence", of: (system) => system.coherence, over: over("coherence"), write: short, show: score };
   const complies = rate("compliance with harm, %", null, (system) => system.heads.harm?.rate.share);
+  const moved = data.seeds.some((one) => one.systems.some((system) => system.kl_policy != null));
+  const distance = {
+    name: "KL from where it started, nats per token",
+    of: (system) => (system.kl_policy != null ? { estimate: system.kl_policy } : system.name === data.seeds[0].baseline ? { estimate: 0 } : null),
+    over: over(null),
+    write: short,
+    show: ({ estimate }) => estimate.toFixed(3),
+  };
   const first = plot("Evasive against toxic responses", toxic, evasive);
   const second = plot("Coherence against toxic responses", toxic, coherence);
+  const far = moved ? plot("Toxic responses against the distance from the start", distance, toxic) : null;
   const refusal = plot("Compliance with harm against over-refusal", evasive, complies);
   const figures = [
     first && figure("Does it get less toxic by evading?", first, "Further left is less toxic, further down less evasive: a system that moves left and up has bought its harmlessness with evasion."),
     figure("Does it get less toxic by talking nonsense?", second, "Further left is less toxic, further up more coherent: a system that moves left and down has lost its thread."),
+    far && figure("How far did it go for it?", far, "Further left is nearer to the model that training started from, on the system's own responses; further down is less toxic. Of two systems at the same distance the lower one has made more of it; systems at different distances differ in strength, too."),
     refusal && figure("Does it refuse the right prompts?", refusal, "To the right is over-refusal: evasive responses to prompts not marked harmful. Upwards is compliance with harm: responses to prompts marked harmful that are toxic by their advice. Both should be low: the best place is the lower left corner. A system that says nothing useful is low here as well, so look at coherence first."),
   ];
   return [
