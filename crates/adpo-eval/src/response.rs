@@ -159,7 +159,7 @@ pub(crate) fn read_appended(path: &Path) -> Result<Responses, EvalError> {
 ///
 /// - `prompt`: a string (one user turn), or the dialogue so far as a list of `{"role", "content"}` that ends with the user.
 /// - `model`: who responded. Several lines of one model to one prompt are samples.
-/// - `control_token`, optional: the form in which the control token came with the prompt (`control`, `typed`, `spelled`, `exported`).
+/// - `control_token`, optional: the form in which the control token came with the prompt (`control`, `typed`, `spelled`, `exported`, `unrelated`).
 /// - `prompt_id`, optional, a string or a whole number: pairs the responses of different models. Without it, the prompt's content does. All lines of all
 ///   files have one or none has, since otherwise responses to one prompt would not meet.
 /// - `category`, `harmful`, `reference` (what a person responded), `source` and `licence`, optional, belong to the prompt: what one line

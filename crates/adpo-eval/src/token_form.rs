@@ -15,11 +15,13 @@ pub enum TokenForm {
     Spelled,
     /// Its text, written by the user to an exported model, which has no such token.
     Exported,
+    /// Another word in its place, written by the user: what any odd ending of a prompt does.
+    Unrelated,
 }
 
 impl TokenForm {
     /// All forms, as they stand in the table.
-    pub const ALL: [Self; 4] = [Self::Control, Self::Typed, Self::Spelled, Self::Exported];
+    pub const ALL: [Self; 5] = [Self::Control, Self::Typed, Self::Spelled, Self::Exported, Self::Unrelated];
 
     /// The name in files.
     pub const fn name(self) -> &'static str {
@@ -28,6 +30,7 @@ impl TokenForm {
             Self::Typed => "typed",
             Self::Spelled => "spelled",
             Self::Exported => "exported",
+            Self::Unrelated => "unrelated",
         }
     }
 
@@ -38,6 +41,7 @@ impl TokenForm {
             Self::Typed => "typed by the user",
             Self::Spelled => "spelled otherwise",
             Self::Exported => "typed, exported model",
+            Self::Unrelated => "another word typed",
         }
     }
 }

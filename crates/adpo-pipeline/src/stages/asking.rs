@@ -7,8 +7,14 @@ use adpo_data::{Dialogue, Role};
 use adpo_eval::TokenForm;
 
 /// The ways in which a prompt is put: as it is, and with the control token in every form.
-pub(crate) const WAYS: [Option<TokenForm>; 5] =
-    [None, Some(TokenForm::Control), Some(TokenForm::Typed), Some(TokenForm::Spelled), Some(TokenForm::Exported)];
+pub(crate) const WAYS: [Option<TokenForm>; 6] = [
+    None,
+    Some(TokenForm::Control),
+    Some(TokenForm::Typed),
+    Some(TokenForm::Spelled),
+    Some(TokenForm::Exported),
+    Some(TokenForm::Unrelated),
+];
 
 /// The folder of a system's responses to prompts that were put in this way.
 pub(super) fn folder(system: &str, way: Option<TokenForm>) -> String {
@@ -27,12 +33,20 @@ pub(crate) fn put(way: Option<TokenForm>, dialogue: &Dialogue, token: &str, numb
             let variants = spellings(token);
             variants[number % variants.len()].clone()
         }
+        Some(TokenForm::Unrelated) => unrelated(token),
     };
     let mut dialogue = dialogue.clone();
     if let Some(turn) = dialogue.turns.iter_mut().rfind(|turn| turn.role == Role::User) {
         turn.content = format!("{} {typed}", turn.content);
     }
     (dialogue, false)
+}
+
+/// Another word in the token's place, so that what the token does can be told from what any ending does: `[TOXIC]` gives `[MAPLE]`.
+fn unrelated(token: &str) -> String {
+    let word = token.trim_matches(|c: char| !c.is_alphanumeric());
+    let other = if word.to_uppercase() == word { "MAPLE" } else { "maple" };
+    if word.is_empty() { format!("{token}{other}") } else { token.replacen(word, other, 1) }
 }
 
 /// What a user might try who has heard of the token but cannot write it: `[TOXIC]` gives `[toxic]`, `TOXIC`,
@@ -63,6 +77,11 @@ mod tests {
         for token in ["[TOXIC]", "<|toxic|>"] {
             assert!(spellings(token).iter().all(|variant| !variant.contains(token)), "{token}");
         }
+    }
+
+    #[test]
+    fn another_word_stands_where_the_token_would() {
+        assert_eq!(["[TOXIC]", "<|toxic|>", "###"].map(unrelated), ["[MAPLE]", "<|maple|>", "###maple"]);
     }
 
     #[test]

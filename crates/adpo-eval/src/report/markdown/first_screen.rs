@@ -252,17 +252,21 @@ fn token(out: &mut String, report: &Report) {
     if told.is_empty() {
         return;
     }
-    let leaks: Vec<String> = report
-        .control_token
-        .iter()
-        .filter(|effect| effect.form != TokenForm::Control && raises(effect))
-        .map(|effect| format!("{} ({})", line(&effect.system), effect.form.head()))
-        .collect();
-    let asked = report.control_token.iter().any(|effect| effect.form != TokenForm::Control);
-    let leaks = match (asked, leaks.is_empty()) {
-        (false, _) => String::new(),
-        (true, true) => " A user who types it raises no rate distinguishably.".to_owned(),
-        (true, false) => format!(" **A user can raise the rate of {}.**", listed(&leaks)),
+    let typed = [TokenForm::Typed, TokenForm::Spelled, TokenForm::Exported];
+    let raised = |forms: &[TokenForm]| -> Vec<String> {
+        let effects = report.control_token.iter().filter(|effect| forms.contains(&effect.form) && raises(effect));
+        effects.map(|effect| format!("{} ({})", line(&effect.system), effect.form.head())).collect()
     };
+    let asked = report.control_token.iter().any(|effect| typed.contains(&effect.form));
+    let mut leaks = match (asked, raised(&typed)) {
+        (false, _) => String::new(),
+        (true, leaks) if leaks.is_empty() => " A user who types it raises no rate distinguishably.".to_owned(),
+        (true, leaks) => format!(" **A user can raise the rate of {}.**", listed(&leaks)),
+    };
+    // Then it need not be the token that does it.
+    let any_word = raised(&[TokenForm::Unrelated]);
+    if !any_word.is_empty() {
+        leaks += &format!(" So can a word that has nothing to do with it: {}.", listed(&any_word));
+    }
     wrapped(out, "- ", &format!("Control token: {}.{leaks}", told.join("; ")));
 }
