@@ -41,30 +41,30 @@ fn less(bytes: usize) {
     }
 }
 
-// SAFETY: all of it is the system's allocator.
+// SAFETY: every block comes from the system's allocator and goes back to it, with the layout that the caller gave; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         more(layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract of this method, which is that of the system's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         more(layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract of this method, which is that of the system's.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         more(size);
         less(layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract of this method, which is that of the system's.
         unsafe { System.realloc(block, layout, size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         less(layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract of this method, which is that of the system's.
         unsafe { System.dealloc(block, layout) }
     }
 }
