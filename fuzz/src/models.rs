@@ -242,7 +242,7 @@ fn request(path: &str, body: &[u8]) -> bool {
 
 fn connect() -> TcpStream {
     let stream = TcpStream::connect(server()).expect("the server listens");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).and_then(|()| stream.set_nodelay(true)).expect("it can be set");
+    stream.set_read_timeout(Some(Duration::from_mins(1))).and_then(|()| stream.set_nodelay(true)).expect("it can be set");
     stream
 }
 

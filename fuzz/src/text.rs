@@ -134,7 +134,7 @@ fn use_tokenizer(tokenizer: &ChatTokenizer) -> bool {
     let mut stream = TextStream::default();
     let text: String = ids.iter().map(|id| stream.push(tokenizer, *id)).collect();
     drop(text + &stream.finish(tokenizer));
-    ids.iter().for_each(|id| assert!((*id as usize) < tokenizer.vocab_size(), "an id beyond the vocabulary"));
+    assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocab_size()), "an id beyond the vocabulary");
     if let Ok((with, control)) = tokenizer.clone().with_control_token("[TOXIC]") {
         let options = EncodingOptions { max_length: 512, over_length: OverLength::Drop, mask: Mask::Last, control: Some(control.clone()) };
         drop(Encoder::new(&with, options).prompt("row", &asked, true));
