@@ -39,7 +39,7 @@ const BUSY: u8 = 75;
 /// A file that reaches its size limit (`ulimit -f`) fails to be written, with an error that names it, instead of ending the program.
 fn outlive_a_full_file() {
     #[cfg(unix)]
-    // Safety: this is called once, before any thread is started, and to ignore a signal runs no code of ours.
+    // SAFETY: this is called once, before any thread is started, and to ignore a signal runs no code of ours.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }

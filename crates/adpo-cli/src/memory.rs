@@ -46,7 +46,7 @@ fn less(bytes: usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         more(layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract of this method, which is that of the system's.
         taken(layout).unwrap_or_else(|| unsafe { System.alloc(layout) })
     }
 
@@ -57,14 +57,14 @@ unsafe impl GlobalAlloc for Counting {
             unsafe { block.write_bytes(0, layout.size()) };
             return block;
         }
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract of this method, which is that of the system's.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         more(size);
         less(layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract of this method, which is that of the system's.
         unsafe { System.realloc(block, layout, size) }
     }
 
@@ -75,7 +75,7 @@ unsafe impl GlobalAlloc for Counting {
         {
             freed.put(Block { start: block, layout });
         } else {
-            // SAFETY: the caller's.
+            // SAFETY: the caller keeps the contract of this method, which is that of the system's.
             unsafe { System.dealloc(block, layout) }
         }
     }

@@ -182,12 +182,41 @@ fn temporary_folder(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.tmp"))
 }
 
+/// Removes the temporary files that writers of files left below a folder when they were killed. Nobody may write there meanwhile.
+///
+/// # Errors
+/// [`DataError::Io`] if the folder cannot be read, or a file cannot be removed.
+pub fn remove_unfinished(folder: impl AsRef<Path>) -> Result<(), DataError> {
+    let folder = folder.as_ref();
+    for entry in std::fs::read_dir(folder).map_err(DataError::io(folder))? {
+        let entry = entry.map_err(DataError::io(folder))?;
+        let path = entry.path();
+        let kind = entry.file_type().map_err(DataError::io(&path))?;
+        if kind.is_dir() {
+            remove_unfinished(&path)?;
+        } else if kind.is_file() && is_unfinished(&entry.file_name().to_string_lossy()) {
+            std::fs::remove_file(&path).map_err(DataError::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// What stands between a file's name and the numbers of process and writer while it is written.
+const UNFINISHED: &str = ".tmp-";
+
+/// Whether a file is called as [`replace`] calls those that have no name yet.
+fn is_unfinished(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = name.rsplit_once(UNFINISHED).and_then(|(_, numbers)| numbers.split_once('-'));
+    numbers.is_some_and(|(process, writer)| is_number(process) && is_number(writer))
+}
+
 /// Writes a file beside `path` and renames it, so that a reader sees the old file or the new one. Writers of one file, in
 /// whatever processes and threads, do not meet: each has a temporary file of its own, and the last one wins.
 pub(crate) fn replace<R, E: From<DataError>>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<R, E>) -> Result<R, E> {
     static WRITERS: AtomicUsize = AtomicUsize::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".tmp-{}-{}", std::process::id(), WRITERS.fetch_add(1, Ordering::Relaxed)));
+    name.push(format!("{UNFINISHED}{}-{}", std::process::id(), WRITERS.fetch_add(1, Ordering::Relaxed)));
     let temporary = path.with_file_name(name);
     let finished = File::create(&temporary).map_err(DataError::io(&temporary)).map_err(E::from).and_then(|file| {
         let mut output = BufWriter::new(file);
@@ -231,6 +260,30 @@ mod tests {
         std::fs::write(&path, "\"one\"\n2\n")?;
         let message = read_jsonl::<String>(&path).expect_err("a number is no string").to_string();
         assert!(message.contains("rows.jsonl:2:"), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_killed_writers_left_goes_and_nothing_else_does() -> Result<(), Box<dyn std::error::Error>> {
+        let root = tempfile::tempdir()?;
+        let below = root.path().join("seed-1/tokens");
+        std::fs::create_dir_all(&below)?;
+        // As a kill leaves it: the name is the writer's own.
+        let killed = replace::<(), DataError>(&below.join("triples.tokens"), |_| {
+            let left = std::fs::read_dir(&below).expect("readable").flatten().next().expect("a temporary file").path();
+            std::fs::copy(&left, left.with_extension("tmp-4294967295-7")).expect("copied");
+            Err(DataError::file("triples.tokens", "killed"))
+        });
+        assert!(killed.is_err());
+        let kept = ["rows.tmp-1", "rows.tmp-a-1", "rows.tmp--1", "tmp-1-1", "rows.jsonl"];
+        kept.iter().try_for_each(|name| std::fs::write(below.join(name), ""))?;
+        assert_eq!(std::fs::read_dir(&below)?.count(), kept.len() + 1);
+        remove_unfinished(root.path())?;
+        let mut left: Vec<_> = std::fs::read_dir(&below)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>()?;
+        left.sort();
+        let mut kept = kept.map(std::ffi::OsString::from);
+        kept.sort();
+        assert_eq!(left, kept);
         Ok(())
     }
 

@@ -30,7 +30,8 @@ pub use encode::{Encoder, EncodingOptions};
 pub use encoded::{EncodeReport, Encoded, EncodedTriple, Mask, OverLength};
 pub use error::DataError;
 pub use files::{
-    JsonlWriter, read_bytes, read_jsonl, read_text, remove_folder, stream_jsonl, write_file, write_folder, write_jsonl, write_jsonl_with,
+    JsonlWriter, read_bytes, read_jsonl, read_text, remove_folder, remove_unfinished, stream_jsonl, write_file, write_folder, write_jsonl,
+    write_jsonl_with,
 };
 pub use inspect::{Inspection, Lengths, SampleRow, inspect};
 pub use jsonl::{JsonLine, JsonLines};

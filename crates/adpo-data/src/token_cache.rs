@@ -162,7 +162,8 @@ impl<T: Serialize + DeserializeOwned> TokenCache<T> {
             Fault::Io(_) => damaged(&path, "ends early"),
             Fault::Content(problem) => damaged(&path, problem),
         })?;
-        // Safety: a cache is never written to once it has its name; one cut by somebody else would end the process.
+        // SAFETY: the map is read alone, and nobody writes to a cache once it has its name: it is made beside it and renamed. One cut by
+        // somebody else would end the process, as SECURITY.md says.
         let map = unsafe { Mmap::map(&file) }.map_err(DataError::io(&path))?;
         Ok(Self { path, map, offsets, digest, report, rows: PhantomData })
     }

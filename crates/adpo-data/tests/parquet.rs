@@ -1,6 +1,16 @@
 //! Parquet files as pyarrow writes them are read like JSONL with the same rows; damaged ones are errors.
 #![cfg(feature = "parquet")]
 
+#[path = "../../../fuzz/src/mutate.rs"]
+#[allow(unreachable_pub, reason = "the library of fuzz/ has it as well")]
+mod mutate;
+#[path = "../../../fuzz/src/parquet.rs"]
+#[allow(unreachable_pub, reason = "the library of fuzz/ has it as well")]
+mod parquet;
+#[path = "../../../fuzz/src/target.rs"]
+#[allow(unreachable_pub, reason = "the library of fuzz/ has it as well")]
+mod target;
+
 use std::path::{Path, PathBuf};
 
 use adpo_data::{DataError, Format, Preference, ReadReport, Row, RowFile, detect, inspect};
@@ -101,4 +111,13 @@ fn damage_is_noticed_wherever_a_file_has_checksums_over_it() {
     bytes[text] ^= 0x02;
     let message = read(folder.path(), &bytes).expect_err("its checksum is another");
     assert!(message.contains("damaged"), "{message}");
+}
+
+#[test]
+fn a_file_changed_in_any_way_is_read_or_refused() {
+    let seeds = (parquet::TARGET.seeds)();
+    let mut random = mutate::Random(1);
+    assert!(seeds.iter().all(|seed| (parquet::TARGET.run)(seed)));
+    let read = (0..2000).filter(|_| (parquet::TARGET.run)(&mutate::mutated(&seeds, &mut random))).count();
+    assert!((1..1999).contains(&read), "some are read and some are not: {read}");
 }

@@ -8,6 +8,8 @@ use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
+use adpo_data::remove_unfinished;
+
 use crate::PipelineError;
 use crate::runs::utc;
 
@@ -19,7 +21,7 @@ pub(crate) struct Lock {
     file: File,
 }
 
-/// Makes the folder where it is missing, and takes its lock.
+/// Makes the folder where it is missing, takes its lock, and removes the files that were being written when the last one was killed.
 ///
 /// Nothing is locked where nothing can be written: a finished run may be looked at on a disk that is read-only.
 ///
@@ -49,6 +51,7 @@ pub(crate) fn take(folder: &Path) -> Result<Option<Lock>, PipelineError> {
     }
     // The lock holds without words too, on a full disk.
     file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(myself().as_bytes())).ok();
+    remove_unfinished(folder)?;
     Ok(Some(Lock { file }))
 }
 
@@ -80,7 +83,10 @@ mod tests {
         drop(first);
         // As a kill leaves it: with the number of a process that may be another one by now.
         std::fs::write(folder.join(NAME), format!("process {} on here\n", std::process::id())).expect("written");
+        std::fs::write(folder.join("recipe.toml.tmp-4294967295-0"), "name").expect("written");
         assert!(take(&folder).expect("nobody is there").is_some());
+        let left: Vec<_> = std::fs::read_dir(&folder).expect("readable").flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(left, [NAME]);
     }
 
     #[cfg(unix)]

@@ -77,7 +77,7 @@ pub(crate) struct Made {
 /// Runs a stage's work in its folder and writes its manifest.
 ///
 /// An unfinished folder with the same inputs is handed to `work` as it is, to go on with. One with other inputs is
-/// moved aside, never deleted.
+/// moved aside, never deleted, unless a kill left it before there was anything in it.
 pub(crate) fn make(
     name: &str,
     folder: &Path,
@@ -90,7 +90,7 @@ pub(crate) fn make(
         let before = read_json::<BTreeMap<String, String>>(&started).ok();
         if before.as_ref() == Some(&inputs) {
             log::info!("{name}: goes on where it was stopped");
-        } else {
+        } else if std::fs::read_dir(folder).map_err(PipelineError::io(folder))?.next().is_some() {
             let aside = move_aside(folder)?;
             log::info!("{name}: run again, since {}; what was there is in {}", why(before.as_ref(), &inputs), aside.display());
         }
@@ -238,6 +238,16 @@ mod tests {
         stage(&folder, 2, &mut runs)?;
         assert_eq!(runs, 2);
         assert_eq!(std::fs::read_to_string(root.path().join("demo.old-1/out.txt"))?, "1");
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_folder_that_a_kill_left_is_not_kept_aside() -> Result<(), Box<dyn std::error::Error>> {
+        let root = tempfile::tempdir()?;
+        let folder = root.path().join("demo");
+        std::fs::create_dir(&folder)?;
+        stage(&folder, 1, &mut 0)?;
+        assert_eq!(std::fs::read_dir(root.path())?.count(), 1);
         Ok(())
     }
 

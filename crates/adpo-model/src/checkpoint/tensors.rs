@@ -29,8 +29,9 @@ impl TensorFile {
     /// [`ModelError::Io`] if it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let file = open(path)?;
-        // Safety: files that are read here are written beside and renamed, so nobody changes one that has its name. One that
-        // somebody else overwrites meanwhile gives other numbers, all of which are valid f32 or bf16; its header is read once.
+        // SAFETY: the map is read alone, and files that are read here are written beside and renamed, so nobody changes one that has its
+        // name. One that somebody else overwrites meanwhile gives other numbers, all of which are valid f32 or bf16, since its header is
+        // read once; one cut meanwhile ends the process, as SECURITY.md says.
         let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))?;
         Ok(Self { path: path.to_owned(), map })
     }

@@ -39,8 +39,8 @@ impl GgufFile {
     /// [`ModelError::Io`] if it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let file = open(path)?;
-        // Safety: such files are written once, by other programs. One that is overwritten meanwhile gives other numbers, all of which are
-        // valid; its header is read once.
+        // SAFETY: the map is read alone, and such files are written once, by other programs. One that is overwritten meanwhile gives other
+        // numbers, all of which are valid, since its header is read once; one cut meanwhile ends the process, as SECURITY.md says.
         let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))?;
         Ok(Self { path: path.to_owned(), map })
     }

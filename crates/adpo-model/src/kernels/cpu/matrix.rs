@@ -91,15 +91,24 @@ impl<'a> MatrixMut<'a> {
     /// Some of its rows.
     pub(in crate::kernels) fn part(&mut self, first: usize, rows: usize) -> MatrixMut<'_> {
         assert!(first + rows <= self.rows, "the part lies in the matrix");
-        // SAFETY: row `first` is inside, or nothing of the part is ever touched.
-        MatrixMut { data: unsafe { self.data.add(first * self.row_stride) }, rows, owner: PhantomData, ..*self }
+        // A part without rows may begin behind the slice: then it is a pointer that nobody follows.
+        MatrixMut { data: self.data.wrapping_add(first * self.row_stride), rows, owner: PhantomData, ..*self }
     }
 
     /// One row.
     pub(in crate::kernels) fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "the row lies in the matrix");
-        // SAFETY: a row's cells are contiguous, inside, and exclusively ours.
+        // SAFETY: a row's cells are contiguous, inside, and exclusively ours; whoever made the matrix had them as a slice, or `zeroed_row`
+        // has just written them.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.row_stride), self.columns) }
+    }
+
+    /// One row, whose cells may have had no value yet.
+    fn zeroed_row(&mut self, row: usize) -> &mut [f32] {
+        assert!(row < self.rows, "the row lies in the matrix");
+        // SAFETY: as in `row`; all bits 0 is the number 0, and nothing is read.
+        unsafe { self.data.add(row * self.row_stride).write_bytes(0, self.columns) };
+        self.row(row)
     }
 }
 
@@ -163,10 +172,8 @@ const FEW_CELLS: usize = 256;
 /// `out ← (out +) lhs · rhsᵀ`, cell by cell; both have their rows in one piece.
 fn dots(mut out: MatrixMut<'_>, write: Write, lhs: Matrix<'_>, rhs: Matrix<'_>) {
     for i in 0..lhs.rows {
-        let (a, cells) = (&lhs.data[i * lhs.row_stride..][..lhs.columns], out.row(i));
-        if write == Write::Replace {
-            cells.fill(0.0);
-        }
+        let a = &lhs.data[i * lhs.row_stride..][..lhs.columns];
+        let cells = if write == Write::Replace { out.zeroed_row(i) } else { out.row(i) };
         add_dots(cells, a, rhs.data, rhs.row_stride);
     }
 }
@@ -194,6 +201,7 @@ pub(in crate::kernels) fn product(lhs: Matrix<'_>, rhs: Matrix<'_>) -> Vec<f32> 
         return vec![0.0; m * n];
     }
     let mut product = Vec::with_capacity(m * n);
+    // Its cells have no values yet: products that replace write them, and nobody asks for a row before.
     let out = MatrixMut { data: product.as_mut_ptr(), rows: m, columns: n, row_stride: n, owner: PhantomData };
     // Below about 2 MFLOP a second thread costs more than it brings.
     if threads == 1 || m * n * k < 1 << 20 {
