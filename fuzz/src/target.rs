@@ -28,8 +28,9 @@ pub fn read<T, E: std::fmt::Display>(result: Result<T, E>, name: &str) -> Option
     result.map_err(|error| assert!(error.to_string().contains(name), "the error does not name {name}: {error}")).ok()
 }
 
-/// A file of the repository.
+/// A file of the repository. The crates that have these targets lie in its root or a folder below.
 pub fn file(path: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = package.ancestors().skip(1).map(|root| root.join(path)).find(|path| path.exists()).unwrap_or_else(|| package.join(path));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
