@@ -1,5 +1,4 @@
-//! BERT (Devlin et al. 2019, arXiv 1810.04805) as a sentence encoder: the mean of the last hidden states (Reimers & Gurevych 2019,
-//! arXiv 1908.10084).
+//! BERT (Devlin et al. 2019, arXiv 1810.04805) as a sentence encoder: means of hidden states (Reimers & Gurevych 2019, arXiv 1908.10084).
 //!
 //! Texts of one length are encoded together. There is no padding, so that no text's embedding depends on its neighbours and no mask is
 //! needed.
@@ -60,12 +59,15 @@ impl Bert {
         &self.config
     }
 
-    /// The mean of the last hidden states of each text, scaled to length 1: `hidden_size` numbers for each list of ids, in order. Ids begin
-    /// and end with the special tokens that the encoder was trained with.
+    /// Means of each text's hidden states, one for each of `layers` (0: the embeddings that the first layer gets; `num_hidden_layers`: the
+    /// last hidden states), each scaled to length 1, one after the other: `layers · hidden_size` numbers for each list of ids, in order. The
+    /// last layer's is what sentence-transformers calls the embedding. Ids begin and end with the special tokens that the encoder was
+    /// trained with.
     ///
     /// # Panics
-    /// If a text has no ids, more than `max_position_embeddings`, or one outside the vocabulary.
-    pub fn embed(&self, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
+    /// If a text has no ids, more than `max_position_embeddings`, or one outside the vocabulary; if there is no such layer.
+    pub fn embed(&self, texts: &[Vec<u32>], layers: &[usize]) -> Vec<Vec<f32>> {
+        assert!(layers.iter().all(|&layer| layer <= self.layers.len()), "layers are 0 to num_hidden_layers: {layers:?}");
         let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (at, ids) in texts.iter().enumerate() {
             by_length.entry(ids.len()).or_default().push(at);
@@ -74,21 +76,21 @@ impl Bert {
         for (length, places) in by_length {
             for places in places.chunks((CELLS / length.max(1)).max(1)) {
                 let rows: Vec<&[u32]> = places.iter().map(|&at| texts[at].as_slice()).collect();
-                let numbers = self.pooled(&rows).into_data().iter::<f32>().collect::<Vec<f32>>();
-                for (&at, row) in places.iter().zip(numbers.chunks_exact(self.config.hidden_size)) {
-                    out[at] = row.to_vec();
+                let mut means = Vec::new();
+                self.run(&rows, |layer, x| {
+                    if layers.contains(&layer) {
+                        means.push((layer, pooled(x).into_data().iter::<f32>().collect::<Vec<f32>>()));
+                    }
+                });
+                for layer in layers {
+                    let (_, numbers) = means.iter().find(|(of, _)| of == layer).expect("every layer was run, and there are no others");
+                    for (&at, row) in places.iter().zip(numbers.chunks_exact(self.config.hidden_size)) {
+                        out[at].extend_from_slice(row);
+                    }
                 }
             }
         }
         out
-    }
-
-    /// Embeddings `[rows, hidden]` of texts of one length.
-    fn pooled(&self, rows: &[&[u32]]) -> Tensor<2> {
-        let mean = self.hidden(rows).mean_dim(1).squeeze_dim::<2>(1);
-        let length = mean.clone().powi_scalar(2).sum_dim(1).sqrt();
-        // The smallest length that sentence-transformers divides by.
-        mean / length.clamp_min(1e-12)
     }
 
     /// The last hidden states `[rows, width, hidden]` of texts that all have `width` ids.
@@ -96,6 +98,11 @@ impl Bert {
     /// # Panics
     /// As [`Bert::embed`], and if the texts are of different lengths.
     pub fn hidden(&self, rows: &[&[u32]]) -> Tensor<3> {
+        self.run(rows, |_, _| {})
+    }
+
+    /// [`Bert::hidden`]; `see` gets the hidden states after each layer, from 0 on.
+    fn run(&self, rows: &[&[u32]], mut see: impl FnMut(usize, &Tensor<3>)) -> Tensor<3> {
         let width = rows.first().map_or(0, |row| row.len());
         assert!((1..=self.config.max_position_embeddings).contains(&width), "{width} ids; there are 1 to max_position_embeddings");
         assert!(rows.iter().all(|row| row.len() == width), "all texts of a batch have {width} ids");
@@ -106,11 +113,15 @@ impl Bert {
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count * width]), &self.words.val().device());
         let places = self.positions.val().narrow(0, 0, width) + self.token_types.val().narrow(0, 0, 1);
         let words = kernels::embedding(self.words.val(), ids).reshape([count, width, hidden]);
-        let mut x = self.norm.forward((words + places.unsqueeze()).reshape([count * width, hidden]));
-        for layer in &self.layers {
-            x = layer.forward(x, [count, width, self.config.num_attention_heads]);
+        let mut x: Tensor<3> =
+            self.norm.forward((words + places.unsqueeze()).reshape([count * width, hidden])).reshape([count, width, hidden]);
+        see(0, &x);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let flat = layer.forward(x.reshape([count * width, hidden]), [count, width, self.config.num_attention_heads]);
+            x = flat.reshape([count, width, hidden]);
+            see(i + 1, &x);
         }
-        x.reshape([count, width, hidden])
+        x
     }
 
     /// Shows every parameter, by the names of checkpoints.
@@ -173,6 +184,14 @@ impl Bert {
             config,
         }
     }
+}
+
+/// Means over the cells of each text, `[rows, hidden]`, scaled to length 1.
+fn pooled(x: &Tensor<3>) -> Tensor<2> {
+    let mean = x.clone().mean_dim(1).squeeze_dim::<2>(1);
+    let length = mean.clone().powi_scalar(2).sum_dim(1).sqrt();
+    // The smallest length that sentence-transformers divides by.
+    mean / length.clamp_min(1e-12)
 }
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
