@@ -187,7 +187,7 @@ pub(crate) enum Command {
     Train(TrainArgs),
     /// Judge anybody's responses and print a report; or stage 5: response held-out prompts with every policy of a recipe.
     #[command(after_help = EVALUATE_HELP)]
-    Evaluate(EvaluateArgs),
+    Evaluate(Box<EvaluateArgs>),
     /// Stage 6: put all policies side by side in one report (runs what it needs first).
     #[command(after_help = "Example:\n  adpo compare recipes/hh-tiny.toml --data-dir ../data --show")]
     Compare(StageArgs),
@@ -391,6 +391,9 @@ pub(crate) struct EvaluateArgs {
     /// What an endpoint answers is kept in ~/.cache/adpo/judges (or below XDG_CACHE_HOME) and not asked again.
     #[arg(long, requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) judge: Option<JudgeChoice>,
+    /// A second judge, in the same words: the report has what both find, and how often they differ.
+    #[arg(long, value_name = "JUDGE", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
+    pub(crate) second_judge: Option<JudgeChoice>,
     /// A checkpoint's folder: that model reads the responses, and the report has their mean nats per token under it.
     #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) fluency: Option<String>,

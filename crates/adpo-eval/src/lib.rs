@@ -43,9 +43,10 @@ pub use judge::{Evasion, Exchange, Judge, Judgement, Scores, Thresholds, Toxicit
 pub use llm::{ChatCompletion, ChatModel, LlmJudge};
 pub use pairwise::{PairOutcome, PairwiseReport, PositionBias, ResponsePair, compare_pairs};
 pub use report::{
-    CategoryReport, Comparison, CorrectedRate, Doubt, Evaluation, Example, ExampleResponse, Finding, Fluency, HeadReports, JudgeInfo,
-    KlByRole, Measure, Method, ModelBias, Outcomes, OverSeeds, PairedTest, PromptFindings, Rate, RateAndMean, Report, ReportBuilder,
-    ResponseNats, SCHEMA, SeedDifference, SeedValues, SystemOutcomes, SystemReport, TokenEffect, TokenRates, Verdict, WorstCase,
+    CategoryReport, Comparison, CorrectedRate, Doubt, Evaluation, Example, ExampleResponse, Finding, Fluency, HeadReports, JudgeAgreement,
+    JudgeInfo, KlByRole, Measure, Method, ModelBias, Outcomes, OverSeeds, PairedTest, PromptFindings, Rate, RateAndMean, Report,
+    ReportBuilder, ResponseNats, SCHEMA, SecondJudge, SecondSystem, SeedDifference, SeedValues, SystemOutcomes, SystemReport, TokenEffect,
+    TokenRates, Verdict, WorstCase,
 };
 pub use response::{Responder, Response, Responses, read_responses, write_response, write_responses};
 pub use samples::ScoredResponse;

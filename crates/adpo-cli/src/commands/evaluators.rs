@@ -81,8 +81,7 @@ fn table(found: &Validation) -> String {
     lines.push(looked.to_owned());
     lines.push("\n| goal | figure | at least (bias: at most) | found | |\n|---|---|---|---|---|".to_owned());
     for goal in &found.goals {
-        let verdict = if goal.met { "met" } else { "missed" };
-        lines.push(format!("| {} | {} | {} | {} | {verdict} |", goal.what, goal.figure, goal.goal, show(&goal.found)));
+        lines.push(format!("| {} | {} | {} | {} | {} |", goal.what, goal.figure, goal.goal, show(&goal.found), goal.verdict.name()));
     }
     lines.push("\n| refusal rate of a model, judged minus labelled | |\n|---|---|".to_owned());
     lines.extend(found.refusal_bias.iter().map(|(model, bias)| format!("| {model} | {} |", show(bias))));

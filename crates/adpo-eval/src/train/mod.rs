@@ -15,7 +15,7 @@ mod validate;
 
 pub use corpus::Corpus;
 use corpus::Share;
-pub use goals::GoalResult;
+pub use goals::{GoalResult, GoalVerdict};
 pub use left_out::left_out;
 pub use validate::{Calibration, ValidateOptions, Validation, validate};
 
