@@ -580,7 +580,10 @@ pub(crate) struct TrainEvaluatorsArgs {
     /// Where the data files are.
     #[arg(long, env = "ADPO_DATA")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// The folder for `annotator.bin`, `evaluator.bin` and `agreement.json`.
+    /// The folder of all-MiniLM-L6-v2: train the heads over its embeddings instead of the embedded weight sets.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) minilm: Option<String>,
+    /// The folder for `annotator.bin`, `evaluator.bin` and `agreement.json`, or `minilm.bin` and `minilm-agreement.json`.
     #[arg(long, default_value = "evaluators")]
     pub(crate) out: PathBuf,
 }

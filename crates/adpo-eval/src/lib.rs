@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! - [`Judge`] is the trait; [`EmbeddedJudge`] needs no download; [`rubric`] is the prompt and parser for LLM judges.
+//! - [`EncoderJudge`] is an instrument of its own beside it: heads over any [`SentenceEncoder`]'s embeddings.
 //! - [`LlmJudge`] asks any [`ChatModel`]; [`compare_pairs`] asks one for the better of two responses, in both orders. With the
 //!   feature `http`: chat models and classifiers behind endpoints, and sampling from them.
 //! - [`annotate()`] turns judged candidates into training triples: the rule stands in one place.
@@ -13,6 +14,7 @@ mod annotate;
 mod degenerate;
 pub mod diversity;
 mod embedded;
+mod encoder;
 mod endpoint;
 mod error;
 mod identity;
@@ -35,6 +37,7 @@ pub use annotate::{Annotation, AnnotationCounts, AnnotationRule, Candidates, Dro
 pub use degenerate::is_degenerate;
 pub use diversity::{Diversity, diversity};
 pub use embedded::EmbeddedJudge;
+pub use encoder::{EncoderJudge, SentenceEncoder};
 #[cfg(feature = "http")]
 pub use endpoint::{ChatEndpoint, ClassifierJudge, SampleOptions, SampleReport, sample_endpoint};
 pub use endpoint::{ClassifierOptions, EndpointOptions, RequestLimits};

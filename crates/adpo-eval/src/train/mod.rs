@@ -6,6 +6,7 @@
 mod coherence;
 mod corpus;
 mod cross_fit;
+mod encoder;
 mod goals;
 mod heads;
 mod identity;
@@ -17,6 +18,7 @@ mod validate;
 
 pub use corpus::Corpus;
 use corpus::Share;
+pub use encoder::train_encoder;
 pub use goals::{GoalResult, GoalVerdict};
 pub use left_out::left_out;
 pub use validate::{Calibration, ValidateOptions, Validation, validate};
