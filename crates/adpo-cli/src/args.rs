@@ -387,7 +387,7 @@ pub(crate) struct EvaluateArgs {
     /// The model that the others are tested against [default: the first one in the files].
     #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) baseline: Option<String>,
-    /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
+    /// Who judges: `embedded`, `minilm:FOLDER`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
     /// What an endpoint answers is kept in ~/.cache/adpo/judges (or below XDG_CACHE_HOME) and not asked again.
     #[arg(long, requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) judge: Option<JudgeChoice>,
@@ -593,7 +593,7 @@ pub(crate) struct ValidateArgs {
     /// Where the data files are.
     #[arg(long, env = "ADPO_DATA")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Which judge: `embedded` (the evaluator), `annotator`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's table.
+    /// Which judge: `embedded` (the evaluator), `annotator`, `minilm:FOLDER`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's table.
     #[arg(long, default_value = "embedded")]
     pub(crate) judge: String,
     /// One row in seven: seconds, for CI.

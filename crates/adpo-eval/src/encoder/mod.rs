@@ -47,6 +47,21 @@ pub struct EncoderJudge {
 }
 
 impl EncoderJudge {
+    /// The committed heads over all-MiniLM-L6-v2, which the caller brings.
+    ///
+    /// # Errors
+    /// [`EvalError::Weights`] if it is another encoder, or if the embedded bytes do not fit this version of the code.
+    #[cfg(feature = "embedded")]
+    pub fn minilm(encoder: Box<dyn SentenceEncoder>) -> Result<Self, EvalError> {
+        Self::from_bytes(encoder, MINILM, include_str!("../../assets/minilm-agreement.json"))
+    }
+
+    /// What [`Judge::fingerprint`] of [`EncoderJudge::minilm`] will be over an encoder of this fingerprint; nothing is loaded for it.
+    #[cfg(feature = "embedded")]
+    pub fn minilm_fingerprint(encoder: &str) -> String {
+        fingerprint_of(MINILM, encoder)
+    }
+
     /// A judge from the bytes of a file of heads and the JSON that was written beside it (may be empty: no figures).
     ///
     /// # Errors
@@ -83,6 +98,9 @@ impl EncoderJudge {
         Scores { toxicity: heads.max(), heads, evasiveness, evasion: None, coherence, degenerate }
     }
 }
+
+#[cfg(feature = "embedded")]
+const MINILM: &[u8] = include_bytes!("../../assets/minilm.bin");
 
 fn fingerprint_of(heads: &[u8], encoder: &str) -> String {
     fingerprint(format!("{}\n{encoder}", fingerprint(heads)).as_bytes())
