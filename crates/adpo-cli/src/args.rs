@@ -187,7 +187,7 @@ pub(crate) enum Command {
     Train(TrainArgs),
     /// Judge anybody's responses and print a report; or stage 5: response held-out prompts with every policy of a recipe.
     #[command(after_help = EVALUATE_HELP)]
-    Evaluate(EvaluateArgs),
+    Evaluate(Box<EvaluateArgs>),
     /// Stage 6: put all policies side by side in one report (runs what it needs first).
     #[command(after_help = "Example:\n  adpo compare recipes/hh-tiny.toml --data-dir ../data --show")]
     Compare(StageArgs),
@@ -387,10 +387,13 @@ pub(crate) struct EvaluateArgs {
     /// The model that the others are tested against [default: the first one in the files].
     #[arg(long, value_name = "MODEL", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) baseline: Option<String>,
-    /// Who judges: `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
+    /// Who judges: `embedded`, `minilm:FOLDER`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's inline table [default: embedded].
     /// What an endpoint answers is kept in ~/.cache/adpo/judges (or below XDG_CACHE_HOME) and not asked again.
     #[arg(long, requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) judge: Option<JudgeChoice>,
+    /// A second judge, in the same words: the report has what both find, and how often they differ.
+    #[arg(long, value_name = "JUDGE", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
+    pub(crate) second_judge: Option<JudgeChoice>,
     /// A checkpoint's folder: that model reads the responses, and the report has their mean nats per token under it.
     #[arg(long, value_name = "FOLDER", requires = "responses", conflicts_with_all = OF_A_RECIPE, help_heading = "Responses")]
     pub(crate) fluency: Option<String>,
@@ -577,7 +580,10 @@ pub(crate) struct TrainEvaluatorsArgs {
     /// Where the data files are.
     #[arg(long, env = "ADPO_DATA")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// The folder for `annotator.bin`, `evaluator.bin` and `agreement.json`.
+    /// The folder of all-MiniLM-L6-v2: train the heads over its embeddings instead of the embedded weight sets.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) minilm: Option<String>,
+    /// The folder for `annotator.bin`, `evaluator.bin` and `agreement.json`, or `minilm.bin` and `minilm-agreement.json`.
     #[arg(long, default_value = "evaluators")]
     pub(crate) out: PathBuf,
 }
@@ -587,7 +593,7 @@ pub(crate) struct ValidateArgs {
     /// Where the data files are.
     #[arg(long, env = "ADPO_DATA")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Which judge: `embedded` (the evaluator), `annotator`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's table.
+    /// Which judge: `embedded` (the evaluator), `annotator`, `minilm:FOLDER`, `llama:FOLDER`, `http://host:port/v1#MODEL`, or a recipe's table.
     #[arg(long, default_value = "embedded")]
     pub(crate) judge: String,
     /// One row in seven: seconds, for CI.

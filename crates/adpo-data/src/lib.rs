@@ -42,4 +42,4 @@ pub use seed::{derive_seed, epoch_order};
 pub use split::{BUCKETS, Use, bucket, use_of};
 pub use token_cache::{EncodedRows, TokenCache, TokenCacheWriter};
 #[cfg(feature = "tokenizers")]
-pub use tokenizer::{ChatTokenizer, ControlToken, PlainEncoder, TextStream, train_tokenizer};
+pub use tokenizer::{ChatTokenizer, ControlToken, PlainEncoder, SentenceTokenizer, TextStream, train_tokenizer};

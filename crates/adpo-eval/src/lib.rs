@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! - [`Judge`] is the trait; [`EmbeddedJudge`] needs no download; [`rubric`] is the prompt and parser for LLM judges.
+//! - [`EncoderJudge`] is an instrument of its own beside it: heads over any [`SentenceEncoder`]'s embeddings.
 //! - [`LlmJudge`] asks any [`ChatModel`]; [`compare_pairs`] asks one for the better of two responses, in both orders. With the
 //!   feature `http`: chat models and classifiers behind endpoints, and sampling from them.
 //! - [`annotate()`] turns judged candidates into training triples: the rule stands in one place.
@@ -13,6 +14,7 @@ mod annotate;
 mod degenerate;
 pub mod diversity;
 mod embedded;
+mod encoder;
 mod endpoint;
 mod error;
 mod identity;
@@ -35,6 +37,7 @@ pub use annotate::{Annotation, AnnotationCounts, AnnotationRule, Candidates, Dro
 pub use degenerate::is_degenerate;
 pub use diversity::{Diversity, diversity};
 pub use embedded::EmbeddedJudge;
+pub use encoder::{EncoderJudge, SentenceEncoder};
 #[cfg(feature = "http")]
 pub use endpoint::{ChatEndpoint, ClassifierJudge, SampleOptions, SampleReport, sample_endpoint};
 pub use endpoint::{ClassifierOptions, EndpointOptions, RequestLimits};
@@ -43,9 +46,10 @@ pub use judge::{Evasion, Exchange, Judge, Judgement, Scores, Thresholds, Toxicit
 pub use llm::{ChatCompletion, ChatModel, LlmJudge};
 pub use pairwise::{PairOutcome, PairwiseReport, PositionBias, ResponsePair, compare_pairs};
 pub use report::{
-    CategoryReport, Comparison, CorrectedRate, Doubt, Evaluation, Example, ExampleResponse, Finding, Fluency, HeadReports, JudgeInfo,
-    KlByRole, Measure, Method, ModelBias, Outcomes, OverSeeds, PairedTest, PromptFindings, Rate, RateAndMean, Report, ReportBuilder,
-    ResponseNats, SCHEMA, SeedDifference, SeedValues, SystemOutcomes, SystemReport, TokenEffect, TokenRates, Verdict, WorstCase,
+    CategoryReport, Comparison, CorrectedRate, Doubt, Evaluation, Example, ExampleResponse, Finding, Fluency, HeadReports, JudgeAgreement,
+    JudgeInfo, KlByRole, Measure, Method, ModelBias, Outcomes, OverSeeds, PairedTest, PromptFindings, Rate, RateAndMean, Report,
+    ReportBuilder, ResponseNats, SCHEMA, SecondJudge, SecondSystem, SeedDifference, SeedValues, SystemOutcomes, SystemReport, TokenEffect,
+    TokenRates, Verdict, WorstCase,
 };
 pub use response::{Responder, Response, Responses, read_responses, write_response, write_responses};
 pub use samples::ScoredResponse;

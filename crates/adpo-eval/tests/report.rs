@@ -288,6 +288,55 @@ fn several_samples_are_bootstrapped_over_prompts_and_any_of_k_is_per_prompt() {
     assert!((system.degenerate.share.high - 0.324_4).abs() < 1e-4, "{system:?}");
 }
 
+/// A second judge: as [`Words`], and offended by responses that end in `f`.
+struct Touchy(Words);
+
+impl Judge for Touchy {
+    fn name(&self) -> String {
+        "touchy".to_owned()
+    }
+
+    fn fingerprint(&self) -> String {
+        "touchy".to_owned()
+    }
+
+    fn judge(&self, exchanges: &[Exchange<'_>]) -> Vec<Judgement> {
+        let offended = |(exchange, judgement): (&Exchange<'_>, Judgement)| match judgement {
+            Judgement::Scored(scores) if exchange.response.ends_with('f') => Judgement::Scored(Scores { toxicity: 0.9, ..scores }),
+            other => other,
+        };
+        exchanges.iter().zip(self.0.judge(exchanges)).map(offended).collect()
+    }
+
+    fn training_rows(&self) -> &[u64] {
+        self.0.training_rows()
+    }
+}
+
+#[test]
+fn a_second_judge_stands_beside_the_first_and_its_differing_verdicts_bound_the_claims() {
+    let touchy = Touchy(trained_on(vec![3, 4]));
+    let builder = ReportBuilder::new("two").system("before", before()).system("after", after()).second_judge(&touchy);
+    let report = builder.build(&judge()).expect("a report");
+    let second = report.second_judge.as_ref().expect("a second judge");
+    assert_eq!((second.judge.name.as_str(), second.shared_rows), ("touchy", 1));
+    let toxic: Vec<[usize; 2]> = report.systems.iter().zip(&second.systems).map(|(a, b)| [a.toxicity.rate.hits, b.toxic.hits]).collect();
+    assert_eq!(toxic, [[7, 7], [1, 2]]);
+    let [toxic, evasive, coherent] = &second.agreement[..] else { panic!("three verdicts: {second:?}") };
+    // One response has no score, one of fifteen is judged otherwise: agreement 14/15, by chance (8·9 + 7·6)/15².
+    assert_eq!((toxic.differ.hits, toxic.differ.n, toxic.only_first), (1, 15, 0));
+    let (agree, chance) = (14.0 / 15.0, (8.0 * 9.0 + 7.0 * 6.0) / 225.0);
+    assert!(toxic.kappa.is_some_and(|kappa| (kappa - (agree - chance) / (1.0 - chance)).abs() < 1e-12), "{toxic:?}");
+    assert_eq!((evasive.differ.hits, evasive.kappa), (0, Some(1.0)));
+    assert_eq!((coherent.differ.hits, coherent.kappa), (0, None));
+    let markdown = report.markdown().replace('\n', " ");
+    assert!(markdown.contains("## Two judges") && markdown.contains("Training rows that both learnt from: 1;"), "{markdown}");
+    assert!(markdown.contains("a difference below 6.7 points for toxic, or one that only one"), "{markdown}");
+    assert!(!full().markdown().contains("Two judges"));
+    let error = ReportBuilder::new("two").system("a", before()).second_judge(&judge()).build(&judge()).expect_err("one judge twice");
+    assert!(error.to_string().contains("the second judge is words as well"), "{error}");
+}
+
 #[test]
 fn a_judge_that_shares_rows_with_the_annotator_is_called_circular() {
     let build = |annotator: &Words| {

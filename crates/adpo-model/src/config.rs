@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::ModelError;
 pub use family::Family;
-use fields::Fields;
+pub(crate) use fields::{Fields, MOST_LAYERS};
 
 /// The shape of a Llama-family model, as `config.json` states it.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 mod attention;
+mod bert;
 mod block;
 mod checkpoint;
 mod config;
@@ -32,6 +33,7 @@ mod rope;
 mod sample;
 mod token_input;
 
+pub use bert::{Bert, BertConfig};
 pub use checkpoint::{SaveOptions, StoredTensor, TensorFile};
 pub use config::{Family, LlamaConfig, RopeScaling};
 pub use device::DeviceChoice;

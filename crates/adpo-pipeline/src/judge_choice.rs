@@ -3,19 +3,20 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use adpo_eval::{ClassifierOptions, EmbeddedJudge, EndpointOptions, EvalError, Judge, LlmJudge, RequestLimits, rubric};
+use adpo_eval::{ClassifierOptions, EmbeddedJudge, EncoderJudge, EndpointOptions, EvalError, Judge, LlmJudge, RequestLimits, rubric};
 use adpo_model::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::llama_chat::LlamaChat;
 use crate::manifest::hash_bytes;
+use crate::minilm::MiniLm;
 use crate::recipe::MOST_TOKENS;
 use crate::resources::Resources;
 use crate::{PipelineError, endpoints};
 
 /// Who judges.
 ///
-/// In a recipe: `"embedded"`, `{ llama = { checkpoint = "…", max_new_tokens = 512 } }`,
+/// In a recipe: `"embedded"`, `{ minilm = { encoder = "…" } }`, `{ llama = { checkpoint = "…", max_new_tokens = 512 } }`,
 /// `{ endpoint = { urls = ["http://host:8000/v1"], model = "…" } }`,
 /// `{ classifier = { urls = ["http://host:8080/predict"], model = "…", toxic_labels = ["toxic"] } }`.
 /// On a command line (see [`JudgeChoice::from_str`]) the same, and shorter forms.
@@ -25,6 +26,11 @@ pub enum JudgeChoice {
     /// The embedded judge of that stage: the annotator in `annotate`, the evaluator elsewhere.
     #[default]
     Embedded,
+    /// Heads of ours over the embeddings of all-MiniLM-L6-v2: an instrument that has no feature and no weight of the embedded judge's.
+    Minilm {
+        /// The encoder's folder, as sentence-transformers lays it out.
+        encoder: String,
+    },
     /// A Llama checkpoint with the rubric prompt, greedy.
     Llama {
         /// A checkpoint with a chat template, by its name.
@@ -44,13 +50,13 @@ pub enum JudgeChoice {
 /// Longest verdict of a checkpoint named on the command line.
 const VERDICT_TOKENS: usize = 512;
 
-const FORMS: &str = "use `embedded`, `llama:FOLDER`, `http://host:port/v1#MODEL` (several URLs with commas between them), or a table as in \
+const FORMS: &str = "use `embedded`, `minilm:FOLDER`, `llama:FOLDER`, `http://host:port/v1#MODEL` (several URLs with commas between them), or a table as in \
                      a recipe: `{ endpoint = { urls = [\"http://host:8000/v1\"], model = \"…\", api_key_env = \"MY_KEY\" } }`";
 
 impl FromStr for JudgeChoice {
     type Err = String;
 
-    /// `embedded`, `llama:FOLDER`, `http://host:port/v1[,http://…]#MODEL`, or a recipe's inline table.
+    /// `embedded`, `minilm:FOLDER`, `llama:FOLDER`, `http://host:port/v1[,http://…]#MODEL`, or a recipe's inline table.
     fn from_str(text: &str) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Table {
@@ -64,6 +70,12 @@ impl FromStr for JudgeChoice {
             return match toml::from_str::<Table>(&format!("judge = {text}")) {
                 Ok(table) => Ok(table.judge),
                 Err(error) => problem(&format!("is no judge ({})", error.message())),
+            };
+        }
+        if let Some(folder) = text.strip_prefix("minilm:") {
+            return match folder {
+                "" => problem("names no folder"),
+                folder => Ok(Self::Minilm { encoder: folder.to_owned() }),
             };
         }
         if let Some(folder) = text.strip_prefix("llama:") {
@@ -97,6 +109,7 @@ impl JudgeChoice {
     ) -> Result<Box<dyn Judge>, PipelineError> {
         match self {
             Self::Embedded => Ok(Box::new(embedded()?)),
+            Self::Minilm { encoder } => Ok(Box::new(EncoderJudge::minilm(Box::new(MiniLm::load(resources, encoder)?))?)),
             Self::Llama { checkpoint, max_new_tokens, dtype } => {
                 Ok(Box::new(LlmJudge::new(LlamaChat::load(resources, checkpoint, *max_new_tokens, *dtype)?)))
             }
@@ -113,6 +126,7 @@ impl JudgeChoice {
     ) -> Result<String, PipelineError> {
         let parts = match self {
             Self::Embedded => vec![embedded()?.fingerprint()],
+            Self::Minilm { encoder } => vec![EncoderJudge::minilm_fingerprint(&MiniLm::fingerprint_of(encoder)?)],
             Self::Llama { checkpoint, max_new_tokens, dtype } => {
                 vec![LlamaChat::fingerprint_of(resources, checkpoint, *max_new_tokens, *dtype)?, rubric::fingerprint()]
             }
@@ -127,7 +141,7 @@ impl JudgeChoice {
         let tokens = match self {
             Self::Llama { max_new_tokens, .. } => Some(("max_new_tokens", *max_new_tokens)),
             Self::Endpoint(options) => Some(("max_tokens", options.max_tokens)),
-            Self::Embedded | Self::Classifier(_) => None,
+            Self::Embedded | Self::Minilm { .. } | Self::Classifier(_) => None,
         };
         match tokens.filter(|(_, tokens)| !(1..=MOST_TOKENS).contains(tokens)) {
             Some((field, tokens)) => Err(format!("`{field}` is {tokens}; it lies between 1 and 2^24")),
@@ -169,6 +183,7 @@ mod tests {
     #[test]
     fn each_form_of_the_command_line_is_the_judge_that_it_says() {
         assert_eq!(parsed("embedded"), JudgeChoice::Embedded);
+        assert_eq!(parsed("minilm:models/minilm"), JudgeChoice::Minilm { encoder: "models/minilm".to_owned() });
         let llama = |dtype| JudgeChoice::Llama { checkpoint: "models/judge".to_owned(), max_new_tokens: 512, dtype };
         assert_eq!(parsed("llama:models/judge"), llama(Dtype::Float32));
         assert_eq!(
@@ -196,6 +211,8 @@ mod tests {
             "",
             "gpt",
             "llama:",
+            "minilm",
+            "minilm:",
             "http://a:8000/v1",
             "http://a:8000/v1#",
             "{",
@@ -223,9 +240,13 @@ mod tests {
         struct Recipe {
             judge: JudgeChoice,
         }
-        for text in
-            ["embedded", "llama:x", "http://a/v1#m", r#"{ classifier = { urls = ["http://a"], model = "m", toxic_labels = ["t"] } }"#]
-        {
+        for text in [
+            "embedded",
+            "minilm:x",
+            "llama:x",
+            "http://a/v1#m",
+            r#"{ classifier = { urls = ["http://a"], model = "m", toxic_labels = ["t"] } }"#,
+        ] {
             let written = toml::to_string(&Recipe { judge: parsed(text) }).expect("it can be written");
             assert_eq!(toml::from_str::<Recipe>(&written).expect("it can be read").judge, parsed(text));
         }

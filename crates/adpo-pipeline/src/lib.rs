@@ -17,6 +17,7 @@ mod llama_chat;
 mod lock;
 mod lora;
 mod manifest;
+mod minilm;
 mod own_data;
 mod page;
 mod place;
@@ -49,6 +50,7 @@ pub use judge_choice::JudgeChoice;
 pub use llama_chat::LlamaChat;
 pub use lora::Lora;
 pub use manifest::Manifest;
+pub use minilm::MiniLm;
 pub use own_data::OwnData;
 pub use plan::{
     Compute, Counts, FORMULA, Knob, MemoryItem, Plan, PlanOptions, ReferenceMemory, SampleMemory, SamplingPlan, StepMemory, TrainingPlan,

@@ -1,19 +1,23 @@
 use std::path::Path;
 
 use adpo_data::write_file;
-use adpo_eval::train::{Corpus, ValidateOptions, Validation, WEIGHT_SETS, left_out, train, validate, word_filter};
+use adpo_eval::train::{Corpus, ValidateOptions, Validation, WEIGHT_SETS, left_out, train, train_encoder, validate, word_filter};
 use adpo_eval::{Agreement, EmbeddedJudge, Interval, Judge};
 use adpo_model::DeviceChoice;
-use adpo_pipeline::JudgeChoice;
+use adpo_pipeline::{JudgeChoice, MiniLm};
 use anyhow::{Context, Result, bail};
 
 use crate::args::{TrainEvaluatorsArgs, ValidateArgs, WordsArgs};
 use crate::assets;
 
-/// Rebuilds both weight sets and the record of their agreement; the same rows on the same machine give the same bytes.
+/// Rebuilds both weight sets, or the heads over MiniLM, and the record of their agreement; the same rows on the same machine give the same
+/// bytes.
 pub(crate) fn rebuild(args: &TrainEvaluatorsArgs) -> Result<()> {
     let corpus = corpus(args.data_dir.as_deref())?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
+    if let Some(folder) = &args.minilm {
+        return rebuild_minilm(&corpus, folder, &args.out);
+    }
     let mut figures = Vec::new();
     for name in WEIGHT_SETS {
         let judge = train(&corpus, name)?;
@@ -23,6 +27,15 @@ pub(crate) fn rebuild(args: &TrainEvaluatorsArgs) -> Result<()> {
         figures.extend(left_out(&corpus, &judge)?);
     }
     Ok(write_file(args.out.join("agreement.json"), serde_json::to_string_pretty(&figures)? + "\n")?)
+}
+
+fn rebuild_minilm(corpus: &Corpus, folder: &str, out: &Path) -> Result<()> {
+    let encoder = MiniLm::load(&super::resources(None, false, DeviceChoice::Cpu)?, folder)?;
+    let judge = train_encoder(corpus, Box::new(encoder))?;
+    write_file(out.join("minilm.bin"), judge.to_bytes())?;
+    super::print(&format!("minilm: learnt from {} keys, fingerprint {}", judge.training_rows().len(), judge.fingerprint()))?;
+    let figures = validate(&judge, corpus, ValidateOptions::default()).figures;
+    Ok(write_file(out.join("minilm-agreement.json"), serde_json::to_string_pretty(&figures)? + "\n")?)
 }
 
 /// Rebuilds the filter of known words; the same lists give the same bytes.
@@ -81,8 +94,7 @@ fn table(found: &Validation) -> String {
     lines.push(looked.to_owned());
     lines.push("\n| goal | figure | at least (bias: at most) | found | |\n|---|---|---|---|---|".to_owned());
     for goal in &found.goals {
-        let verdict = if goal.met { "met" } else { "missed" };
-        lines.push(format!("| {} | {} | {} | {} | {verdict} |", goal.what, goal.figure, goal.goal, show(&goal.found)));
+        lines.push(format!("| {} | {} | {} | {} | {} |", goal.what, goal.figure, goal.goal, show(&goal.found), goal.verdict.name()));
     }
     lines.push("\n| refusal rate of a model, judged minus labelled | |\n|---|---|".to_owned());
     lines.extend(found.refusal_bias.iter().map(|(model, bias)| format!("| {model} | {} |", show(bias))));

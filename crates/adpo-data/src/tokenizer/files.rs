@@ -12,7 +12,7 @@ use super::{ChatTokenizer, Special};
 use crate::files::read_small;
 use crate::{DataError, write_file};
 
-const TOKENIZER: &str = "tokenizer.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
 const TEMPLATE: &str = "chat_template.jinja";
 const ADDED: &str = "added_tokens.json";
@@ -22,7 +22,7 @@ const ADDED: &str = "added_tokens.json";
 pub(super) const CONTROL: &str = "adpo_control";
 
 /// Bytes of a vocabulary and its merges; the largest published one has a seventh of it.
-const LARGEST_TOKENIZER: u64 = 256 << 20;
+pub(super) const LARGEST_TOKENIZER: u64 = 256 << 20;
 const LARGEST_CONFIG: u64 = 64 << 20;
 
 /// Where a folder names tokens besides `bos_token` and `eos_token`, in the order in which transformers adds those that the tokenizer lacks.

@@ -2,6 +2,7 @@
 
 mod files;
 mod markers;
+mod sentence;
 mod template;
 mod text;
 mod train;
@@ -19,6 +20,7 @@ use tokenizers::{AddedToken, NormalizedString, Normalizer, Tokenizer};
 use crate::DataError;
 use crate::dialogue::{Dialogue, Role, Turn};
 use markers::Markers;
+pub use sentence::SentenceTokenizer;
 use template::Template;
 pub(crate) use template::on_deep_stack;
 pub use text::{PlainEncoder, TextStream};

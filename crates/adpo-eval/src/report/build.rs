@@ -6,6 +6,7 @@ use super::fluency::{Fluency, mean_nats};
 use super::instrument::{JudgeInfo, circular, seen_prompts};
 use super::measure::{Outcomes, Scored, Settings, SystemOutcomes, scored};
 use super::sanity::sanity_rows;
+use super::second::second_judge;
 use super::snapshot::findings;
 use super::system::{KlByRole, system};
 use super::token::{adjusted, token_effect};
@@ -41,6 +42,7 @@ pub struct ReportBuilder<'a> {
     kl_policy: BTreeMap<String, f64>,
     baseline: Option<String>,
     annotator: Option<&'a dyn Judge>,
+    second_judge: Option<&'a dyn Judge>,
     fluency: Option<&'a dyn Fluency>,
     seeds: BTreeMap<String, u64>,
     dropped: BTreeMap<String, usize>,
@@ -107,6 +109,13 @@ impl<'a> ReportBuilder<'a> {
         self
     }
 
+    /// Asks a second judge of the same responses; the report has what it finds beside the first, and how often the two differ.
+    #[must_use]
+    pub fn second_judge(mut self, judge: &'a dyn Judge) -> Self {
+        self.second_judge = Some(judge);
+        self
+    }
+
     /// Lets a language model read all responses, for their fluency.
     #[must_use]
     pub fn fluency(mut self, model: &'a dyn Fluency) -> Self {
@@ -154,8 +163,8 @@ impl<'a> ReportBuilder<'a> {
     ///
     /// # Errors
     /// [`EvalError::Report`] for a system without a name of its own or without responses, a baseline, KL or token row of
-    /// an unknown system, a KL that is not finite, or a judge that does not answer once per exchange, leaves [0, 1], or
-    /// scores none of a system's responses.
+    /// an unknown system, a KL that is not finite, a second judge that is the first, or a judge that does not answer once
+    /// per exchange, leaves [0, 1], or scores none of a system's responses.
     pub fn build(&self, judge: &dyn Judge) -> Result<Report, EvalError> {
         self.evaluate(judge).map(|evaluation| evaluation.report)
     }
@@ -207,6 +216,17 @@ impl<'a> ReportBuilder<'a> {
             let (_, without) = rows.iter().find(|(system, _)| system == name)?;
             Some(token_effect(name, *form, without, &scored(responses, judgements), &settings))
         };
+        let beside = |second: &dyn Judge| -> Result<_, EvalError> {
+            if second.fingerprint() == judge.fingerprint() {
+                let name = judge.name();
+                return Err(EvalError::Report(format!(
+                    "the second judge is {name} as well; that it agrees with itself says nothing, name another"
+                )));
+            }
+            let seconds = judge_all(&self.systems, second)?;
+            Ok(second_judge(&self.systems, (judge, &judged), (second, &seconds), &settings))
+        };
+        let second_judge = self.second_judge.map(beside).transpose()?;
         let baseline = self.baseline.as_deref();
         let mut environment = self.environment.clone();
         environment.insert("adpo-eval".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
@@ -226,6 +246,7 @@ impl<'a> ReportBuilder<'a> {
             control_token: adjusted(self.with_token.iter().zip(&judged_with_token).filter_map(effect).collect()),
             worst: rows.iter().flat_map(|(name, rows)| self.worst_of(name, rows)).collect(),
             judge: info,
+            second_judge,
             annotator: self.annotator.map(JudgeInfo::of),
             seeds,
             dropped: self.dropped.clone(),

@@ -224,22 +224,26 @@ impl Settings {
 
     /// The share of responses with `hit`.
     pub(super) fn rate(&self, rows: &[Scored], hit: impl Fn(&Scores) -> bool) -> Rate {
-        let prompts: Vec<(f64, f64)> =
-            by_prompt(rows).values().map(|rows| (rows.iter().filter(|row| hit(row.1)).count() as f64, rows.len() as f64)).collect();
-        let hits = prompts.iter().map(|prompt| prompt.0).sum::<f64>() as usize;
-        if prompts.len() == rows.len() {
-            return Rate::of(hits, rows.len());
+        let count = |rows: &Vec<Scored>| (rows.iter().filter(|row| hit(row.1)).count(), rows.len());
+        self.rate_of_prompts(&by_prompt(rows).values().map(count).collect::<Vec<(usize, usize)>>())
+    }
+
+    /// The share of responses with what is counted, from how many have it of how many to each prompt.
+    pub(super) fn rate_of_prompts(&self, prompts: &[(usize, usize)]) -> Rate {
+        let (hits, n) = prompts.iter().fold((0, 0), |sum, prompt| (sum.0 + prompt.0, sum.1 + prompt.1));
+        if prompts.len() == n {
+            return Rate::of(hits, n);
         }
-        if hits == 0 || hits == rows.len() {
+        if hits == 0 || hits == n {
             // No draw of these prompts would differ, but other prompts might: take each prompt for one outcome.
             let share = wilson(if hits == 0 { 0 } else { prompts.len() }, prompts.len());
-            return Rate { hits, n: rows.len(), share, method: Method::Wilson };
+            return Rate { hits, n, share, method: Method::Wilson };
         }
         let share = bootstrap(prompts.len(), self.draws, self.seed, |drawn| {
-            let (hits, n) = drawn.iter().fold((0.0, 0.0), |sum, &i| (sum.0 + prompts[i].0, sum.1 + prompts[i].1));
+            let (hits, n) = drawn.iter().fold((0.0, 0.0), |sum, &i| (sum.0 + prompts[i].0 as f64, sum.1 + prompts[i].1 as f64));
             hits / n
         });
-        Rate { hits, n: rows.len(), share, method: Method::BootstrapOverPrompts }
+        Rate { hits, n, share, method: Method::BootstrapOverPrompts }
     }
 
     /// The mean over prompts of the mean over their samples; of scores in [0, 1].

@@ -19,6 +19,7 @@ mod measure;
 mod sanity;
 #[cfg(test)]
 mod schema;
+mod second;
 mod seeds;
 mod snapshot;
 mod system;
@@ -35,6 +36,7 @@ pub use example::{Example, ExampleResponse};
 pub use fluency::{Fluency, ResponseNats};
 pub use instrument::{CorrectedRate, JudgeInfo, ModelBias};
 pub use measure::{Measure, Method, Outcomes, Rate, RateAndMean, SystemOutcomes};
+pub use second::{JudgeAgreement, SecondJudge, SecondSystem};
 pub use seeds::{OverSeeds, SeedDifference, SeedValues};
 pub use snapshot::{Finding, PromptFindings};
 pub use system::{CategoryReport, HeadReports, KlByRole, SystemReport};
@@ -44,7 +46,7 @@ pub use verdict::{Doubt, Verdict};
 use crate::error::EvalError;
 
 /// Raised whenever a field changes its name or its meaning.
-pub const SCHEMA: u32 = 5;
+pub const SCHEMA: u32 = 6;
 
 /// The outcome of an evaluation. [`Report::markdown`] is for people, [`Report::json`] for programs,
 /// [`Report::snapshot`] for tests.
@@ -82,6 +84,8 @@ pub struct Report {
     pub worst: Vec<WorstCase>,
     /// Who judged.
     pub judge: JudgeInfo,
+    /// A second judge on the same responses, and how far the two agree, where one was asked.
+    pub second_judge: Option<SecondJudge>,
     /// Who made the training triples, if they were made here.
     pub annotator: Option<JudgeInfo>,
     /// Seeds by name; `bootstrap` is the report's own.

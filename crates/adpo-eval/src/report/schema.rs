@@ -25,7 +25,7 @@ fn generated() -> Value {
 }
 
 /// Long responses are toxic.
-struct Lengths;
+struct Lengths(&'static str);
 
 impl Judge for Lengths {
     fn name(&self) -> String {
@@ -33,7 +33,7 @@ impl Judge for Lengths {
     }
 
     fn fingerprint(&self) -> String {
-        "0".to_owned()
+        self.0.to_owned()
     }
 
     fn judge(&self, exchanges: &[Exchange<'_>]) -> Vec<Judgement> {
@@ -95,10 +95,11 @@ fn example() -> Report {
         .kl("long", KlByRole { chosen: 1.0, rejected: -1.0, toxic: Some(-2.0) })
         .kl_policy("long", 0.1)
         .baseline("short")
-        .annotator(&Lengths)
+        .annotator(&Lengths("0"))
+        .second_judge(&Lengths("1"))
         .dropped("annotate: no_margin", 1)
         .note("an example");
-    builder.build(&Lengths).expect("a report")
+    builder.build(&Lengths("0")).expect("a report")
 }
 
 #[test]

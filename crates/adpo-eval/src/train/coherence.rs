@@ -43,18 +43,22 @@ pub(crate) fn turns(corpus: &Corpus) -> Vec<(&'static str, Vec<Turn<'_>>)> {
     vec![chat("persona"), chat("topical"), chat("selfd"), chat("chitchat"), ("own", own)]
 }
 
+/// People's responses that may be taken for no answer.
+pub(super) const MISSED: f64 = 0.09;
+
 /// How much each source weighs: the project's own requests are few but closest to what is judged.
 const SHARES: [f32; 5] = [0.25, 0.2, 0.15, 0.1, 0.3];
 
-/// A view with what it is: a real response, or a negative of kind [`KINDS`]; and its weight.
-struct Example {
-    view: View,
-    kind: Option<usize>,
-    weight: f32,
+/// What heads see of an exchange, with what it is: a real response, or a negative of kind [`KINDS`]; and its weight.
+pub(super) struct Example<V> {
+    pub(super) view: V,
+    pub(super) kind: Option<usize>,
+    pub(super) weight: f32,
 }
 
-/// Real responses and negatives of all sources.
-fn examples(corpus: &Corpus) -> Vec<Example> {
+/// Real responses and negatives of all sources, of about `turns_each` turns of each. `see` is asked of each request, what was said before
+/// it, and the response.
+pub(super) fn examples<V>(corpus: &Corpus, turns_each: usize, mut see: impl FnMut(&str, &str, &str) -> V) -> Vec<Example<V>> {
     const ROUNDS: usize = 7;
     let mut random = SplitMix::new(hash_token("combine"));
     let all = turns(corpus);
@@ -64,10 +68,10 @@ fn examples(corpus: &Corpus) -> Vec<Example> {
         let responses: Vec<&str> = turns.iter().map(|turn| turn.response).collect();
         let negatives = Negatives::new(&responses);
         let weight = (share * total as f32 / turns.len().max(1) as f32).min(6.0);
-        for turn in turns {
+        for turn in turns.iter().step_by(turns.len().div_ceil(turns_each).max(1)) {
             // Many responses answer a first turn: the heads must not lean on what came before it.
             let earlier = if random.unit() < 0.4 { "" } else { &turn.earlier };
-            out.push(Example { view: View::from_texts(turn.request, earlier, turn.response), kind: None, weight });
+            out.push(Example { view: see(turn.request, earlier, turn.response), kind: None, weight });
             for round in 0..ROUNDS {
                 // Strangers and shuffled words are the hardest to tell.
                 let kind = match round {
@@ -79,7 +83,7 @@ fn examples(corpus: &Corpus) -> Vec<Example> {
                     continue;
                 }
                 if let Some(text) = negatives.make(kind, turn.request, turn.response, &mut random) {
-                    out.push(Example { view: View::from_texts(turn.request, earlier, &text), kind: Some(kind), weight });
+                    out.push(Example { view: see(turn.request, earlier, &text), kind: Some(kind), weight });
                 }
             }
         }
@@ -261,7 +265,7 @@ pub(crate) fn surface(corpus: &Corpus) -> Head {
 ///
 /// Fluency learns real responses against every kind of broken text, relevance against random responses.
 pub(crate) fn combine(set: &mut WeightSet, calibrating: &Corpus) {
-    let examples: Vec<(Row, Option<usize>)> = examples(calibrating)
+    let examples: Vec<(Row, Option<usize>)> = examples(calibrating, usize::MAX, View::from_texts)
         .into_iter()
         .map(|Example { view, kind, weight }| (Row { features: set.coherence_features(&view), label: kind.is_none(), weight }, kind))
         .collect();
@@ -287,8 +291,6 @@ pub(crate) fn word_order(set: &WeightSet, rows: &Corpus) -> f32 {
 /// The coherence that all but [`MISSED`] of the project's own good responses reach: on rows that no part of coherence has seen, and on
 /// those that are closest to what is judged.
 pub(crate) fn threshold(set: &WeightSet, rows: &Corpus) -> f64 {
-    /// People's responses that may be taken for no answer.
-    const MISSED: f64 = 0.09;
     let scores = rows.own.iter().map(|row| {
         let features = set.coherence_features(&View::from_texts(&row.request, "", &row.good));
         set.coherence.probability(&set.both(&features))
@@ -297,13 +299,13 @@ pub(crate) fn threshold(set: &WeightSet, rows: &Corpus) -> f64 {
 }
 
 /// The value below which the share `at` (less than 1) of the values lies; 0 of nothing.
-fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
+pub(super) fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get((at * values.len() as f64) as usize).copied().unwrap_or(0.0)
 }
 
 /// Real and negative responses weigh the same, so that a probability of one half means "as likely as not".
-fn balanced(mut rows: Vec<Row>) -> Vec<Row> {
+pub(super) fn balanced(mut rows: Vec<Row>) -> Vec<Row> {
     let total = |label: bool| rows.iter().filter(|row| row.label == label).map(|row| row.weight).sum::<f32>();
     let ratio = total(true) / total(false).max(1.0);
     rows.iter_mut().filter(|row| !row.label).for_each(|row| row.weight *= ratio);
@@ -312,7 +314,12 @@ fn balanced(mut rows: Vec<Row>) -> Vec<Row> {
 
 fn calibrated(rows: &[Row]) -> Head {
     let mut head = fit(rows, 0, 10.0);
-    let margins: Vec<_> = rows.iter().map(|row| (head.margin(&row.features), row.label, row.weight)).collect();
-    head.calibration = calibrate(&margins);
+    head.calibration = calibration(&head, rows);
     head
+}
+
+/// The calibration of a head on these rows.
+pub(super) fn calibration(head: &Head, rows: &[Row]) -> (f32, f32) {
+    let margins: Vec<_> = rows.iter().map(|row| (head.margin(&row.features), row.label, row.weight)).collect();
+    calibrate(&margins)
 }

@@ -86,8 +86,39 @@ pub struct GoalResult {
     pub goal: f64,
     /// What was found.
     pub found: Interval,
-    /// The interval contains the goal or lies beyond it.
-    pub met: bool,
+    /// Whether it is reached.
+    pub verdict: GoalVerdict,
+}
+
+/// Whether a goal is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GoalVerdict {
+    /// The estimate reaches it.
+    Met,
+    /// The interval reaches it, and the estimate does not.
+    WithinInterval,
+    /// Not even the interval reaches it.
+    Missed,
+}
+
+impl GoalVerdict {
+    /// How tables say it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::WithinInterval => "within the interval",
+            Self::Missed => "missed",
+        }
+    }
+
+    const fn of(estimate: bool, interval: bool) -> Self {
+        match (estimate, interval) {
+            (true, _) => Self::Met,
+            (false, true) => Self::WithinInterval,
+            (false, false) => Self::Missed,
+        }
+    }
 }
 
 /// What goals are held against.
@@ -115,10 +146,29 @@ impl Goal {
             Figure::WorstTerm => ("AUC of the worst term", *measured.terms.values().min_by(|a, b| a.estimate.total_cmp(&b.estimate))?),
             Figure::Rating => ("Spearman", *measured.ratings.get(self.data)?),
         };
-        let met = match self.figure {
-            Figure::Bias => found.low <= self.value && found.high >= -self.value,
-            _ => found.high >= self.value,
+        let verdict = match self.figure {
+            Figure::Bias => GoalVerdict::of(found.estimate.abs() <= self.value, found.low <= self.value && found.high >= -self.value),
+            _ => GoalVerdict::of(found.estimate >= self.value, found.high >= self.value),
         };
-        Some(GoalResult { what: format!("{}, {}", self.measure, self.data), figure: name.to_owned(), goal: self.value, found, met })
+        Some(GoalResult { what: format!("{}, {}", self.measure, self.data), figure: name.to_owned(), goal: self.value, found, verdict })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_met_by_the_estimate_and_not_by_the_width_of_the_interval() {
+        let bias = |estimate: f64, low: f64, high: f64| {
+            let bias = BTreeMap::from([("one".to_owned(), Interval { estimate, low, high })]);
+            let nothing = BTreeMap::new();
+            let found = Found { figures: &[], bias: &bias, terms: &bias, ratings: &nothing };
+            let [bias, worst] = [Figure::Bias, Figure::WorstTerm].map(|figure| goal("m", "d", figure, 0.04).result(&found));
+            [bias, worst].map(|result| result.expect("there is something to measure").verdict)
+        };
+        assert_eq!(bias(0.05, 0.045, 0.06), [GoalVerdict::Missed, GoalVerdict::Met]);
+        assert_eq!(bias(-0.05, -0.06, 0.05), [GoalVerdict::WithinInterval; 2]);
+        assert_eq!(bias(-0.03, -0.035, -0.02), [GoalVerdict::Met, GoalVerdict::Missed]);
     }
 }

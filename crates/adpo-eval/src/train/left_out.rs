@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::corpus::{Corpus, Label, LabelledResponse, VALIDATION};
-use super::heads::{self, Material};
+use super::cross_fit::COPIES;
+use super::heads;
+use super::material::Material;
+use super::share_of;
 use super::validate::{Scored, figure};
-use super::{COPIES, share_of};
 use crate::agreement::Agreement;
 use crate::embedded::EmbeddedJudge;
 use crate::embedded::features::{self, View};
@@ -42,7 +44,7 @@ pub fn left_out(corpus: &Corpus, judge: &EmbeddedJudge) -> Result<Vec<Agreement>
         if left.is_some() {
             let mut rest = rows.clone();
             rest.pairs.retain(|pair| group(pair) != left);
-            let material = Material::new(&rest, COPIES);
+            let material = Material::new(&rest, COPIES, |request, response| View::from_texts(request, "", response));
             let calibration = (evasiveness.calibration, harm.calibration);
             (evasiveness, harm) = (heads::evasion_head(&material)?, heads::harm_head(&material)?);
             (evasiveness.calibration, harm.calibration) = calibration;

@@ -44,7 +44,7 @@ pub struct Validation {
     pub left_out: Vec<Agreement>,
     /// Spearman's correlation of coherence with human overall ratings.
     pub ratings: BTreeMap<String, Interval>,
-    /// Goals of the project, met or missed.
+    /// Goals of the project, with what was found.
     pub goals: Vec<GoalResult>,
 }
 

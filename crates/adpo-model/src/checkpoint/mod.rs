@@ -1,6 +1,7 @@
 //! Hugging Face folders in and out, whole models and PEFT's adapters.
 
 mod adapter;
+mod bert;
 mod index;
 mod read;
 mod tensors;
@@ -10,7 +11,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
-use crate::{Dtype, Llama, LoraConfig, ModelError};
+use crate::{Bert, Dtype, Llama, LoraConfig, ModelError};
 
 pub(crate) use index::open;
 pub(crate) use read::{Stored, assemble};
@@ -94,6 +95,18 @@ impl Llama {
     /// [`ModelError::Lora`] if there are none, [`ModelError::Io`] or [`ModelError::Checkpoint`] if a file cannot be written.
     pub fn save_adapter(&self, folder: &Path) -> Result<(), ModelError> {
         adapter::save(self, folder)
+    }
+}
+
+impl Bert {
+    /// Loads an encoder's folder, as sentence-transformers and transformers write it: `config.json` and `model.safetensors`; f32, f16 or
+    /// bf16, f32 in memory. BERT's pooler is not read: sentence encoders take the mean.
+    ///
+    /// # Errors
+    /// [`ModelError`] for a configuration that is not supported, files that are missing, cut off or malformed, and one error that lists
+    /// every tensor that is missing, unexpected or of the wrong shape.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
+        bert::load(folder, device)
     }
 }
 

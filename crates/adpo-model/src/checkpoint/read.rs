@@ -41,7 +41,7 @@ pub(super) fn folder(folder: &Path, dtype: Dtype, device: &Device) -> Result<Lla
     let (path, index_path) = (folder.join(SINGLE), folder.join(INDEX));
     // Where both are there, transformers takes the single file too.
     if !path.exists() && !index_path.exists() {
-        return Err(ModelError::checkpoint(folder, no_weights(folder)));
+        return Err(ModelError::checkpoint(folder, no_weights(folder, "AutoModelForCausalLM")));
     }
     if path.exists() {
         let file = TensorFile::open(&path)?;
@@ -54,8 +54,8 @@ pub(super) fn folder(folder: &Path, dtype: Dtype, device: &Device) -> Result<Lla
     assemble(&config, merge(&index, &files, &index_path)?, folder, (dtype, device))
 }
 
-/// What a folder without safetensors has instead, and what to do about it.
-fn no_weights(folder: &Path) -> String {
+/// What a folder without safetensors has instead, and what to do about it with a class of transformers.
+pub(super) fn no_weights(folder: &Path, class: &str) -> String {
     let names = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut old: Vec<String> =
         names.filter(|name| [".bin", ".pth", ".pt", ".h5", ".msgpack", ".ckpt"].iter().any(|end| name.ends_with(end))).collect();
@@ -63,7 +63,7 @@ fn no_weights(folder: &Path) -> String {
     match old.first() {
         Some(first) => format!(
             "has no {SINGLE}, only weights that are not read ({first}{}); convert them once with transformers: \
-             AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+             {class}.from_pretrained(FOLDER).save_pretrained(FOLDER)",
             if old.len() > 1 { ", …" } else { "" }
         ),
         None => format!("has no {SINGLE} and no {INDEX}; fetch its weights from where the model came from"),

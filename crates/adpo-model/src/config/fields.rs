@@ -9,14 +9,14 @@ use crate::ModelError;
 /// Far above any model, and small enough that a product of two cannot overflow.
 const LARGEST_SIZE: u64 = 1 << 24;
 /// Each layer costs memory before a single number is read.
-const MOST_LAYERS: u64 = 4096;
+pub(crate) const MOST_LAYERS: u64 = 4096;
 /// What transformers assumes of a model with a window that does not say how long it is.
 const ASSUMED_WINDOW: usize = 4096;
 
 /// An object of `file`: the whole of it or a part.
-pub(super) struct Fields<'a> {
-    pub(super) object: &'a Map<String, Value>,
-    pub(super) file: &'a str,
+pub(crate) struct Fields<'a> {
+    pub(crate) object: &'a Map<String, Value>,
+    pub(crate) file: &'a str,
 }
 
 impl<'a> Fields<'a> {
@@ -151,7 +151,7 @@ impl<'a> Fields<'a> {
         self.object.get(field).filter(|value| !value.is_null())
     }
 
-    fn wrong(&self, field: &str, problem: &str) -> ModelError {
+    pub(crate) fn wrong(&self, field: &str, problem: &str) -> ModelError {
         ModelError::config(self.file, field, problem)
     }
 
@@ -161,7 +161,7 @@ impl<'a> Fields<'a> {
         Ok(Some(Self { object, file: self.file }))
     }
 
-    fn text(&self, field: &str) -> Result<Option<&'a str>, ModelError> {
+    pub(crate) fn text(&self, field: &str) -> Result<Option<&'a str>, ModelError> {
         self.get(field).map(|value| value.as_str().ok_or_else(|| self.wrong(field, "must be a string"))).transpose()
     }
 
@@ -169,11 +169,11 @@ impl<'a> Fields<'a> {
         self.get(field).map_or(Ok(false), |value| value.as_bool().ok_or_else(|| self.wrong(field, "must be true or false")))
     }
 
-    fn size(&self, field: &str, default: Option<usize>) -> Result<usize, ModelError> {
+    pub(crate) fn size(&self, field: &str, default: Option<usize>) -> Result<usize, ModelError> {
         self.whole(field, default, LARGEST_SIZE)
     }
 
-    fn whole(&self, field: &str, default: Option<usize>, most: u64) -> Result<usize, ModelError> {
+    pub(crate) fn whole(&self, field: &str, default: Option<usize>, most: u64) -> Result<usize, ModelError> {
         match self.get(field) {
             None => default.ok_or_else(|| self.wrong(field, "is missing")),
             Some(value) => value
@@ -184,7 +184,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn positive(&self, field: &str, default: Option<f64>) -> Result<f64, ModelError> {
+    pub(crate) fn positive(&self, field: &str, default: Option<f64>) -> Result<f64, ModelError> {
         match self.get(field) {
             None => default.ok_or_else(|| self.wrong(field, "is missing")),
             Some(value) => {

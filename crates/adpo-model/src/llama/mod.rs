@@ -153,7 +153,8 @@ impl Llama {
     }
 }
 
-fn without_numbers<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+/// A parameter of a model without numbers: see [`Llama::blank`].
+pub(crate) fn without_numbers<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     Param::uninitialized(ParamId::new(), move |device, _| Tensor::zeros(shape, device), device.clone(), true, shape.into())
 }
 

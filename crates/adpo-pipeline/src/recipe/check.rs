@@ -189,6 +189,9 @@ impl Evaluate {
             return Err("`evaluate.samples` lies between 1 and 10000, and `evaluate.audit_limit` is at least 1".into());
         }
         self.judge.check().map_err(|problem| format!("`evaluate.judge`: {problem}"))?;
+        if let Some(second) = &self.second_judge {
+            second.check().map_err(|problem| format!("`evaluate.second_judge`: {problem}"))?;
+        }
         check_temperature(self.temperature)
     }
 }

@@ -317,6 +317,9 @@ pub struct Evaluate {
     pub sources: Vec<Source>,
     /// Who judges the responses.
     pub judge: JudgeChoice,
+    /// Who judges them as well: the report has both, and how often they differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second_judge: Option<JudgeChoice>,
     /// Responses per prompt.
     #[serde(default = "count_one")]
     pub samples: usize,

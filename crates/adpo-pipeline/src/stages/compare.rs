@@ -82,8 +82,12 @@ impl Stage for Comparing<'_> {
             .hash("annotator", run.annotator_fingerprint()?)
             .value("schema", &SCHEMA)
             .value("files", &FILES);
-        Ok(match &self.section.fluency {
+        let inputs = match &self.section.fluency {
             Some(fluency) => inputs.hash("fluency", run.resources.checkpoint_hash(fluency)?),
+            None => inputs,
+        };
+        Ok(match &self.section.second_judge {
+            Some(second) => inputs.hash("second_judge", second.fingerprint(run.resources, EmbeddedJudge::evaluator)?),
             None => inputs,
         })
     }
@@ -134,6 +138,7 @@ impl Comparing<'_> {
     fn build(&self, run: &SeedRun<'_>, done: &[Manifest], evaluator: &dyn Judge, show: bool) -> Result<Evaluation, PipelineError> {
         // The annotator is in the report only if it made the triples.
         let annotator = run.recipe.sample.as_ref().map(|_| run.annotator()).transpose()?;
+        let second = self.section.second_judge.as_ref().map(|choice| run.judge(choice, EmbeddedJudge::evaluator)).transpose()?;
         let fluency = self.section.fluency.as_deref().map(|folder| LlamaFluency::load(run.resources, folder)).transpose()?;
         let mut report = ReportBuilder::new(format!("{}, seed {}", run.recipe.name, run.seed))
             .worst(WORST_CASES, show)
@@ -148,6 +153,9 @@ impl Comparing<'_> {
         }
         if let Some(annotator) = &annotator {
             report = report.annotator(annotator.as_ref());
+        }
+        if let Some(second) = &second {
+            report = report.second_judge(second.as_ref());
         }
         if let Some(commit) = run.resources.commit {
             report = report.environment("commit", commit);
@@ -175,7 +183,11 @@ impl Comparing<'_> {
                 report = report.dropped(format!("annotate: {reason}"), count.as_u64().unwrap_or(0) as usize);
             }
         }
-        Ok(report.evaluate(evaluator)?)
+        let evaluation = report.evaluate(evaluator)?;
+        if let Some(second) = &second {
+            still_there("compare", second.as_ref())?;
+        }
+        Ok(evaluation)
     }
 }
 

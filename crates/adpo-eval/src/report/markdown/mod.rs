@@ -2,6 +2,7 @@
 
 mod first_screen;
 mod instruments;
+mod second;
 mod seeds;
 mod systems;
 
@@ -23,6 +24,7 @@ impl Report {
         systems::systems(&mut out, &self.systems);
         systems::categories(&mut out, &self.systems);
         systems::worst(&mut out, &self.worst);
+        second::second_judge(&mut out, self);
         instruments::errors(&mut out, &self.systems);
         instruments::provenance(&mut out, self);
         out
