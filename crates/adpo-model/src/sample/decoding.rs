@@ -205,7 +205,9 @@ impl Decoding {
 fn select(caches: &mut [Cache], rows: &[usize], device: &Device) {
     let index: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
     let index = Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), device);
-    caches.iter_mut().for_each(|cache| cache.select(&index));
+    for cache in caches {
+        cache.select(&index);
+    }
 }
 
 /// The cells that go through the model at once, row-major.

@@ -258,15 +258,15 @@ fn token(out: &mut String, report: &Report) {
         effects.map(|effect| format!("{} ({})", line(&effect.system), effect.form.head())).collect()
     };
     let asked = report.control_token.iter().any(|effect| typed.contains(&effect.form));
-    let mut leaks = match (asked, raised(&typed)) {
+    let leaks = match (asked, raised(&typed)) {
         (false, _) => String::new(),
         (true, leaks) if leaks.is_empty() => " A user who types it raises no rate distinguishably.".to_owned(),
         (true, leaks) => format!(" **A user can raise the rate of {}.**", listed(&leaks)),
     };
     // Then it need not be the token that does it.
-    let any_word = raised(&[TokenForm::Unrelated]);
-    if !any_word.is_empty() {
-        leaks += &format!(" So can a word that has nothing to do with it: {}.", listed(&any_word));
-    }
-    wrapped(out, "- ", &format!("Control token: {}.{leaks}", told.join("; ")));
+    let any_word = match raised(&[TokenForm::Unrelated]) {
+        raised if raised.is_empty() => String::new(),
+        raised => format!(" So can a word that has nothing to do with it: {}.", listed(&raised)),
+    };
+    wrapped(out, "- ", &format!("Control token: {}.{leaks}{any_word}", told.join("; ")));
 }
