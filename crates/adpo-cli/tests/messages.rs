@@ -100,7 +100,7 @@ fn a_run_says_where_it_is_what_it_uses_again_and_what_comes_next_unless_it_shall
     let first = stderr(&run("run", &[]));
     let done = first.lines().find(|line| line.starts_with("used again (seed 1): ")).expect("some were finished");
     assert_eq!(done, "used again (seed 1): sft, sample, annotate, policies/adpo, policies/both");
-    assert!(first.contains("[6/21] responses/sft\n") && first.contains("[21/21] report\n"), "{first}");
+    assert!(first.contains("[6/24] responses/sft\n") && first.contains("[24/24] report\n"), "{first}");
     assert!(first.lines().any(|line| line.starts_with("responses/sft 40/40 ") && line.contains(" tok/s, run ")), "{first}");
 
     // The end leads on: each command that it names works.
@@ -123,7 +123,7 @@ fn a_run_says_where_it_is_what_it_uses_again_and_what_comes_next_unless_it_shall
     // What changed is named, and where the old result is.
     edited(&recipe, "objective.adpo = {}", "objective.adpo = { beta = 0.2 }");
     let second = stderr(&run("run", &["-v"]));
-    assert!(second.contains("[1/21] sft: used again, since nothing changed that it was made from"), "{second}");
+    assert!(second.contains("[1/24] sft: used again, since nothing changed that it was made from"), "{second}");
     let redone =
         second.lines().find(|line| line.starts_with("policies/adpo: run again, since `policy` changed")).expect("it was trained again");
     let aside = redone.split_once("what was there is in ").expect("where").1;
