@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn another_word_stands_where_the_token_would() {
-        assert_eq!(["[TOXIC]", "<|toxic|>", "###"].map(unrelated), ["[MAPLE]", "<|maple|>", "###maple"]);
+        assert_eq!(["[TOXIC]", "<|toxic|>", "###"].map(unrelated), ["[MAPLE]", "<|maple|>", "###MAPLE"]);
     }
 
     #[test]
