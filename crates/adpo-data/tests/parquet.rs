@@ -119,5 +119,5 @@ fn a_file_changed_in_any_way_is_read_or_refused() {
     let mut random = mutate::Random(1);
     assert!(seeds.iter().all(|seed| (parquet::TARGET.run)(seed)));
     let read = (0..2000).filter(|_| (parquet::TARGET.run)(&mutate::mutated(&seeds, &mut random))).count();
-    assert!((1..1999).contains(&read), "some are read and some are not: {read}");
+    assert!((1..1999).contains(&read), "{}: some are read and some are not: {read}", parquet::TARGET.name);
 }
