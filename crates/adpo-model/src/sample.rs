@@ -124,7 +124,7 @@ pub fn sample(model: &Llama, requests: &[SampleRequest<'_>], options: &SamplingO
 /// only several rows pay for: more of them where the weights come from memory, and not from a cache.
 fn rows_together(rows: usize, parameters: usize, on_cpu: bool) -> usize {
     const CACHED: usize = 16_000_000;
-    let enough = if parameters <= CACHED { 4 } else { 16 };
+    let enough = if parameters <= CACHED { 4 } else { 32 };
     let parts = if on_cpu { kernels::PARTS.min(rows / enough).max(1) } else { 1 };
     rows.div_ceil(parts).max(1)
 }

@@ -11,8 +11,10 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 mod matrix;
+mod panels;
 
 pub(super) use matrix::{Matrix, MatrixMut, Write, multiply, product};
+pub(super) use panels::batch_product;
 
 /// A float or int tensor of the CPU backend.
 pub(super) type CpuTensor = FloatTensor<Flex>;

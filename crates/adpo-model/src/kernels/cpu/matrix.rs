@@ -75,7 +75,7 @@ impl<'a> MatrixMut<'a> {
     }
 
     /// Blocks of `width` columns, the last one narrower.
-    fn by_columns(self, width: usize) -> Vec<Self> {
+    pub(super) fn by_columns(self, width: usize) -> Vec<Self> {
         // SAFETY: every block begins inside; no two share a cell.
         let block = |first| Self { data: unsafe { self.data.add(first) }, columns: width.min(self.columns - first), ..self };
         (0..self.columns).step_by(width).map(block).collect()

@@ -9,10 +9,14 @@ use rayon::prelude::*;
 
 use super::{LinearOps, composed};
 use crate::kernels::composed::shape;
-use crate::kernels::cpu::{Matrix, all_f32, contiguous, dispatch, floats, prefetch, product, tensor};
+use crate::kernels::cpu::{Matrix, all_f32, batch_product, contiguous, dispatch, floats, prefetch, product, tensor};
 
 /// Up to so many rows, packing the weights for gemm costs more than the product.
 const FEW_ROWS: usize = 16;
+/// Up to so many, gemm's packing costs more than that of [`batch_product`] …
+const BATCH: usize = 96;
+/// … where the weights come from memory, because the second-level cache (2 MiB) does not hold them.
+const CACHED: usize = 512 * 1024;
 
 impl LinearOps for Flex {
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -24,6 +28,9 @@ impl LinearOps for Flex {
         let [x, weight] = [&x, &weight].map(floats);
         if n <= FEW_ROWS {
             return tensor(few_rows(x, weight, n, inner, out), [n, out]);
+        }
+        if n <= BATCH && weight.len() > CACHED {
+            return tensor(batch_product(x, weight, n, inner, out), [n, out]);
         }
         tensor(product(Matrix::new(x, n, inner), Matrix::new(weight, out, inner).t()), [n, out])
     }
