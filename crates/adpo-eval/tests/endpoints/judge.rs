@@ -197,6 +197,37 @@ fn one_of_two_endpoints_dies_midway_and_the_other_does_its_work() {
 }
 
 #[test]
+fn three_endpoints_of_which_one_is_killed_midway_judge_as_one_alone_would() {
+    let serve = || {
+        Server::start(|request| {
+            let grade = 1 + number(request) % 5;
+            let verdict = json!({"reason": "graded", "toxicity": grade, "evasiveness": 6 - grade, "coherence": grade});
+            Act::After(Duration::from_millis(5), Box::new(says(&verdict.to_string())))
+        })
+    };
+    let alone = judge_of(&[&serve()], limits(), None).judge(&exchanges(60));
+
+    let (killed, others) = (serve(), [serve(), serve()]);
+    let limits = RequestLimits { concurrency: 2, retire_after: 3, ..limits() };
+    let judge = judge_of(&[&killed, &others[0], &others[1]], limits, None);
+    let together = std::thread::scope(|scope| {
+        let judging = scope.spawn(|| judge.judge(&exchanges(60)));
+        while killed.count() < 8 && !judging.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(killed);
+        judging.join().expect("judging does not panic")
+    });
+
+    assert_eq!(format!("{together:?}"), format!("{alone:?}"));
+    assert!(judge.unavailable().is_none() && judge.warnings()[0].contains("3 failures in a row"), "{:?}", judge.warnings());
+    for server in &others {
+        // Both were kept full, and took over what the third left.
+        assert!(server.most_in_flight() == 2 && server.count() > 20, "{} at once of {}", server.most_in_flight(), server.count());
+    }
+}
+
+#[test]
 fn an_endpoint_that_was_never_there_costs_nothing_but_its_share() {
     let gone = Server::start(|_| says(FINE));
     let url = gone.url("/v1");
