@@ -688,6 +688,9 @@ pub(crate) struct BenchStepArgs {
     /// instead of random ids.
     #[arg(long)]
     pub(crate) rows: Option<PathBuf>,
+    /// Take the same steps on the CPU in float32 afterwards and compare every loss. Exits with 1 where one is off by more than rounding.
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Print one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -247,6 +247,17 @@ fn bench_step_prints_one_json_line() {
 }
 
 #[test]
+fn steps_of_a_bench_are_checked_against_the_cpu_in_float32() {
+    let check = |dtype: &str| -> serde_json::Value {
+        let steps = ["bench", "step", "--json", "--check", "--batch", "1", "--seq", "16", "--steps", "1", "--dtype", dtype];
+        serde_json::from_slice(&adpo(&steps).stdout).expect("one JSON line")
+    };
+    let (same, narrow) = (check("float32"), check("bfloat16"));
+    assert_eq!((&same["largest_difference"], &same["agrees"]), (&0.0.into(), &true.into()));
+    assert!(narrow["largest_difference"].as_f64().is_some_and(|off| off > 0.0) && narrow["agrees"] == true, "{narrow}");
+}
+
+#[test]
 fn bench_load_tells_how_many_bytes_it_read() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llama2-mha");
     let output = adpo(&["bench", "load", "--json", text(&fixture)]);

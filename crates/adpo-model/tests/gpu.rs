@@ -2,9 +2,9 @@
 #![cfg(feature = "_cube")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use adpo_model::{DeviceChoice, Llama, ParameterVisitor, SampleRequest, SamplingOptions, TokenInput, sample};
+use adpo_model::{DeviceChoice, Dtype, Llama, ParameterVisitor, SampleRequest, SamplingOptions, TokenInput, sample};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 
@@ -17,8 +17,14 @@ fn gpu() -> Device {
     choice.open().expect("a GPU, or Mesa's lavapipe")
 }
 
+/// A machine that got this as a program alone says where it put the fixtures.
+fn fixture(name: &str) -> PathBuf {
+    let fixtures = std::env::var_os("ADPO_FIXTURES");
+    fixtures.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures"), PathBuf::from).join(name)
+}
+
 fn load(name: &str, device: &Device) -> Llama {
-    Llama::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name), device).expect("the fixture loads")
+    Llama::load(&fixture(name), device).expect("the fixture loads")
 }
 
 /// Three sequences in two rows, one of which is half padding.
@@ -56,15 +62,19 @@ impl ParameterVisitor for Collect {
     }
 }
 
-/// Logits, log-probs, and the gradients of the log-probs' sum, each under its name.
-fn everything(name: &str, device: &Device) -> BTreeMap<String, Vec<f32>> {
-    let model = load(name, device).train();
+/// Logits, and log-probs with entropies of all that is not padding: what is computed for that means nothing.
+fn forward(model: &Llama) -> (Vec<f32>, TokenScores) {
     let (input, targets) = input(&model.device());
     let hidden = model.hidden(&input).reshape([100, model.config().hidden_size]);
     let logits = host(model.logits(hidden.clone()));
     let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [100]), &model.device());
-    // What is computed for padding means nothing.
-    let scores = model.token_log_probs(hidden.slice(0..75), targets.slice(0..75));
+    (logits, model.token_log_probs(hidden.slice(0..75), targets.slice(0..75)))
+}
+
+/// Logits, log-probs, and the gradients of the log-probs' sum, each under its name.
+fn everything(name: &str, device: &Device) -> BTreeMap<String, Vec<f32>> {
+    let model = load(name, device).train();
+    let (logits, scores) = forward(&model);
     let log_probs = host(scores.log_probs.clone());
     let mut collect = Collect { gradients: scores.log_probs.sum().backward(), found: BTreeMap::new() };
     model.visit_parameters(&mut collect);
@@ -83,6 +93,27 @@ fn logits_log_probs_and_gradients_are_those_of_the_cpu() {
         for (what, expected) in &expected {
             let off = off(&found[what], expected);
             assert!(off <= TOLERANCE, "{name}: {what} is off by {off:e}");
+        }
+    }
+}
+
+#[test]
+fn in_half_precision_logits_and_log_probs_are_those_of_the_cpu_within_its_rounding() {
+    let half = [(Dtype::Bfloat16, 2e-2), (Dtype::Float16, 2.5e-3)];
+    let known: Vec<_> = half.into_iter().filter(|(dtype, _)| dtype.check_device(&gpu()).is_ok()).collect();
+    assert!(!known.is_empty(), "neither bf16 nor f16");
+    let scores = |model: &Llama| {
+        let (logits, scores) = forward(model);
+        [("logits", logits), ("log-probs", host(scores.log_probs))]
+    };
+    for name in CHECKPOINTS {
+        let expected = scores(&load(name, &Device::flex()));
+        for (dtype, tolerance) in &known {
+            let found = scores(&Llama::load_as(&fixture(name), *dtype, &gpu()).expect("the fixture loads"));
+            for ((what, found), (_, expected)) in found.iter().zip(&expected) {
+                let off = off(found, expected);
+                assert!(off <= *tolerance, "{name} in {dtype:?}: {what} are off by {off:e}");
+            }
         }
     }
 }

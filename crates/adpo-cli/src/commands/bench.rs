@@ -29,9 +29,13 @@ pub(crate) fn step(args: &BenchStepArgs) -> Result<()> {
         dtype: args.dtype,
         gradient_checkpointing: args.gradient_checkpointing,
         rows: args.rows.as_deref(),
+        check: args.check,
     };
     let device = args.device.device.open()?;
-    print_with_peak("step", args.json, || Ok(bench_step(&bench, &device)?))
+    let figures = print_with_peak("step", args.json, || Ok(bench_step(&bench, &device)?))?;
+    let off = figures.largest_difference.unwrap_or_default();
+    ensure!(figures.agrees != Some(false), "a loss is off the CPU's by {off:.1e} of it, more than rounding explains");
+    Ok(())
 }
 
 pub(crate) fn rows(args: &BenchRowsArgs) -> Result<()> {
@@ -47,12 +51,12 @@ pub(crate) fn sample(args: &BenchSampleArgs) -> Result<()> {
     let BenchSampleArgs { batch, seq, generate, .. } = *args;
     let bench = SampleBench { size: &args.size, config: &super::plan::shape(&args.size)?, batch, seq, generate, dtype: args.dtype };
     let device = args.device.device.open()?;
-    print_with_peak("sample", args.json, || Ok(bench_sample(&bench, &device)?))
+    print_with_peak("sample", args.json, || Ok(bench_sample(&bench, &device)?)).map(drop)
 }
 
 pub(crate) fn load(args: &BenchLoadArgs) -> Result<()> {
     let device = args.device.device.open()?;
-    print_with_peak("load", args.json, || Ok(bench_load(&args.checkpoint, args.dtype, &device)?))
+    print_with_peak("load", args.json, || Ok(bench_load(&args.checkpoint, args.dtype, &device)?)).map(drop)
 }
 
 /// A line for each kernel: of a table, or of JSON with the table on standard error. A failure where a kernel is wrong.
@@ -73,11 +77,13 @@ pub(crate) fn kernels(args: &BenchKernelsArgs) -> Result<()> {
 }
 
 /// Figures, to which `peak_allocated_bytes` is added: what was allocated on this machine at one time while they were made.
-fn print_with_peak<F: Serialize>(name: &str, json: bool, measure: impl FnOnce() -> Result<F>) -> Result<()> {
+fn print_with_peak<F: Serialize>(name: &str, json: bool, measure: impl FnOnce() -> Result<F>) -> Result<F> {
     let (figures, peak) = memory::peak_of(measure);
-    let mut figures = serde_json::to_value(figures?)?;
-    figures["peak_allocated_bytes"] = peak.into();
-    print(name, json, &figures)
+    let figures = figures?;
+    let mut printed = serde_json::to_value(&figures)?;
+    printed["peak_allocated_bytes"] = peak.into();
+    print(name, json, &printed)?;
+    Ok(figures)
 }
 
 /// For programs a line of JSON, for people a figure a line.

@@ -99,6 +99,7 @@ pub enum BenchObjective {
 
 /// What is measured.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct StepBench<'a> {
     /// What the model is called in the figures.
     pub size: &'a str,
@@ -128,6 +129,8 @@ pub struct StepBench<'a> {
     pub gradient_checkpointing: bool,
     /// JSONL of encoded rows instead of random ids.
     pub rows: Option<&'a Path>,
+    /// The same steps are taken on the CPU in float32 as well, and their losses compared.
+    pub check: bool,
 }
 
 /// One line of figures.
@@ -161,6 +164,10 @@ pub struct StepFigures {
     planned_s: f64,
     /// Physical memory that the process had at most, beyond what it had before the model; where the system tells (Linux, CPU).
     peak_resident_bytes: Option<u64>,
+    /// How far a loss is from the CPU's in float32, relative to it: the largest of all steps, where they were checked.
+    pub largest_difference: Option<f64>,
+    /// Whether that is no more than rounding.
+    pub agrees: Option<bool>,
 }
 
 /// What is measured of sampling.
@@ -197,51 +204,17 @@ pub struct SampleFigures {
 /// backward, global clip at 1.0, AdamW.
 ///
 /// # Errors
-/// [`PipelineError`] if the rows cannot be read or a step fails.
+/// [`PipelineError`] if the rows cannot be read or a step fails; losses that do not agree are no error.
 pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures, PipelineError> {
     let before = resident("VmRSS:");
-    let model = Llama::init(bench.config, 0, device);
-    let parameters = model.num_parameters();
     let rows = rows(bench)?;
-    let options = TrainOptions {
-        batch_size: bench.batch,
-        gradient_accumulation_steps: bench.gradient_accumulation_steps,
-        packing: bench.packing,
-        share_prompts: bench.share_prompts,
-        dtype: bench.dtype,
-        gradient_checkpointing: bench.gradient_checkpointing,
-        learning_rate: 1e-5,
-        shuffle: false,
-        ..TrainOptions::default()
-    };
-    options.validate()?;
-    let steps = bench.steps + 2;
-    let policy = |model: Llama| match bench.lora_r {
-        None => Ok(model),
-        Some(r) => {
-            // As in a run, where the newest token's rows are trained too.
-            let newest = model.config().vocab_size as u32 - 1;
-            model.with_lora(&Lora { r, lora_alpha: 2.0 * r as f64, ..Lora::default() }.config(&[newest], bench.size), 0)
-        }
-    };
-    let timed: Vec<BenchStep> = match bench.objective {
-        BenchObjective::Sft => bench_sft(policy(model)?, &rows.iter().map(sft_row).collect::<Vec<_>>(), &options, steps)?,
-        BenchObjective::Dpo | BenchObjective::Adpo => {
-            let adpo = bench.objective == BenchObjective::Adpo;
-            let objective = if adpo { Objective::Adpo(Adpo::default()) } else { Objective::Dpo(Dpo { beta: 0.3, ..Dpo::default() }) };
-            let reference = if bench.precomputed_reference {
-                let cache = std::env::temp_dir().join(format!("adpo-bench-{}", std::process::id()));
-                let reference = Reference::precomputed(&model, &rows, &objective, &options, device, &cache)?;
-                std::fs::remove_dir_all(&cache).map_err(PipelineError::io(&cache))?;
-                reference
-            } else {
-                Reference::live(model.clone().with_dtype(options.dtype), device)
-            };
-            bench_preference(policy(model)?, &reference, &rows, &objective, &options, steps)?
-        }
-    };
+    let options = options(bench)?;
+    let (parameters, timed) = steps(bench, &rows, &options, device)?;
+    let peak_resident_bytes =
+        resident("VmHWM:").zip(before).filter(|_| *device == Device::flex()).map(|(peak, before)| peak.saturating_sub(before));
     let planned = planned(bench, &rows, &options, device)?;
-    let counted = &timed[2..];
+    let largest_difference = bench.check.then(|| difference(bench, &rows, &options, &timed)).transpose()?;
+    let counted = &timed[WARM_UP..];
     let mut sorted: Vec<f64> = counted.iter().map(|s| s.seconds).collect();
     sorted.sort_by(f64::total_cmp);
     let tokens: usize = counted.iter().map(|s| s.tokens).sum();
@@ -269,11 +242,83 @@ pub fn bench_step(bench: &StepBench<'_>, device: &Device) -> Result<StepFigures,
         planned_bytes: planned.bytes,
         planned_flops: planned.flops,
         planned_s: planned.seconds,
-        peak_resident_bytes: resident("VmHWM:")
-            .zip(before)
-            .filter(|_| *device == Device::flex())
-            .map(|(peak, before)| peak.saturating_sub(before)),
+        peak_resident_bytes,
+        largest_difference,
+        agrees: largest_difference.map(|off| off <= tolerance(bench.dtype)),
     })
+}
+
+/// Steps that do not count.
+const WARM_UP: usize = 2;
+
+fn options(bench: &StepBench<'_>) -> Result<TrainOptions, PipelineError> {
+    let options = TrainOptions {
+        batch_size: bench.batch,
+        gradient_accumulation_steps: bench.gradient_accumulation_steps,
+        packing: bench.packing,
+        share_prompts: bench.share_prompts,
+        dtype: bench.dtype,
+        gradient_checkpointing: bench.gradient_checkpointing,
+        learning_rate: 1e-5,
+        shuffle: false,
+        ..TrainOptions::default()
+    };
+    options.validate()?;
+    Ok(options)
+}
+
+/// The model's number of parameters, and its steps, the two that do not count first.
+fn steps(
+    bench: &StepBench<'_>,
+    rows: &[EncodedTriple],
+    options: &TrainOptions,
+    device: &Device,
+) -> Result<(usize, Vec<BenchStep>), PipelineError> {
+    let model = Llama::init(bench.config, 0, device);
+    let parameters = model.num_parameters();
+    let steps = bench.steps + WARM_UP;
+    let policy = |model: Llama| match bench.lora_r {
+        None => Ok(model),
+        Some(r) => {
+            // As in a run, where the newest token's rows are trained too.
+            let newest = model.config().vocab_size as u32 - 1;
+            model.with_lora(&Lora { r, lora_alpha: 2.0 * r as f64, ..Lora::default() }.config(&[newest], bench.size), 0)
+        }
+    };
+    let timed = match bench.objective {
+        BenchObjective::Sft => bench_sft(policy(model)?, &rows.iter().map(sft_row).collect::<Vec<_>>(), options, steps)?,
+        BenchObjective::Dpo | BenchObjective::Adpo => {
+            let adpo = bench.objective == BenchObjective::Adpo;
+            let objective = if adpo { Objective::Adpo(Adpo::default()) } else { Objective::Dpo(Dpo { beta: 0.3, ..Dpo::default() }) };
+            let reference = if bench.precomputed_reference {
+                let cache = std::env::temp_dir().join(format!("adpo-bench-{}", std::process::id()));
+                let reference = Reference::precomputed(&model, rows, &objective, options, device, &cache)?;
+                std::fs::remove_dir_all(&cache).map_err(PipelineError::io(&cache))?;
+                reference
+            } else {
+                Reference::live(model.clone().with_dtype(options.dtype), device)
+            };
+            bench_preference(policy(model)?, &reference, rows, &objective, options, steps)?
+        }
+    };
+    Ok((parameters, timed))
+}
+
+/// The largest difference of a loss from the CPU's in float32, relative to it.
+fn difference(bench: &StepBench<'_>, rows: &[EncodedTriple], options: &TrainOptions, found: &[BenchStep]) -> Result<f64, PipelineError> {
+    let (_, exact) = steps(bench, rows, &TrainOptions { dtype: Dtype::Float32, ..options.clone() }, &Device::flex())?;
+    let differences = found.iter().zip(&exact).map(|(found, exact)| (found.loss - exact.loss).abs() / exact.loss.abs());
+    // NaN stays.
+    Ok(differences.fold(0.0, |most: f64, off| if most.is_nan() || off <= most { most } else { off }))
+}
+
+/// What rounding may make of a loss, relative to it: AdamW takes a whole step for a gradient whose sign is rounding.
+const fn tolerance(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::Float32 => 1e-4,
+        Dtype::Float16 => 5e-3,
+        Dtype::Bfloat16 => 2e-2,
+    }
 }
 
 /// What `adpo plan` says of a step.
@@ -345,7 +390,7 @@ fn rows(bench: &StepBench<'_>) -> Result<Vec<EncodedTriple>, PipelineError> {
     let half = bench.seq / 2;
     let ids = |row: usize, role: u64, length: usize| ids(bench.config.vocab_size, length, (row as u64) << 2 | role);
     let response = |row: usize, role: u64| ids(row, role, bench.seq - half);
-    let rows = (bench.steps + 2) * bench.batch * bench.gradient_accumulation_steps;
+    let rows = (bench.steps + WARM_UP) * bench.batch * bench.gradient_accumulation_steps;
     Ok((0..rows).map(|i| triple(i, ids(i, 0, half), [response(i, 1), response(i, 2), response(i, 3)])).collect())
 }
 
