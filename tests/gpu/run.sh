@@ -68,10 +68,10 @@ right() { run "$@" || { finish "wrong: $1"; exit 1; }; }
 device=(--device "$backend")
 # A rehearsal goes the same way in small: what it times means nothing.
 if [ "$backend" = cuda ]; then
-  model=$pack/smollm2-135m.json steps=20 kernels=(1b 7b) shape=(--tokens 8192 --seq 2048) sizes=(1b) step=(--batch 4 --seq 512 --steps 8)
+  checked=(--size "$pack/smollm2-135m.json" --batch 2 --seq 128 --steps 20) kernels=(1b 7b) shape=(--tokens 8192 --seq 2048) sizes=(1b) step=(--batch 4 --seq 512 --steps 8)
   sampling=(--size 1b --batch 32 --seq 128 --generate 64) narrow=bfloat16 peer=(--device cuda)
 else
-  model=7m steps=2 kernels=(7m) shape=(--tokens 64 --seq 32) sizes=(7m) step=(--batch 1 --seq 32 --steps 1)
+  checked=(--size 7m --batch 1 --seq 16 --steps 2) kernels=(7m) shape=(--tokens 64 --seq 32) sizes=(7m) step=(--batch 1 --seq 32 --steps 1)
   sampling=(--size 7m --batch 2 --seq 8 --generate 2) narrow=float16 peer=(--device cpu)
 fi
 
@@ -79,8 +79,7 @@ right kernels "$pack/test-kernels" --test-threads 2
 right models "$pack/test-gpu"
 for dtype in float32 $narrow; do
   for objective in sft adpo; do
-    right "losses-$objective-$dtype" "$pack/adpo" bench step --json --check "${device[@]}" --size "$model" --objective $objective \
-      --batch 2 --seq 128 --steps $steps --dtype $dtype
+    right "losses-$objective-$dtype" "$pack/adpo" bench step --json --check "${device[@]}" "${checked[@]}" --objective $objective --dtype $dtype
   done
 done
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use adpo_model::{DeviceChoice, Dtype, Llama, ParameterVisitor, SampleRequest, SamplingOptions, TokenInput, sample};
+use adpo_model::{DeviceChoice, Dtype, Llama, ParameterVisitor, SampleRequest, SamplingOptions, TokenInput, TokenScores, sample};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 
