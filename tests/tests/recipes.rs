@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use adpo_pipeline::{BaseRecipe, Pairs, Recipe};
+use adpo_objective::Objective;
+use adpo_pipeline::{BaseRecipe, Pairs, Policy, Recipe};
 
 fn recipes() -> impl Iterator<Item = std::path::PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -25,12 +26,16 @@ fn every_recipe_parses_and_has_the_baselines_of_a_fair_comparison() {
             continue;
         }
         let recipe = Recipe::from_file(&path).unwrap_or_else(|e| panic!("{e}"));
-        let named = |name: &str| recipe.policies.iter().any(|p| p.name == name);
-        assert!(["adpo", "dpo-0.3", "dpo-0.9", "dpo-both-pairs"].into_iter().all(named), "{}", path.display());
-        assert!(recipe.policies.iter().any(|p| p.pairs == Pairs::RejectedAndToxic));
+        // ADPO, DPO at ADPO's β, and DPO on all that ADPO sees.
+        let has = |wanted: &dyn Fn(&Policy) -> bool| recipe.policies.iter().any(wanted);
+        assert!(has(&|policy| matches!(policy.objective, Objective::Adpo(_))), "{}", path.display());
+        for pairs in [Pairs::Rejected, Pairs::RejectedAndToxic] {
+            let baseline = |policy: &Policy| policy.pairs == pairs && matches!(&policy.objective, Objective::Dpo(dpo) if dpo.beta == 0.3);
+            assert!(has(&baseline), "{}: {pairs:?}", path.display());
+        }
         runs += 1;
     }
-    assert_eq!(runs, 6);
+    assert_eq!(runs, 8);
 }
 
 #[test]
