@@ -107,7 +107,8 @@ pub trait AttentionOps: Backend {
     }
 
     /// See [`attention_on_matrix_instructions`].
-    fn on_matrix_instructions(_q: FloatTensor<Self>) -> bool {
+    fn on_matrix_instructions(q: FloatTensor<Self>) -> bool {
+        let _ = q;
         false
     }
 
