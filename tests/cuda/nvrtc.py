@@ -61,9 +61,9 @@ def shared_memory(source):
     block = re.search(r"extern __shared__ \S+ char (\w+)\[\]", source)
     if not block:
         return 0
-    arrays = re.findall(r"array<(\w+), (\d+)>[^;=]*= reinterpret_cast<[^;]*&" + block[1] + r"\[(\d+)\]", source)
-    widths = {"float": 4, "uint32_t": 4, "int32_t": 4, "float_2": 8, "float_4": 16, "float_8": 32}
-    return max((int(start) + widths[kind] * int(length) for kind, length, start in arrays), default=0)
+    arrays = re.findall(r"array<(\w+?)(?:_(\d+))?, (\d+)>[^;=]*= reinterpret_cast<[^;]*&" + block[1] + r"\[(\d+)\]", source)
+    widths = {"float": 4, "uint32_t": 4, "int32_t": 4, "__half": 2, "__nv_bfloat16": 2}
+    return max((int(start) + widths[kind] * int(vector or 1) * int(length) for kind, vector, length, start in arrays), default=0)
 
 
 def number(pattern, log):

@@ -20,7 +20,7 @@ mod swiglu;
 mod token_log_probs;
 
 pub use adamw::{AdamWOps, AdamWState, AdamWStep, adamw, sum_of_squares};
-pub use attention::{AttentionMask, AttentionOps, attention, attention_cached};
+pub use attention::{AttentionMask, AttentionOps, attention, attention_cached, attention_on_matrix_instructions};
 #[cfg(feature = "_source")]
 pub use cube::source::cuda_sources;
 pub use embedding::{EmbeddingOps, embedding};

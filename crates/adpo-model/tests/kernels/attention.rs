@@ -104,6 +104,29 @@ fn completions_see_their_prompt_and_themselves() {
     case.check("branches");
 }
 
+/// Only there are matrix instructions without a GPU; a device that has none fails, so nothing else is tested unnoticed.
+#[cfg(feature = "vulkan")]
+#[test]
+fn matrix_instructions_give_the_definition() {
+    let device = devices().pop().expect("a device");
+    // A prompt with two completions, then, where a tile begins, another sequence, then padding.
+    let parts = [(1, 0, 12), (1, 1, 13), (1, 2, 7), (2, 0, 9), (0, 0, 4)];
+    let by_cell = |of: fn(&(u32, u32, usize)) -> u32| parts.iter().flat_map(|part| vec![of(part); part.2]).collect::<Vec<u32>>();
+    let mixed = |shape| Case { shape, segments: by_cell(|part| part.0), branches: by_cell(|part| part.1), deviation: 1.0 };
+    let cases =
+        [mixed([1, 45, 2, 1, 64]), mixed([1, 45, 2, 2, 16]), Case::plain([1, 20, 2, 1, 128], 1.0), Case::plain([2, 32, 1, 1, 16], 12.0)];
+    for case in cases {
+        let [rows, width, heads, _, dim] = case.shape;
+        let q = Tensor::zeros([rows, width, heads, dim], (&device, DType::F16));
+        assert!(
+            kernels::attention_on_matrix_instructions(q),
+            "{device:?} has none for {:?}; Mesa's lavapipe does from 26.1 on",
+            case.shape
+        );
+        case.check("on matrix instructions");
+    }
+}
+
 #[test]
 fn an_completion_is_the_same_to_the_last_bit_whatever_lies_beside_it() {
     let (heads, kv_heads, dim) = (4, 2, 16);

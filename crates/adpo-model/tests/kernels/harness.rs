@@ -34,7 +34,9 @@ pub(crate) fn devices() -> Vec<Device> {
         Device::flex(),
         #[cfg(feature = "cuda")]
         Device::cuda(0),
-        #[cfg(all(feature = "wgpu", not(feature = "cuda")))]
+        #[cfg(all(feature = "vulkan", not(feature = "cuda")))]
+        Device::vulkan(burn::tensor::DeviceKind::DefaultDevice),
+        #[cfg(all(feature = "wgpu", not(any(feature = "cuda", feature = "vulkan"))))]
         Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
     ])
 }

@@ -39,4 +39,8 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
         };
         (o, <Self as AutodiffBackend>::from_inner(lse))
     }
+
+    fn on_matrix_instructions(q: FloatTensor<Self>) -> bool {
+        B::on_matrix_instructions(q.into_primitive())
+    }
 }

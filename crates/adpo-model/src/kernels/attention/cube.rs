@@ -1,11 +1,14 @@
 //! Online softmax in tiles through shared memory: a cube takes a tile of queries, or of keys, and walks over the others.
 //!
-//! The multiplications are f32 multiply-adds of registers, not of tensor cores. Every gradient is summed by one cube in a fixed
-//! order. Head sizes that 4 does not divide, and those for which not even the smallest tiles fit, compute the definition.
+//! Where the device has matrix instructions for the tensors' dtype they multiply (`matrix`), else f32 multiply-adds of registers do.
+//! Every gradient is summed by one cube in a fixed order. Head sizes that 4 does not divide, and those for which not even the
+//! smallest tiles fit, compute the definition.
 #![expect(clippy::used_underscore_binding, reason = "what `#[cube]` makes of a kernel's dtypes")]
 
 mod backward;
 mod forward;
+mod matrix;
+mod sight;
 mod tile;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -34,6 +37,9 @@ impl AttentionOps for CubeBackend {
         segments: IntTensor<Self>,
         branches: IntTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        if let Some(block) = matrix::block(&[&q, &k, &v], Pass::Forward) {
+            return matrix::forward([q, k, v], [segments, branches], block);
+        }
         let Some(tile) = tiles(&[&q, &k, &v], Pass::Forward) else {
             return composed::forward::<Self>(q, k, v, segments, branches);
         };
@@ -74,7 +80,12 @@ impl AttentionOps for CubeBackend {
         segments: IntTensor<Self>,
         branches: IntTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (o, grad) = (contiguous(o), contiguous(grad));
         let all = [&q, &k, &v, &o, &grad];
+        if let [Some(by_query), Some(by_key)] = [Pass::Queries, Pass::Keys].map(|pass| matrix::block(&all, pass)) {
+            let along = along(o, &grad);
+            return matrix::backward([q, k, v, grad, lse, along, segments, branches], by_query, by_key);
+        }
         let (Some(by_query), Some(by_key)) = (tiles(&all, Pass::Queries), tiles(&all, Pass::Keys)) else {
             return composed::backward::<Self>(q, k, v, o, lse, grad, segments, branches);
         };
@@ -82,16 +93,10 @@ impl AttentionOps for CubeBackend {
         let kv_heads = shape::<Self, 4>(&k)[2];
         let (client, dtypes) = (q.client.clone(), [element(&q), element(&segments)]);
         let [dq, dk, dv] = [&q, &k, &v].map(|like| empty(like, shape::<Self, 4>(like), like.dtype));
-        let along = empty(&q, [rows, heads, width], DType::F32);
-        let [q, k, v, o, lse, grad] = [q, k, v, o, lse, grad].map(contiguous);
-        let [segments, branches] = [segments, branches].map(contiguous);
+        let along = along(o, &grad);
         let (group, pieces) = ((heads / kv_heads) as u32, (dim / LANES) as u32);
 
-        let (cubes, units) = each(rows * width * heads);
-        let [o, grad_in, along_out] = [o, grad.clone(), along.clone()].map(CubeTensor::into_buffer_arg);
-        backward::along::launch(&client, cubes, units, LANES, o, grad_in, along_out, width as u32, heads as u32, pieces, dtypes[0]);
-
-        let inputs = [q, k, v, grad, lse, along, segments, branches];
+        let inputs = [q, k, v, grad, lse, along, segments, branches].map(contiguous);
         let [q, k, v, grad, lse, along, segments, branches] = inputs.clone().map(CubeTensor::into_buffer_arg);
         backward::by_query::launch(
             &client,
@@ -140,6 +145,10 @@ impl AttentionOps for CubeBackend {
         (dq, dk, dv)
     }
 
+    fn on_matrix_instructions(q: FloatTensor<Self>) -> bool {
+        [Pass::Forward, Pass::Queries, Pass::Keys].iter().all(|pass| matrix::block(&[&q], *pass).is_some())
+    }
+
     fn fused_attention_cached(
         q: FloatTensor<Self>,
         keys: FloatTensor<Self>,
@@ -178,6 +187,17 @@ impl AttentionOps for CubeBackend {
     }
 }
 
+/// `D = Σ dO·O` of each query and head, `[rows, heads, width]`.
+fn along(o: CubeTensor, grad: &CubeTensor) -> CubeTensor {
+    let [rows, width, heads, dim] = shape::<CubeBackend, 4>(&o);
+    let along = empty(&o, [rows, heads, width], DType::F32);
+    let (client, dtype) = (o.client.clone(), element(&o));
+    let (cubes, units) = each(rows * width * heads);
+    let [o, grad, out] = [o, grad.clone(), along.clone()].map(CubeTensor::into_buffer_arg);
+    backward::along::launch(&client, cubes, units, LANES, o, grad, out, width as u32, heads as u32, (dim / LANES) as u32, dtype);
+    along
+}
+
 fn scale(dim: usize) -> f32 {
     (dim as f32).sqrt().recip()
 }
@@ -192,6 +212,7 @@ fn tiles(tensors: &[&CubeTensor], pass: Pass) -> Option<Tile> {
 
 #[cfg(feature = "_source")]
 pub(in crate::kernels) fn sources(sources: &mut Sources) {
+    matrix::sources(sources);
     let dtypes = [sources.element, Sources::INT];
     for dim in [64, 128] {
         let tile = |pass| Tile::new(pass, dim, sources.device.hardware.max_shared_memory_size);

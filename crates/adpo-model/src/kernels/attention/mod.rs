@@ -70,6 +70,12 @@ pub fn attention_cached(q: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, first:
     Tensor::from_dispatch(<Dispatch as AttentionOps>::fused_attention_cached(q.into_dispatch(), keys, values, first.into_dispatch(), used))
 }
 
+/// Whether [`attention`] with such queries, `[rows, width, heads, dim]`, multiplies with a GPU's matrix instructions, forward and
+/// backward: in f16 or bf16, where the device has them.
+pub fn attention_on_matrix_instructions(q: Tensor<4>) -> bool {
+    <Dispatch as AttentionOps>::on_matrix_instructions(q.into_dispatch())
+}
+
 /// The backend's side of [`attention`] and [`attention_cached`]; the bodies here define them.
 #[backend_extension(Autodiff, Flex, Cube: cfg(feature = "_cube"))]
 pub trait AttentionOps: Backend {
@@ -98,6 +104,12 @@ pub trait AttentionOps: Backend {
         branches: IntTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         composed::backward::<Self>(q, k, v, o, lse, grad, segments, branches)
+    }
+
+    /// See [`attention_on_matrix_instructions`].
+    fn on_matrix_instructions(q: FloatTensor<Self>) -> bool {
+        let _ = q;
+        false
     }
 
     /// `[rows, heads, dim]`.

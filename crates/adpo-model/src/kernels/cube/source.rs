@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cubecl::Compiler;
-use cubecl::ir::features::Features;
+use cubecl::ir::features::{Features, MmaConfig, Plane};
 use cubecl::ir::{
     DeviceIdentity, DeviceProperties, FloatKind, HardwareProperties, IntKind, MemoryDeviceProperties, TargetProperties, VectorSize,
 };
@@ -82,7 +82,7 @@ fn options() -> CompilationOptions {
     CompilationOptions { supports_features, ..CompilationOptions::default() }
 }
 
-fn h100() -> DeviceProperties {
+pub(in crate::kernels) fn h100() -> DeviceProperties {
     let identity = DeviceIdentity { name: "H100".into(), fingerprint: "ptx_sm90".into(), physical: None };
     let hardware = HardwareProperties {
         load_width: 128,
@@ -103,5 +103,11 @@ fn h100() -> DeviceProperties {
         cube_mma_reserved_shared_memory: 0,
     };
     let memory = MemoryDeviceProperties::new(u64::MAX, 512);
-    DeviceProperties::new(Features::default(), memory, hardware, cubecl::profile::TimingMethod::Device, identity)
+    let mut features = Features::default();
+    features.plane.insert(Plane::Sync);
+    for kind in [FloatKind::F16, FloatKind::BF16] {
+        let [narrow, float] = [kind, FloatKind::F32].map(ElemType::Float);
+        features.matmul.cmma.insert(MmaConfig { a_type: narrow, b_type: narrow, cd_type: float, m: 16, n: 16, k: 16 });
+    }
+    DeviceProperties::new(features, memory, hardware, cubecl::profile::TimingMethod::Device, identity)
 }

@@ -3,7 +3,7 @@
 
 use cubecl::prelude::*;
 
-use super::forward::{anybody, sight};
+use super::sight::{anybody, is_seen, sight};
 use super::tile::{Tile, load, multiply, share, store, weigh};
 
 /// `D = Σ dO·O` of each query and head, `[rows, heads, width]`.
@@ -69,9 +69,10 @@ pub(super) fn by_query<F: Float, I: Int, N: Size>(
     for i in 0..comptime!(tile.down * tile.vectors) {
         sums[i] = Vector::new(0.0f32);
     }
+    let (y, x) = (UNIT_POS as usize / tile.side, UNIT_POS as usize % tile.side);
     #[unroll]
     for a in 0..tile.down {
-        let query = first_query + UNIT_POS as usize / tile.side + a * tile.side;
+        let query = first_query + y + a * tile.side;
         ends[a] = 0.0f32;
         means[a] = 0.0f32;
         factor[a] = scale;
@@ -86,7 +87,7 @@ pub(super) fn by_query<F: Float, I: Int, N: Size>(
     let end = min(width, first_query + tile.rows());
     let mut first_key = 0usize;
     while first_key < end {
-        let seen = sight(segments, branches, row * width, width, first_query, first_key, false, tile);
+        let seen = sight(segments, branches, row * width, width, first_query + y, first_key + x, false, tile.cells());
         if anybody(seen, &mut flag) {
             let base = ((row * width + first_key) * kv_heads + head / group as usize) * pieces;
             let (stride, count) = (kv_heads * pieces, width - first_key);
@@ -103,7 +104,7 @@ pub(super) fn by_query<F: Float, I: Int, N: Size>(
                 for b in 0..tile.across {
                     let i = comptime!(a * tile.across + b);
                     let mut slope = 0.0f32;
-                    if seen & comptime!(1u32 << i) != 0 {
+                    if is_seen(seen, i) {
                         slope = (scores[i] - ends[a]).exp() * (d_weights[i] - means[a]);
                     }
                     scores[i] = slope;
@@ -166,11 +167,11 @@ pub(super) fn by_key<F: Float, I: Int, N: Size>(
     let (base, stride, count) = (((row * width + first_key) * kv_heads + kv_head) * pieces, kv_heads * pieces, width - first_key);
     load(k, &mut keys, base, stride, count, pieces, 1.0f32, tile.rows(), tile);
     load(v, &mut values, base, stride, count, pieces, 1.0f32, tile.rows(), tile);
-    let x = UNIT_POS as usize % tile.side;
+    let (y, x) = (UNIT_POS as usize / tile.side, UNIT_POS as usize % tile.side);
     // The tile that holds the first key is the first that has a query at or after it.
     let mut first_query = first_key / tile.columns() * tile.columns();
     while first_query < width {
-        let seen = sight(segments, branches, row * width, width, first_key, first_query, true, tile);
+        let seen = sight(segments, branches, row * width, width, first_key + y, first_query + x, true, tile.cells());
         if anybody(seen, &mut flag) {
             for member in 0..group {
                 let head = kv_head * group + member;
@@ -194,7 +195,7 @@ pub(super) fn by_key<F: Float, I: Int, N: Size>(
                     for a in 0..tile.down {
                         let i = comptime!(a * tile.across + b);
                         let mut weight = 0.0f32;
-                        if seen & comptime!(1u32 << i) != 0 {
+                        if is_seen(seen, i) {
                             weight = (scores[i] - end).exp();
                         }
                         scores[i] = weight;

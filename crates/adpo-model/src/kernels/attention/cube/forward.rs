@@ -2,10 +2,11 @@
 
 use cubecl::prelude::*;
 
+use super::sight::{anybody, is_seen, sight};
 use super::tile::{Tile, load, multiply, share, store, weigh};
 
 /// Less than any score. Not −∞, which WGSL does not have.
-const HIDDEN: f32 = -1e30;
+pub(super) const HIDDEN: f32 = -1e30;
 
 /// The running softmax of a unit's rows: their largest score, the unit's share of Σ exp, and of the weighted values.
 #[derive(CubeType)]
@@ -99,67 +100,6 @@ impl<N: Size> Online<N> {
     }
 }
 
-#[cube]
-fn is_seen(seen: u32, #[comptime] i: usize) -> bool {
-    seen & comptime!(1u32 << i) != 0
-}
-
-/// Which of a unit's scores count, as bits: cell q sees cell k of its row iff k ≤ q, both are of one segment, and k's branch is 0
-/// or q's own. The rows begin at the query, or with `by_key` at the key, `first_row`; the columns at `first_column`.
-#[cube]
-pub(super) fn sight<I: Int>(
-    segments: &[I],
-    branches: &[I],
-    row_start: usize,
-    width: usize,
-    first_row: usize,
-    first_column: usize,
-    #[comptime] by_key: bool,
-    #[comptime] tile: Tile,
-) -> u32 {
-    let (y, x) = (UNIT_POS as usize / tile.side, UNIT_POS as usize % tile.side);
-    let mut column_segments = Array::<I>::new(tile.across);
-    let mut column_branches = Array::<I>::new(tile.across);
-    #[unroll]
-    for b in 0..tile.across {
-        let cell = row_start + min(first_column + x + b * tile.side, width - 1);
-        column_segments[b] = segments[cell];
-        column_branches[b] = branches[cell];
-    }
-    let mut seen = 0u32;
-    #[unroll]
-    for a in 0..tile.down {
-        let row = first_row + y + a * tile.side;
-        let cell = row_start + min(row, width - 1);
-        let (segment, branch) = (segments[cell], branches[cell]);
-        #[unroll]
-        for b in 0..tile.across {
-            let column = first_column + x + b * tile.side;
-            let (key, query) = if comptime!(by_key) { (row, column) } else { (column, row) };
-            let key_branch = if comptime!(by_key) { branch } else { column_branches[b] };
-            let one_branch = key_branch == I::from_int(0) || branch == column_branches[b];
-            if query < width && key <= query && segment == column_segments[b] && one_branch {
-                seen |= comptime!(1u32 << (a * tile.across + b));
-            }
-        }
-    }
-    seen
-}
-
-/// Whether any unit of the cube sees anything; `flag` is scratch.
-#[cube]
-pub(super) fn anybody(seen: u32, flag: &mut [u32]) -> bool {
-    if UNIT_POS == 0 {
-        flag[0] = 0;
-    }
-    sync_cube();
-    if seen != 0 {
-        flag[0] = 1;
-    }
-    sync_cube();
-    flag[0] != 0
-}
-
 /// A tile of queries of one head over all keys that it may see.
 #[cube(launch)]
 pub(super) fn attend<F: Float, I: Int, N: Size>(
@@ -193,8 +133,9 @@ pub(super) fn attend<F: Float, I: Int, N: Size>(
     load(q, &mut queries, q_base, q_stride, width - first_query, pieces, scale, tile.rows(), tile);
     let end = min(width, first_query + tile.rows());
     let mut first_key = 0usize;
+    let (y, x) = (UNIT_POS as usize / tile.side, UNIT_POS as usize % tile.side);
     while first_key < end {
-        let seen = sight(segments, branches, row * width, width, first_query, first_key, false, tile);
+        let seen = sight(segments, branches, row * width, width, first_query + y, first_key + x, false, tile.cells());
         if anybody(seen, &mut flag) {
             let base = ((row * width + first_key) * kv_heads + head / group as usize) * pieces;
             let (stride, count) = (kv_heads * pieces, width - first_key);
@@ -211,7 +152,6 @@ pub(super) fn attend<F: Float, I: Int, N: Size>(
         first_key += tile.columns();
     }
     let mut total = online.total(&mut scratch, tile);
-    let (y, x) = (UNIT_POS as usize / tile.side, UNIT_POS as usize % tile.side);
     #[unroll]
     for a in 0..tile.down {
         let query = first_query + y + a * tile.side;

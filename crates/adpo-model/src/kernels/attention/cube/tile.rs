@@ -7,9 +7,10 @@
 use cubecl::prelude::*;
 
 use super::LANES;
+use super::sight::Cells;
 
 /// Memory that leaves room for two cubes on a multiprocessor of an H100.
-const MEMORY: usize = 110 * 1024;
+pub(super) const MEMORY: usize = 110 * 1024;
 
 /// What a kernel keeps in shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +92,11 @@ impl Tile {
 
     pub(super) fn keys(self) -> usize {
         if self.by_key { self.rows() } else { self.columns() }
+    }
+
+    /// The scores of a unit.
+    pub(super) fn cells(self) -> Cells {
+        Cells { down: self.down, across: self.across, row_step: self.side, column_step: self.side }
     }
 
     /// Vectors from one row of a tile of heads to the next: odd, so that the rows begin in different banks.
