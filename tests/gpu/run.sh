@@ -69,30 +69,30 @@ device=(--device "$backend")
 # A rehearsal goes the same way in small: what it times means nothing.
 if [ "$backend" = cuda ]; then
   checked=(--size "$pack/smollm2-135m.json" --batch 2 --seq 128 --steps 20) kernels=(1b 7b) shape=(--tokens 8192 --seq 2048) sizes=(1b) step=(--batch 4 --seq 512 --steps 8)
-  sampling=(--size 1b --batch 32 --seq 128 --generate 64) narrow=bfloat16 peer=(--device cuda)
+  sampling=(--size 1b --batch 32 --seq 128 --generate 64) dtypes=(float32 bfloat16) peer=(--device cuda)
 else
   checked=(--size 7m --batch 1 --seq 16 --steps 2) kernels=(7m) shape=(--tokens 64 --seq 32) sizes=(7m) step=(--batch 1 --seq 32 --steps 1)
-  sampling=(--size 7m --batch 2 --seq 8 --generate 2) narrow=float16 peer=(--device cpu)
+  sampling=(--size 7m --batch 2 --seq 8 --generate 2) dtypes=(float32) peer=(--device cpu)
 fi
 
 right kernels "$pack/test-kernels" --test-threads 2
 right models "$pack/test-gpu"
-for dtype in float32 $narrow; do
+for dtype in "${dtypes[@]}"; do
   for objective in sft adpo; do
-    right "losses-$objective-$dtype" "$pack/adpo" bench step --json --check "${device[@]}" "${checked[@]}" --objective $objective --dtype $dtype
+    right "losses-$objective-$dtype" "$pack/adpo" bench step --json --check "${device[@]}" "${checked[@]}" --objective $objective --dtype "$dtype"
   done
 done
 
 # Whole steps and sampling, then kernels: the peer beside each.
 for size in "${sizes[@]}"; do
-  run "adpo-$size" "$pack/adpo" bench step --json "${device[@]}" --size "$size" --objective adpo --dtype $narrow "${step[@]}"
+  run "adpo-$size" "$pack/adpo" bench step --json "${device[@]}" --size "$size" --objective adpo --dtype "${dtypes[-1]}" "${step[@]}"
   [ -z "$peers" ] || run "adpo-$size-torch" "$python" "$pack/peer_step.py" "${peer[@]}" --size "$size" --objective adpo --dtype bfloat16 "${step[@]}" \
     ${liger:+--liger}
 done
-run sample "$pack/adpo" bench sample --json "${device[@]}" --dtype $narrow "${sampling[@]}"
+run sample "$pack/adpo" bench sample --json "${device[@]}" --dtype "${dtypes[-1]}" "${sampling[@]}"
 [ -z "$peers" ] || run sample-torch "$python" "$pack/peer_step.py" "${peer[@]}" --dtype bfloat16 "${sampling[@]}"
 for size in "${kernels[@]}"; do
-  right "kernels-$size" "$pack/adpo" bench kernels --json "${device[@]}" --size "$size" "${shape[@]}" --dtype $narrow
+  right "kernels-$size" "$pack/adpo" bench kernels --json "${device[@]}" --size "$size" "${shape[@]}" --dtype "${dtypes[-1]}"
   [ -z "$peers" ] || run "kernels-$size-torch" "$python" "$pack/peer_kernels.py" "${peer[@]}" --size "$size" "${shape[@]}" --dtype bfloat16
 done
 if [ "$backend" = cuda ]; then
